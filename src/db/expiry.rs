@@ -1,0 +1,137 @@
+//! Deadlines of keys: EXPIRE, TTL, PERSIST.
+
+use std::time::Duration;
+
+use crate::clock::duration_ms;
+use crate::engine::{KeyState, Transaction};
+use crate::limits::MAX_DEADLINE_MS;
+use crate::{Db, Error, Result};
+
+/// How long a key still lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ttl {
+    /// There is no such key (Redis's -2).
+    Absent,
+    /// The key has no deadline (Redis's -1).
+    Persistent,
+    /// The key is gone after this time, in whole milliseconds.
+    Remaining(Duration),
+}
+
+impl Db {
+    /// Gives the key a time to live, or a new one. Gives back whether there is such a key.
+    ///
+    /// A hash goes as a whole. A duration of zero deletes the key.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::DeadlineOutOfRange`] where the deadline cannot be stored.
+    /// - The errors of every write, see [`Db::set`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use std::time::Duration;
+    /// let db = brasa::Db::in_memory()?;
+    /// db.hset("meu_hash", "nome", "thailan")?;
+    /// assert!(db.expire("meu_hash", Duration::from_secs(30))?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn expire(&self, key: impl AsRef<[u8]>, ttl: Duration) -> Result<bool> {
+        let key = key.as_ref();
+        self.engine().write(|tx| {
+            let deadline_ms = deadline_after(tx.now_ms(), ttl)?;
+            expire(tx, self.database, key, deadline_ms)
+        })
+    }
+
+    /// Sets the time at which the key is gone, in Unix milliseconds. Gives back whether there is
+    /// such a key. A time that has passed deletes it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::expire`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.set("k", "v")?;
+    /// db.expire_at("k", 4_102_444_800_000)?; // the year 2100
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn expire_at(&self, key: impl AsRef<[u8]>, deadline_ms: u64) -> Result<bool> {
+        let key = key.as_ref();
+        self.engine()
+            .write(|tx| expire(tx, self.database, key, deadline_ms))
+    }
+
+    /// Takes the key's deadline away. Gives back whether it had one.
+    ///
+    /// # Errors
+    ///
+    /// The errors of every write, see [`Db::set`].
+    pub fn persist(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        let key = key.as_ref();
+        self.engine().write(|tx| {
+            let had_deadline = tx.key(self.database, key)?.deadline_ms().is_some();
+            Ok(had_deadline && tx.expire(self.database, key, 0)?)
+        })
+    }
+
+    /// How long the key still lives.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`], as [`Db::get`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use brasa::{Db, Ttl};
+    /// let db = Db::in_memory()?;
+    /// db.set("k", "v")?;
+    /// assert_eq!(db.ttl("k")?, Ttl::Persistent);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn ttl(&self, key: impl AsRef<[u8]>) -> Result<Ttl> {
+        Ok(match self.engine().key(self.database, key.as_ref())? {
+            KeyState::Absent => Ttl::Absent,
+            state => match state.deadline_ms() {
+                None => Ttl::Persistent,
+                Some(deadline_ms) => Ttl::Remaining(Duration::from_millis(
+                    deadline_ms.saturating_sub(self.engine().now_ms()),
+                )),
+            },
+        })
+    }
+
+    /// The time at which the key is gone, in Unix milliseconds; `None` where there is no such key
+    /// or it has no deadline.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::ttl`].
+    pub fn deadline_ms(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>> {
+        Ok(self.engine().key(self.database, key.as_ref())?.deadline_ms())
+    }
+}
+
+fn expire(tx: &mut Transaction<'_>, database: u8, key: &[u8], deadline_ms: u64) -> Result<bool> {
+    if deadline_ms <= tx.now_ms() {
+        return tx.delete(database, key);
+    }
+    tx.expire(database, key, deadline_ms)
+}
+
+/// The deadline `ttl` from now.
+///
+/// # Errors
+///
+/// [`Error::DeadlineOutOfRange`] where it exceeds [`MAX_DEADLINE_MS`].
+pub(super) fn deadline_after(now_ms: u64, ttl: Duration) -> Result<u64> {
+    now_ms
+        .checked_add(duration_ms(ttl))
+        .filter(|deadline_ms| *deadline_ms <= MAX_DEADLINE_MS)
+        .ok_or(Error::DeadlineOutOfRange)
+}

@@ -1,0 +1,152 @@
+//! Keys of either type: their existence, type, number and end.
+
+use crate::engine::KeyState;
+use crate::limits::DATABASE_COUNT;
+use crate::{Db, Result};
+
+/// What a key holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum KeyType {
+    /// A string of bytes.
+    String,
+    /// Fields with values.
+    Hash,
+}
+
+impl KeyState {
+    /// The type as users see it; `None` for a key that is not there.
+    pub(super) fn key_type(&self) -> Option<KeyType> {
+        match self {
+            KeyState::Absent => None,
+            KeyState::String { .. } => Some(KeyType::String),
+            KeyState::Hash { .. } => Some(KeyType::Hash),
+        }
+    }
+}
+
+impl Db {
+    /// Removes a key with all it holds. Gives back whether it was there.
+    ///
+    /// # Errors
+    ///
+    /// The errors of every write, see [`Db::set`]. On a full disk a deletion still succeeds.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.set("chave_1", "Relou Uourdi")?;
+    /// assert!(db.del("chave_1")?);
+    /// assert!(!db.del("chave_1")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn del(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        Ok(self.del_many(&[key])? == 1)
+    }
+
+    /// Removes several keys, all in one commit. Gives back how many were there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::del`].
+    pub fn del_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<u64> {
+        self.engine().write(|tx| {
+            let mut removed = 0;
+            for key in keys {
+                removed += u64::from(tx.delete(self.database, key.as_ref())?);
+            }
+            Ok(removed)
+        })
+    }
+
+    /// Whether the key is there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`](crate::Error::Corrupt), as [`Db::get`].
+    pub fn exists(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        Ok(self.key_type(key)?.is_some())
+    }
+
+    /// What the key holds; `None` where there is no such key.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::exists`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use brasa::{Db, KeyType};
+    /// let db = Db::in_memory()?;
+    /// db.hset("meu_hash", "nome", "thailan")?;
+    /// assert_eq!(db.key_type("meu_hash")?, Some(KeyType::Hash));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn key_type(&self, key: impl AsRef<[u8]>) -> Result<Option<KeyType>> {
+        let state = self.engine().key(self.database, key.as_ref())?;
+        Ok(state.key_type())
+    }
+
+    /// How many keys this database holds; cheap.
+    ///
+    /// A key whose time is up no longer counts. Deadlines are counted in at most 1,024 steps of
+    /// equal width, so that where they lie far apart an expired key may still count for
+    /// a moment: at most a 512th of the time from the first deadline to the last. A hash that
+    /// lost its last field by that field's own deadline counts until it is touched.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::exists`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.set("k", "v")?;
+    /// assert_eq!(db.len()?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn len(&self) -> Result<u64> {
+        self.engine().key_count(self.database)
+    }
+
+    /// Whether this database holds no key.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::len`].
+    pub fn is_empty(&self) -> Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Removes every key of this database.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::del`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.set("k", "v")?;
+    /// db.clear()?;
+    /// assert!(db.is_empty()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn clear(&self) -> Result<()> {
+        self.engine().write(|tx| tx.clear(self.database))
+    }
+
+    /// Removes every key of all 16 databases, in one commit.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::del`].
+    pub fn clear_all(&self) -> Result<()> {
+        self.engine()
+            .write(|tx| (0..DATABASE_COUNT).try_for_each(|database| tx.clear(database)))
+    }
+}

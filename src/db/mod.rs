@@ -1,0 +1,261 @@
+//! The public handle: Redis's verbs as methods.
+//!
+//! What this layer knows: conditions, meanings and names. What it must not
+//! know: offsets, records and locks, which are the engine's.
+
+mod background;
+mod batch;
+mod expiry;
+mod hashes;
+mod keys;
+mod scan;
+mod strings;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+pub use batch::Batch;
+pub use expiry::Ttl;
+pub use keys::KeyType;
+pub use scan::{FieldPage, Keys, ScanOptions, ScanPage};
+
+use crate::engine::{Engine, Recovery, Stats};
+use crate::limits::DATABASE_COUNT;
+use crate::{Error, Options, Result};
+
+/// A handle on a file, and in it on one of its 16 databases.
+///
+/// Clones are cheap and share everything; any number of threads may use them at once. Each single
+/// call takes effect whole or not at all; [`Db::batch`] does the same for many.
+///
+/// # Durability
+///
+/// A call that changes something and returns `Ok` survives the death of the process at any later
+/// instruction. When it survives a power loss too is set by [`Durability`](crate::Durability).
+///
+/// # Closing
+///
+/// The last clone that is dropped syncs and closes the file, and swallows errors; [`Db::close`]
+/// reports them.
+#[derive(Clone)]
+pub struct Db {
+    handle: Arc<Handle>,
+    database: u8,
+}
+
+/// What the clones share. Dropping it ends the background work, then the engine.
+struct Handle {
+    // Declared first, hence dropped first: it must stop before the engine closes.
+    background: Option<background::IntervalSync>,
+    engine: Arc<Engine>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.background = None;
+        // Nobody is left to hear of an error; `Db::close` is for those who want to.
+        let _ = self.engine.shutdown();
+    }
+}
+
+impl Db {
+    /// Opens the file at `path`, and creates it where there is none.
+    ///
+    /// Default options: a sync every second ([`Durability::Interval`](crate::Durability)), and up to
+    /// 5 seconds of waiting where another handle has the file.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Io`] where the operating system refuses: no such directory, no permission.
+    /// - [`Error::Locked`] where another handle holds the file and does not let go.
+    /// - [`Error::NotABrasaFile`] for a file of something else, an empty one too; it is left alone.
+    /// - [`Error::UnsupportedVersion`] for a file of a newer version.
+    /// - [`Error::Corrupt`] for a file that is damaged where it was known to be on the device.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("cache.brasa");
+    /// let db = brasa::Db::open(&path)?;
+    /// db.set("chave_1", "Relou Uourdi")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn open(path: impl AsRef<Path>) -> Result<Db> {
+        Db::options().open(path)
+    }
+
+    /// Options for opening a file.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("cache.brasa");
+    /// use brasa::{Db, Durability};
+    /// let db = Db::options().durability(Durability::Os).open(&path)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn options() -> Options {
+        Options::default()
+    }
+
+    /// A database that lives in memory alone and ends with its last handle.
+    ///
+    /// It is the same engine over a log in memory.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// assert_eq!(db.incr_by("visits", 1)?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn in_memory() -> Result<Db> {
+        Db::options().open_in_memory()
+    }
+
+    pub(crate) fn open_with(path: &Path, options: Options) -> Result<Db> {
+        let engine = Arc::new(Engine::open_on_disk(path, &options)?);
+        let background = background::IntervalSync::start(&engine, options.durability, options.read_only)?;
+        Ok(Db::over(engine, background))
+    }
+
+    pub(crate) fn over(engine: Arc<Engine>, background: Option<background::IntervalSync>) -> Db {
+        Db {
+            handle: Arc::new(Handle { background, engine }),
+            database: 0,
+        }
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.handle.engine
+    }
+
+    /// The same file, seen through another of its 16 databases, as Redis's SELECT.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchDatabase`] where `number` exceeds 15.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.database(3)?.set("k", "v")?;
+    /// assert!(!db.exists("k")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn database(&self, number: u8) -> Result<Db> {
+        if number >= DATABASE_COUNT {
+            return Err(Error::NoSuchDatabase {
+                number: u64::from(number),
+            });
+        }
+        Ok(Db {
+            handle: Arc::clone(&self.handle),
+            database: number,
+        })
+    }
+
+    /// Which of the 16 databases this handle shows.
+    pub fn database_number(&self) -> u8 {
+        self.database
+    }
+
+    /// The path the file was opened by; `:memory:` for one in memory.
+    pub fn path(&self) -> &Path {
+        self.engine().path()
+    }
+
+    /// Carries every write that returned before this call through to the device.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Io`] where the sync failed. The file takes no more writes from then on.
+    /// - [`Error::Poisoned`] where an earlier sync had failed.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("cache.brasa");
+    /// let db = brasa::Db::open(&path)?;
+    /// db.set("chave_1", "Relou Uourdi")?;
+    /// db.sync()?; // from here on a power loss cannot take it
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn sync(&self) -> Result<()> {
+        self.engine().sync()
+    }
+
+    /// Sizes and counts of the whole file, all databases together; cheap.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.set("k", "v")?;
+    /// assert_eq!(db.stats()?.key_count, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] where the file's size cannot be read.
+    pub fn stats(&self) -> Result<Stats> {
+        self.engine().stats()
+    }
+
+    /// What opening the file found and did.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("cache.brasa");
+    /// let db = brasa::Db::open(&path)?;
+    /// assert_eq!(db.recovery().torn_bytes, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn recovery(&self) -> &Recovery {
+        self.engine().recovery()
+    }
+
+    /// Syncs; and where this is the last handle, closes the file and gives reserved space back.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::sync`]. The file is closed all the same.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("cache.brasa");
+    /// let db = brasa::Db::open(&path)?;
+    /// db.set("k", "v")?;
+    /// db.close()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn close(self) -> Result<()> {
+        let engine = Arc::clone(&self.handle.engine);
+        match Arc::into_inner(self.handle) {
+            Some(mut handle) => {
+                handle.background = None;
+                engine.shutdown()
+            }
+            None => engine.sync(),
+        }
+    }
+}
+
+impl fmt::Debug for Db {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Db")
+            .field("path", &self.path())
+            .field("database", &self.database)
+            .finish_non_exhaustive()
+    }
+}

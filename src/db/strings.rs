@@ -1,0 +1,262 @@
+//! Strings: SET, GET and what changes them in place.
+
+use crate::engine::{KeyState, Transaction};
+use crate::options::{Condition, Expiry};
+use crate::{Db, Error, Result, SetOptions, SetOutcome, Value};
+
+use super::expiry::deadline_after;
+
+impl Db {
+    /// Sets the string at `key`, whatever was there before, without a deadline.
+    ///
+    /// # Errors
+    ///
+    /// The errors of every write: [`Error::TooLarge`], [`Error::DiskFull`], [`Error::Locked`],
+    /// [`Error::ReadOnly`], [`Error::Poisoned`], [`Error::Reentrant`] and [`Error::Io`]. After each of them nothing has
+    /// changed, with one exception: where a sync failed under
+    /// [`Durability::Always`](crate::Durability::Always), the write may still appear later.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.set("chave_1", "Relou Uourdi")?;
+    /// assert_eq!(db.get("chave_1")?.unwrap(), b"Relou Uourdi");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        let (key, value) = (key.as_ref(), value.as_ref());
+        self.engine()
+            .write(|tx| tx.set(self.database, key, value, 0))
+    }
+
+    /// Sets the string at `key` with a time to live, a condition, or both; as Redis's SET.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::WrongType`] where [`SetOptions::return_previous`] meets a hash.
+    /// - [`Error::DeadlineOutOfRange`] for a deadline that cannot be stored.
+    /// - The errors of every write, see [`Db::set`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use brasa::{Db, SetOptions};
+    /// use std::time::Duration;
+    ///
+    /// let db = Db::in_memory()?;
+    /// db.set_with("row:7", "3.21", SetOptions::new().ttl(Duration::from_secs(10)))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set_with(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        options: SetOptions,
+    ) -> Result<SetOutcome> {
+        let (key, value) = (key.as_ref(), value.as_ref());
+        self.engine()
+            .write(|tx| set_with(tx, self.database, key, value, options))
+    }
+
+    /// The string at `key`; `None` where there is no such key.
+    ///
+    /// The value is not copied: it points into the mapped file and stays valid for as long as it is kept.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::WrongType`] where the key holds a hash.
+    /// - [`Error::Corrupt`] with [`Options::verify_on_read`](crate::Options::verify_on_read), where
+    ///   the record is damaged.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// assert!(db.get("nobody")?.is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        self.engine().string(self.database, key.as_ref())
+    }
+
+    /// The strings at several keys, at one moment; `None` for a key that is absent or holds a
+    /// hash, as Redis's MGET.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`], as [`Db::get`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.set("a", "1")?;
+    /// let values = db.get_many(&["a", "b"])?;
+    /// assert!(values[0].is_some() && values[1].is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
+        self.engine().strings(self.database, keys)
+    }
+
+    /// Length in bytes of the string at `key`; 0 where there is no such key.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::get`].
+    pub fn strlen(&self, key: impl AsRef<[u8]>) -> Result<u64> {
+        Ok(self.get(key)?.map_or(0, |value| value.len() as u64))
+    }
+
+    /// Appends to the string at `key`, which is created where it is missing, and keeps its
+    /// deadline. Gives back the new length in bytes.
+    ///
+    /// The whole resulting string is written: appending often to a large one is slow.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::WrongType`] where the key holds a hash.
+    /// - The errors of every write, see [`Db::set`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.set("greeting", "Relou")?;
+    /// assert_eq!(db.append("greeting", " Uourdi")?, 12);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn append(&self, key: impl AsRef<[u8]>, suffix: impl AsRef<[u8]>) -> Result<u64> {
+        let (key, suffix) = (key.as_ref(), suffix.as_ref());
+        self.engine().write(|tx| {
+            let (mut value, deadline_ms) = match tx.string(self.database, key)? {
+                Some(string) => (string.value.to_vec(), string.deadline_ms),
+                None => (Vec::new(), 0),
+            };
+            value.extend_from_slice(suffix);
+            tx.set(self.database, key, &value, deadline_ms)?;
+            Ok(value.len() as u64)
+        })
+    }
+
+    /// Adds `increment` to the decimal integer at `key`, which counts as 0 where it is missing,
+    /// and keeps its deadline. Gives back the sum.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::NotAnInteger`] where the string is no decimal 64-bit integer.
+    /// - [`Error::Overflow`] where the sum is none.
+    /// - [`Error::WrongType`] where the key holds a hash.
+    /// - The errors of every write, see [`Db::set`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// assert_eq!(db.incr_by("visits", 1)?, 1);
+    /// assert_eq!(db.incr_by("visits", -3)?, -2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn incr_by(&self, key: impl AsRef<[u8]>, increment: i64) -> Result<i64> {
+        let key = key.as_ref();
+        self.engine().write(|tx| {
+            let (current, deadline_ms) = match tx.string(self.database, key)? {
+                Some(string) => (
+                    parse_integer(&string.value).ok_or(Error::NotAnInteger)?,
+                    string.deadline_ms,
+                ),
+                None => (0, 0),
+            };
+            let sum = current.checked_add(increment).ok_or(Error::Overflow)?;
+            tx.set(self.database, key, sum.to_string().as_bytes(), deadline_ms)?;
+            Ok(sum)
+        })
+    }
+}
+
+/// Reads an integer as Redis 7.0's `string2ll` does: an optional minus, no plus, no spaces, no
+/// leading zeros, no `-0`.
+pub(super) fn parse_integer(text: &[u8]) -> Option<i64> {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    let canonical = match digits {
+        b"0" => digits.len() == text.len(),
+        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    if !canonical {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+fn set_with(
+    tx: &mut Transaction<'_>,
+    database: u8,
+    key: &[u8],
+    value: &[u8],
+    options: SetOptions,
+) -> Result<SetOutcome> {
+    let previous = if options.return_previous {
+        tx.string(database, key)?.map(|string| string.value)
+    } else {
+        None
+    };
+    let state = tx.key(database, key)?;
+    let allowed = match options.condition {
+        Condition::Always => true,
+        Condition::Absent => state == KeyState::Absent,
+        Condition::Present => state != KeyState::Absent,
+    };
+    if !allowed {
+        return Ok(SetOutcome {
+            written: false,
+            previous,
+        });
+    }
+    let now_ms = tx.now_ms();
+    let deadline_ms = match options.expiry {
+        Expiry::None => None,
+        Expiry::Keep => state.deadline_ms(),
+        Expiry::After(ttl) => Some(deadline_after(now_ms, ttl)?),
+        Expiry::At(deadline_ms) => Some(deadline_ms),
+    };
+    match deadline_ms {
+        Some(deadline_ms) if deadline_ms <= now_ms => {
+            tx.delete(database, key)?;
+        }
+        deadline_ms => tx.set(database, key, value, deadline_ms.unwrap_or(0))?,
+    }
+    Ok(SetOutcome {
+        written: true,
+        previous,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_integer;
+
+    #[test]
+    fn an_integer_is_read_as_redis_reads_it() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("-1", Some(-1)),
+            ("9223372036854775807", Some(i64::MAX)),
+            ("-9223372036854775808", Some(i64::MIN)),
+            ("9223372036854775808", None),
+            ("-9223372036854775809", None),
+            ("", None),
+            ("-", None),
+            ("-0", None),
+            ("+1", None),
+            ("01", None),
+            (" 1", None),
+            ("1 ", None),
+            ("1.0", None),
+            ("1e3", None),
+        ] {
+            assert_eq!(parse_integer(text.as_bytes()), expected, "{text:?}");
+        }
+    }
+}

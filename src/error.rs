@@ -1,0 +1,235 @@
+//! One error type for the whole crate.
+//!
+//! A message says what was being done, to which file, at which offset, what
+//! was expected and what was found, and what to do about it.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The result of an operation of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong.
+///
+/// A key that is not there is no error: reading it gives `None`.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused an operation on the file.
+    Io {
+        /// What was being done, as in "cannot {operation}".
+        operation: &'static str,
+        /// The file or directory it was done to.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Another handle holds the file, and did not let go of it in time.
+    Locked {
+        /// The file.
+        path: PathBuf,
+        /// Which lock was waited for.
+        lock: &'static str,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// The file is there, and is something else.
+    NotABrasaFile {
+        /// The file.
+        path: PathBuf,
+        /// What was found instead.
+        found: String,
+    },
+    /// The file was written by a newer version of the format.
+    UnsupportedVersion {
+        /// The file.
+        path: PathBuf,
+        /// The file's version, major and minor.
+        found: (u16, u16),
+        /// The newest version that this build reads.
+        supported: (u16, u16),
+    },
+    /// The file is damaged where it was known to be safely on the device.
+    ///
+    /// Nothing was changed.
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// Where the damage begins, in bytes from the start of the file.
+        offset: u64,
+        /// What was expected and what was found.
+        reason: String,
+    },
+    /// A key, field, value or commit exceeds its limit. Nothing was written.
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// Its length in bytes.
+        length: u64,
+        /// The longest allowed, in bytes.
+        limit: u64,
+    },
+    /// The key holds the other kind of value: a hash where a string was asked
+    /// for, or the other way round. Nothing was written.
+    WrongType,
+    /// The string at the key is not a decimal 64-bit integer. Nothing was written.
+    NotAnInteger,
+    /// The value of the field is not a decimal 64-bit integer. Nothing was written.
+    FieldNotAnInteger,
+    /// The sum does not fit in a signed 64-bit integer. Nothing was written.
+    Overflow,
+    /// The deadline is later than [`crate::limits::MAX_DEADLINE_MS`]. Nothing was written.
+    DeadlineOutOfRange,
+    /// There are 16 databases, numbered from 0.
+    NoSuchDatabase {
+        /// The number that was asked for.
+        number: u64,
+    },
+    /// The device is full. Nothing was written; everything earlier is still
+    /// there, and reads, deletions and `clear` go on.
+    DiskFull {
+        /// The file.
+        path: PathBuf,
+        /// How many bytes the operation needed.
+        needed: u64,
+    },
+    /// The handle, or the file, allows no writing.
+    ReadOnly {
+        /// The file.
+        path: PathBuf,
+    },
+    /// An earlier sync of this file failed, so that nothing more may be
+    /// acknowledged on it. Reads go on.
+    Poisoned {
+        /// The file.
+        path: PathBuf,
+        /// What failed.
+        reason: String,
+    },
+    /// A write was called from within the closure of a batch on the same thread.
+    Reentrant,
+}
+
+impl Error {
+    /// Turns an error of the operating system into one of ours, to be used with `map_err`.
+    pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+        let path = path.to_owned();
+        move |source| Error::Io {
+            operation,
+            path,
+            source,
+        }
+    }
+
+    pub(crate) fn corrupt(path: &Path, offset: u64, reason: impl Into<String>) -> Error {
+        Error::Corrupt {
+            path: path.to_owned(),
+            offset,
+            reason: reason.into(),
+        }
+    }
+}
+
+/// Fails with [`Error::TooLarge`] where `length` exceeds `limit`.
+pub(crate) fn check_length(what: &'static str, length: usize, limit: usize) -> Result<()> {
+    if length <= limit {
+        return Ok(());
+    }
+    Err(Error::TooLarge {
+        what,
+        length: length as u64,
+        limit: limit as u64,
+    })
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Io {
+                operation,
+                path,
+                source,
+            } => write!(f, "cannot {operation} {}: {source}", path.display()),
+            Error::Locked { path, lock, waited } => write!(
+                f,
+                "{} is in use: another handle still held its {lock} lock after {} ms; \
+                 close the other program or raise the lock timeout",
+                path.display(),
+                waited.as_millis()
+            ),
+            Error::NotABrasaFile { path, found } => write!(
+                f,
+                "{} is not a brasa file: {found}; it was left as it is, choose another path",
+                path.display()
+            ),
+            Error::UnsupportedVersion {
+                path,
+                found,
+                supported,
+            } => write!(
+                f,
+                "{} has format version {}.{}, and this build reads up to {}.{}; \
+                 upgrade the program that opens it",
+                path.display(),
+                found.0,
+                found.1,
+                supported.0,
+                supported.1
+            ),
+            Error::Corrupt {
+                path,
+                offset,
+                reason,
+            } => write!(
+                f,
+                "{} is damaged at offset {offset}: {reason}; nothing was changed, \
+                 `brasa check` names the damage",
+                path.display()
+            ),
+            Error::TooLarge {
+                what,
+                length,
+                limit,
+            } => write!(f, "{what} of {length} bytes exceeds the limit of {limit}"),
+            Error::WrongType => f.write_str("the key holds the wrong kind of value"),
+            Error::NotAnInteger => f.write_str("value is not an integer or out of range"),
+            Error::FieldNotAnInteger => f.write_str("hash value is not an integer"),
+            Error::Overflow => f.write_str("increment or decrement would overflow"),
+            Error::DeadlineOutOfRange => {
+                f.write_str("the deadline is too far in the future to be stored")
+            }
+            Error::NoSuchDatabase { number } => {
+                write!(f, "there is no database {number}: they go from 0 to 15")
+            }
+            Error::DiskFull { path, needed } => write!(
+                f,
+                "the device of {} is full: {needed} more bytes were needed; nothing was written, \
+                 free some space or delete keys",
+                path.display()
+            ),
+            Error::ReadOnly { path } => {
+                write!(f, "{} was opened for reading only", path.display())
+            }
+            Error::Poisoned { path, reason } => write!(
+                f,
+                "{} takes no more writes since a sync failed ({reason}); reads go on, \
+                 copy what you need into a new file",
+                path.display()
+            ),
+            Error::Reentrant => {
+                f.write_str("a write was called from within a batch of the same database")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

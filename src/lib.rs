@@ -1,0 +1,63 @@
+//! **brasa** (Portuguese for an ember) keeps strings and hashes, each with a time to live, in one
+//! file: an embedded, durable key-value engine with the meanings of Redis and no server.
+//!
+//! ```
+//! # fn main() -> brasa::Result<()> {
+//! # let directory = tempfile::tempdir().unwrap();
+//! # let path = directory.path().join("cache.brasa");
+//! use brasa::{Db, SetOptions};
+//! use std::time::Duration;
+//!
+//! let db = Db::open(&path)?;
+//! db.set("chave_1", "Relou Uourdi")?;
+//! assert_eq!(db.get("chave_1")?.unwrap().to_str(), Ok("Relou Uourdi"));
+//!
+//! db.hset("meu_hash", "nome", "thailan")?;
+//! db.expire("meu_hash", Duration::from_secs(30))?;
+//!
+//! db.set_with("row:7", "3.21", SetOptions::new().ttl(Duration::from_secs(10)))?;
+//! db.close()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where to read on
+//!
+//! - [`Db`] is the handle, with everything that can be done; [`Options`] says how to open it.
+//! - [`docs::durability`] says what survives what.
+//! - [`docs::format`] is the specification of the file, byte by byte.
+//! - [`docs::architecture`] is the map of the modules, for whoever changes them.
+//! - [`inspect`] looks into a file without opening it: its records, and whether they are sound.
+//! - [`command`] runs Redis commands, words in and a reply out, as the command line does.
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("brasa maps whole files and needs a 64-bit target");
+
+mod clock;
+pub mod command;
+mod db;
+mod engine;
+mod error;
+mod index;
+pub mod inspect;
+pub mod limits;
+mod log;
+mod options;
+mod record;
+mod storage;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use db::{Batch, Db, Keys, KeyType, ScanOptions, ScanPage, FieldPage, Ttl};
+pub use engine::{Recovery, Stats, Value};
+pub use error::{Error, Result};
+pub use options::{Durability, Options, SetOptions, SetOutcome};
+
+/// The project's prose, rendered with the documentation.
+pub mod docs {
+    #[doc = include_str!("docs/architecture.md")]
+    pub mod architecture {}
+    #[doc = include_str!("docs/durability.md")]
+    pub mod durability {}
+    #[doc = include_str!("docs/format.md")]
+    pub mod format {}
+}

@@ -1,0 +1,27 @@
+//! The limits of format version 1, each checked before anything is allocated
+//! and tested on both sides.
+//!
+//! They are part of the file format (see [`crate::docs::format`]): raising one
+//! takes a new minor version.
+
+/// Longest key in bytes.
+pub const MAX_KEY_BYTES: usize = 65_535;
+
+/// Longest field of a hash in bytes.
+pub const MAX_FIELD_BYTES: usize = 65_535;
+
+/// Longest value in bytes: 512 MiB, Redis's `proto-max-bulk-len`.
+pub const MAX_VALUE_BYTES: usize = 512 << 20;
+
+/// Most bytes that the records of one commit may take together: 1 GiB.
+pub const MAX_COMMIT_BYTES: u64 = 1 << 30;
+
+/// Number of databases in a file; they are numbered from 0.
+pub const DATABASE_COUNT: u8 = 16;
+
+/// Most bytes that a file may hold: 1 TiB. The index stores an offset in 37
+/// bits, counted in units of 8 bytes.
+pub const MAX_FILE_BYTES: u64 = 1 << 40;
+
+/// Latest deadline, in Unix milliseconds. Redis keeps deadlines in a signed 64-bit integer.
+pub const MAX_DEADLINE_MS: u64 = i64::MAX.unsigned_abs();
