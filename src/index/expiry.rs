@@ -1,0 +1,113 @@
+//! How much has expired by now, without a look at each key.
+//!
+//! Deadlines are counted in steps of equal width. The width doubles when there are too many
+//! steps, so that memory stays bounded, at the price of seeing an expiry up to one step late.
+
+use std::collections::BTreeMap;
+
+use super::Size;
+
+/// Steps at most.
+const MAX_STEPS: usize = 1024;
+
+/// Sizes by deadline.
+#[derive(Debug, Default)]
+pub(super) struct ExpiryHistogram {
+    /// The width of a step is two to this, in milliseconds.
+    width_log2: u32,
+    /// What expires within each step, by the step's number, counted from its end: by then all of it has.
+    steps: BTreeMap<u64, Size>,
+}
+
+impl ExpiryHistogram {
+    pub(super) fn add(&mut self, deadline_ms: u64, size: Size) {
+        let step = self.step(deadline_ms);
+        self.steps.entry(step).or_default().add(size);
+        while self.steps.len() > MAX_STEPS {
+            self.widen();
+        }
+    }
+
+    pub(super) fn remove(&mut self, deadline_ms: u64, size: Size) {
+        let step = self.step(deadline_ms);
+        if let Some(there) = self.steps.get_mut(&step) {
+            there.remove(size);
+            if *there == Size::default() {
+                self.steps.remove(&step);
+            }
+        }
+    }
+
+    /// What had expired at `now_ms`.
+    pub(super) fn expired(&self, now_ms: u64) -> Size {
+        let mut total = Size::default();
+        for (_, size) in self.steps.range(..=now_ms >> self.width_log2) {
+            total.add(*size);
+        }
+        total
+    }
+
+    /// The step at whose end the deadline has passed.
+    fn step(&self, deadline_ms: u64) -> u64 {
+        deadline_ms.div_ceil(1 << self.width_log2)
+    }
+
+    fn widen(&mut self) {
+        self.width_log2 += 1;
+        let narrow = std::mem::take(&mut self.steps);
+        for (step, size) in narrow {
+            // The same as counting the deadline anew, since rounding up twice is rounding up once.
+            self.steps.entry(step.div_ceil(2)).or_default().add(size);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: Size = Size {
+        keys: 1,
+        bytes: 100,
+    };
+
+    #[test]
+    fn what_has_expired_is_counted_to_the_millisecond_while_deadlines_are_few() {
+        let mut histogram = ExpiryHistogram::default();
+        for deadline_ms in 1..=MAX_STEPS as u64 {
+            histogram.add(deadline_ms, ONE);
+        }
+        assert_eq!(histogram.expired(0), Size::default());
+        assert_eq!(histogram.expired(10).keys, 10);
+        assert_eq!(histogram.expired(10).bytes, 1_000);
+    }
+
+    #[test]
+    fn many_deadlines_are_seen_late_but_never_early_and_all_in_the_end() {
+        let mut histogram = ExpiryHistogram::default();
+        let deadlines: Vec<u64> = (0..10_000).map(|i| 1_000_000 + i * 37).collect();
+        for deadline_ms in &deadlines {
+            histogram.add(*deadline_ms, ONE);
+        }
+        assert!(histogram.steps.len() <= MAX_STEPS);
+        let span = deadlines[deadlines.len() - 1] - deadlines[0];
+        for now_ms in (999_000..1_400_000).step_by(1_000) {
+            let passed = |now_ms| deadlines.iter().filter(|at| **at <= now_ms).count() as u64;
+            let counted = histogram.expired(now_ms).keys;
+            assert!(counted <= passed(now_ms));
+            assert!(counted >= passed(now_ms - span / 512));
+        }
+        for deadline_ms in &deadlines {
+            histogram.remove(*deadline_ms, ONE);
+        }
+        assert!(histogram.steps.is_empty());
+    }
+
+    #[test]
+    fn the_latest_deadline_can_be_counted() {
+        let mut histogram = ExpiryHistogram::default();
+        histogram.add(u64::MAX, ONE);
+        assert_eq!(histogram.expired(u64::MAX - 1), Size::default());
+        assert_eq!(histogram.expired(u64::MAX), ONE);
+    }
+}

@@ -1,0 +1,225 @@
+//! Where each key is in the log: pure memory, without I/O and without a clock.
+//!
+//! Keys stay in the log. A table entry is 8 bytes: where a record stands, and enough bits of the
+//! key's hash that a table can grow, and most lookups can end, without reading a key. Whoever
+//! asks compares the key itself, by a closure.
+//!
+//! Invariants:
+//!
+//! 1. A database has [`SHARD_COUNT`] shards, chosen by the top bits of the hash, and entries lie in
+//!    the order of the hash within them: walking shard after shard is walking in hash order.
+//! 2. Each live key has one entry. Each entry points at the newest record that sets the key, or
+//!    at a [`HashObject`], which has at least one field.
+//! 3. Locks on shards are taken in ascending order of database and shard.
+
+mod expiry;
+mod hash;
+mod statistics;
+mod table;
+
+use std::collections::BTreeMap;
+use std::mem;
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+pub(crate) use hash::{KeyHash, KeyHasher};
+pub(crate) use statistics::{Size, Statistics};
+pub(crate) use table::{Location, Table};
+
+use crate::limits::DATABASE_COUNT;
+
+/// Shards of a database: as many as keep the longest stall by a growing table short.
+pub(crate) const SHARD_COUNT: usize = 1 << hash::SHARD_BITS;
+
+/// All databases' keys.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    // A database that holds nothing takes no memory.
+    databases: [OnceLock<Box<[RwLock<Shard>]>>; DATABASE_COUNT as usize],
+}
+
+/// The keys of one database that share the top bits of their hash.
+#[derive(Debug, Default)]
+pub(crate) struct Shard {
+    pub(crate) keys: Table,
+    rare: Option<Box<Rare>>,
+}
+
+/// What many shards do not need.
+#[derive(Debug, Default)]
+struct Rare {
+    hashes: Vec<Option<HashObject>>,
+    free: Vec<usize>,
+    /// Deadlines that were changed after their record was written, by the record's offset.
+    deadlines: BTreeMap<u64, u64>,
+}
+
+/// A hash: where its fields are.
+#[derive(Debug)]
+pub(crate) struct HashObject {
+    pub(crate) fields: Table,
+    /// A record of this hash, from which the key can be read.
+    pub(crate) key_offset: u64,
+    /// The deadline of the whole hash, 0 for none.
+    pub(crate) deadline_ms: u64,
+    /// Bytes of the log that the hash needs.
+    pub(crate) live_bytes: u64,
+    /// How many of its fields have a deadline of their own.
+    pub(crate) expiring_fields: u64,
+}
+
+impl Index {
+    /// A shard, to be read; `None` where the database never held anything.
+    pub(crate) fn read(&self, database: u8, shard: usize) -> Option<RwLockReadGuard<'_, Shard>> {
+        let shards = self.databases.get(usize::from(database))?.get()?;
+        let shard = shards.get(shard)?;
+        Some(shard.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A shard, to be changed.
+    pub(crate) fn write(&self, database: u8, shard: usize) -> RwLockWriteGuard<'_, Shard> {
+        let shards = self.databases[usize::from(database)].get_or_init(|| {
+            let empty = || RwLock::new(Shard::default());
+            std::iter::repeat_with(empty).take(SHARD_COUNT).collect()
+        });
+        shards[shard]
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locks several shards, each given by database and number, so that no reader sees one
+    /// changed and another not.
+    pub(crate) fn write_all(&self, mut places: Vec<(u8, usize)>) -> LockedShards<'_> {
+        places.sort_unstable();
+        places.dedup();
+        LockedShards {
+            guards: places
+                .into_iter()
+                .map(|(database, shard)| ((database, shard), self.write(database, shard)))
+                .collect(),
+        }
+    }
+
+    /// Memory that the index takes, in bytes.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let mut bytes = mem::size_of::<Self>() as u64;
+        for shards in self.databases.iter().filter_map(OnceLock::get) {
+            bytes += mem::size_of_val::<[RwLock<Shard>]>(shards) as u64;
+            for shard in shards {
+                let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+                bytes += shard.heap_bytes();
+            }
+        }
+        bytes
+    }
+}
+
+/// Shards that are locked together.
+#[derive(Debug)]
+pub(crate) struct LockedShards<'a> {
+    guards: Vec<((u8, usize), RwLockWriteGuard<'a, Shard>)>,
+}
+
+impl LockedShards<'_> {
+    /// One of the locked shards; `None` for one that is not.
+    pub(crate) fn get(&mut self, database: u8, shard: usize) -> Option<&mut Shard> {
+        let index = self
+            .guards
+            .binary_search_by_key(&(database, shard), |(place, _)| *place)
+            .ok()?;
+        Some(&mut self.guards[index].1)
+    }
+
+    /// Exchanges two databases, all of whose shards are locked.
+    pub(crate) fn swap(&mut self, one: u8, other: u8) {
+        for shard in 0..SHARD_COUNT {
+            let contents = self.get(one, shard).map(mem::take).unwrap_or_default();
+            let contents = match self.get(other, shard) {
+                Some(place) => mem::replace(place, contents),
+                None => contents,
+            };
+            if let Some(place) = self.get(one, shard) {
+                *place = contents;
+            }
+        }
+    }
+}
+
+impl Shard {
+    /// The hash that an entry points at.
+    pub(crate) fn hash(&self, index: usize) -> Option<&HashObject> {
+        self.rare.as_ref()?.hashes.get(index)?.as_ref()
+    }
+
+    pub(crate) fn hash_mut(&mut self, index: usize) -> Option<&mut HashObject> {
+        self.rare.as_mut()?.hashes.get_mut(index)?.as_mut()
+    }
+
+    /// Takes a hash in, and gives back what an entry points at it by.
+    pub(crate) fn add_hash(&mut self, hash: HashObject) -> Location {
+        let rare = self.rare.get_or_insert_default();
+        Location::Hash(match rare.free.pop() {
+            Some(index) => {
+                rare.hashes[index] = Some(hash);
+                index
+            }
+            None => {
+                rare.hashes.push(Some(hash));
+                rare.hashes.len() - 1
+            }
+        })
+    }
+
+    pub(crate) fn remove_hash(&mut self, index: usize) -> Option<HashObject> {
+        let rare = self.rare.as_mut()?;
+        let hash = rare.hashes.get_mut(index)?.take()?;
+        rare.free.push(index);
+        for (_, location) in hash.fields.iter_from(0) {
+            if let Location::Record(offset) = location {
+                rare.deadlines.remove(&offset);
+            }
+        }
+        Some(hash)
+    }
+
+    /// The deadline of a record, of which `written_ms` was written in it.
+    pub(crate) fn deadline_ms(&self, offset: u64, written_ms: u64) -> u64 {
+        match &self.rare {
+            Some(rare) if !rare.deadlines.is_empty() => {
+                rare.deadlines.get(&offset).copied().unwrap_or(written_ms)
+            }
+            _ => written_ms,
+        }
+    }
+
+    /// Changes the deadline of a record, of which `written_ms` was written in it.
+    pub(crate) fn set_deadline_ms(&mut self, offset: u64, written_ms: u64, deadline_ms: u64) {
+        if deadline_ms != written_ms {
+            let rare = self.rare.get_or_insert_default();
+            rare.deadlines.insert(offset, deadline_ms);
+        } else {
+            self.forget_deadline(offset);
+        }
+    }
+
+    /// Forgets what was changed about a record that is no longer live.
+    pub(crate) fn forget_deadline(&mut self, offset: u64) {
+        if let Some(rare) = &mut self.rare {
+            rare.deadlines.remove(&offset);
+        }
+    }
+
+    fn heap_bytes(&self) -> u64 {
+        // A B-tree keeps its nodes half full or better: at most twice its entries.
+        const DEADLINE_BYTES: usize = 2 * mem::size_of::<(u64, u64)>();
+        let mut bytes = self.keys.heap_bytes();
+        if let Some(rare) = &self.rare {
+            bytes += mem::size_of::<Rare>();
+            bytes += rare.hashes.capacity() * mem::size_of::<Option<HashObject>>();
+            bytes += rare.free.capacity() * mem::size_of::<usize>();
+            bytes += rare.deadlines.len() * DEADLINE_BYTES;
+            let tables = rare.hashes.iter().flatten();
+            bytes += tables.map(|hash| hash.fields.heap_bytes()).sum::<usize>();
+        }
+        bytes as u64
+    }
+}

@@ -1,0 +1,32 @@
+//! The log: a file's header, its slots, and the chain of records that begins behind them.
+//!
+//! It knows where things stand in the file and when a run of records is a commit. What the
+//! records mean is not its business, and neither is the index. The layout is specified in
+//! [`crate::docs::format`].
+//!
+//! Invariants:
+//!
+//! 1. A commit is published by the store of its first word, after everything else of it, the
+//!    zero word behind it included, was written.
+//! 2. A reader takes a commit whole or not at all; what opens is the longest prefix of whole commits.
+//! 3. A slot is written only after a sync, and says no more than that sync covered. The two slots
+//!    are written in turn, so that a torn write leaves the other.
+
+mod header;
+mod reader;
+mod slot;
+mod writer;
+
+pub(crate) use header::{FileHeader, HeaderProblem, MAJOR_VERSION, MINOR_VERSION};
+pub(crate) use reader::{Commit, Damage, Reader, Source, stored_change, stored_key};
+pub(crate) use slot::{Slot, Slots};
+pub(crate) use writer::{Append, Pwrite, RESERVE_BYTES, Tail, file_bytes_needed, seal_commit};
+
+/// A page of the header.
+pub(crate) const PAGE_BYTES: usize = 4096;
+
+/// Where the log begins: behind the header page and the two slots.
+pub(crate) const LOG_START: u64 = 3 * PAGE_BYTES as u64;
+
+/// The word that ends the log.
+pub(crate) const END_WORD: [u8; 8] = [0; 8];

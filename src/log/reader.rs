@@ -1,0 +1,192 @@
+//! Reading the chain of records, commit by commit.
+
+use super::LOG_START;
+use crate::limits::MAX_COMMIT_BYTES;
+use crate::record::{self, Change, Invalid, Kind, Link, Record};
+use crate::storage::Mapping;
+
+/// Bytes of a file to read a log from.
+pub(crate) trait Source {
+    /// The eight bytes at an offset that is a multiple of 8; `None` behind the end.
+    fn word(&self, offset: u64) -> Option<[u8; 8]>;
+
+    /// Bytes of a published record; `None` where they go beyond the end.
+    fn bytes(&self, offset: u64, len: usize) -> Option<&[u8]>;
+
+    /// How many bytes there are.
+    fn len(&self) -> u64;
+}
+
+impl Source for Mapping {
+    fn word(&self, offset: u64) -> Option<[u8; 8]> {
+        Mapping::word(self, offset)
+    }
+
+    fn bytes(&self, offset: u64, len: usize) -> Option<&[u8]> {
+        Mapping::bytes(self, offset, len)
+    }
+
+    fn len(&self) -> u64 {
+        self.readable_bytes()
+    }
+}
+
+impl Source for [u8] {
+    fn word(&self, offset: u64) -> Option<[u8; 8]> {
+        Source::bytes(self, offset, 8)?.try_into().ok()
+    }
+
+    fn bytes(&self, offset: u64, len: usize) -> Option<&[u8]> {
+        let start = usize::try_from(offset).ok()?;
+        self.get(start..start.checked_add(len)?)
+    }
+
+    fn len(&self) -> u64 {
+        self.len() as u64
+    }
+}
+
+/// Where a log stops making sense, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Damage {
+    pub(crate) offset: u64,
+    pub(crate) reason: Invalid,
+}
+
+/// Where a commit stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Commit {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+}
+
+/// Reads commits from a place in the log on.
+#[derive(Debug)]
+pub(crate) struct Reader<'a, S: Source + ?Sized> {
+    source: &'a S,
+    /// Ties the next commit to its place.
+    link: Link,
+    /// The offsets of the last commit's records.
+    records: Vec<u64>,
+    /// Nothing may follow a `Poisoned` record, and nothing after it is looked at.
+    poisoned: bool,
+}
+
+impl<'a, S: Source + ?Sized> Reader<'a, S> {
+    /// A reader from the log's first record on.
+    pub(crate) fn from_start(source: &'a S, salt: u32) -> Self {
+        let link = Link {
+            salt,
+            offset: LOG_START,
+            previous: salt,
+        };
+        Self::from_link(source, link)
+    }
+
+    /// A reader from a boundary between commits on.
+    pub(crate) fn from_link(source: &'a S, link: Link) -> Self {
+        Self {
+            source,
+            link,
+            records: Vec::new(),
+            poisoned: false,
+        }
+    }
+
+    /// What ties the next commit to its place: the end of the last whole one.
+    pub(crate) fn link(&self) -> Link {
+        self.link
+    }
+
+    /// Whether the log can have nothing more: its last commit says so.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.poisoned
+    }
+
+    /// Moves on to the next whole commit; `None` where the log ends.
+    ///
+    /// # Errors
+    ///
+    /// Where something stands that is no whole commit. The reader stays before it.
+    pub(crate) fn next_commit(&mut self) -> Result<Option<Commit>, Damage> {
+        if self.poisoned {
+            return Ok(None);
+        }
+        self.records.clear();
+        let start = self.link.offset;
+        let mut link = self.link;
+        loop {
+            let offset = link.offset;
+            let damage = move |reason| Damage { offset, reason };
+            let Some((record, size)) = self.record_at(link).map_err(damage)? else {
+                if offset == start {
+                    return Ok(None);
+                }
+                return Err(damage(Invalid::CommitUnfinished {
+                    first_offset: start,
+                }));
+            };
+            let kind = record.change.kind;
+            if !kind.is_data() && offset != start {
+                return Err(damage(Invalid::ControlInCommit { kind }));
+            }
+            self.records.push(offset);
+            link.previous = record.checksum;
+            link.offset += size;
+            let bytes = link.offset - start;
+            if bytes > MAX_COMMIT_BYTES {
+                return Err(damage(Invalid::CommitTooLarge {
+                    bytes,
+                    limit: MAX_COMMIT_BYTES,
+                }));
+            }
+            if !record.more {
+                self.poisoned = kind == Kind::Poisoned;
+                self.link = link;
+                return Ok(Some(Commit {
+                    start,
+                    end: link.offset,
+                }));
+            }
+        }
+    }
+
+    /// The records of the commit that was read last, with their offsets.
+    pub(crate) fn records(&self) -> impl Iterator<Item = (u64, Change<'a>)> {
+        self.records
+            .iter()
+            .filter_map(|offset| Some((*offset, stored_change(self.source, *offset)?)))
+    }
+
+    fn record_at(&self, link: Link) -> Result<Option<(Record<'a>, u64)>, Invalid> {
+        let Some(word) = self.source.word(link.offset) else {
+            // Not even a word is left: the same as a zero one.
+            return Ok(None);
+        };
+        if word == super::END_WORD {
+            return Ok(None);
+        }
+        let size = record::size_of_record(word)?;
+        let Some(bytes) = self.source.bytes(link.offset, size) else {
+            return Err(Invalid::Truncated {
+                needed: size as u64,
+                available: self.source.len().saturating_sub(link.offset),
+            });
+        };
+        let record = record::decode(bytes, link)?;
+        Ok(Some((record, size as u64)))
+    }
+}
+
+/// The change at an offset where a reader found a valid record before; `None` only where that is
+/// not so.
+pub(crate) fn stored_change<S: Source + ?Sized>(source: &S, offset: u64) -> Option<Change<'_>> {
+    let size = record::size_of_record(source.word(offset)?).ok()?;
+    record::reparse(source.bytes(offset, size)?)
+}
+
+/// The key of the record at an offset, as [`stored_change`], without a look at the rest.
+pub(crate) fn stored_key<S: Source + ?Sized>(source: &S, offset: u64) -> Option<&[u8]> {
+    let key_len = record::key_len(source.word(offset)?);
+    source.bytes(offset + record::HEADER_BYTES as u64, key_len)
+}

@@ -1,0 +1,189 @@
+//! The real disk.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tempfile::TempPath;
+
+use super::{Access, LockByte, LockMode, Mapping, Storage, StorageFile, TemporaryFile, lock};
+
+/// The file system of this machine.
+#[derive(Debug)]
+pub(crate) struct DiskStorage;
+
+impl Storage for DiskStorage {
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        // As many links as Linux follows before it answers ELOOP.
+        const MAX_LINKS: usize = 40;
+        let mut path = path.to_owned();
+        for _ in 0..MAX_LINKS {
+            match fs::read_link(&path) {
+                Ok(target) => path = directory_of(&path).join(target),
+                // No link, or nothing there.
+                Err(_) => {
+                    let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
+                    return Ok(fs::canonicalize(directory_of(&path))?.join(name));
+                }
+            }
+        }
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "too many symbolic links",
+        ))
+    }
+
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn StorageFile>> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(access == Access::ReadWrite)
+            .open(path)?;
+        let kind = file.metadata()?.file_type();
+        if kind.is_dir() {
+            // Opening a directory for reading succeeds; everything after it would fail obscurely.
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        if !kind.is_file() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "it is a device, pipe or socket",
+            ));
+        }
+        Ok(Arc::new(DiskFile { file }))
+    }
+
+    fn create_temporary(&self, path: &Path) -> io::Result<Box<dyn TemporaryFile>> {
+        let (file, path) = tempfile::Builder::new()
+            .prefix(".brasa-")
+            .tempfile_in(directory_of(path))?
+            .into_parts();
+        Ok(Box::new(DiskTemporary {
+            file: Arc::new(DiskFile { file }),
+            path,
+        }))
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        File::open(directory_of(path))?.sync_all()
+    }
+
+    fn random(&self, out: &mut [u8]) -> io::Result<()> {
+        getrandom::fill(out).map_err(io::Error::other)
+    }
+}
+
+/// The directory in which the path's last part is a name.
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+#[derive(Debug)]
+struct DiskTemporary {
+    file: Arc<DiskFile>,
+    path: TempPath,
+}
+
+impl TemporaryFile for DiskTemporary {
+    fn file(&self) -> Arc<dyn StorageFile> {
+        Arc::clone(&self.file) as Arc<dyn StorageFile>
+    }
+
+    fn persist_new(self: Box<Self>, path: &Path) -> io::Result<()> {
+        self.path
+            .persist_noclobber(path)
+            .map_err(|refused| refused.error)
+    }
+}
+
+#[derive(Debug)]
+struct DiskFile {
+    file: File,
+}
+
+impl StorageFile for DiskFile {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < out.len() {
+            match self
+                .file
+                .read_at(&mut out[filled..], offset + filled as u64)
+            {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn allocate(&self, size: u64) -> io::Result<()> {
+        let old_size = self.size()?;
+        if size <= old_size {
+            return Ok(());
+        }
+        #[cfg(target_os = "linux")]
+        match rustix::fs::fallocate(
+            &self.file,
+            rustix::fs::FallocateFlags::empty(),
+            old_size,
+            size - old_size,
+        ) {
+            Ok(()) => return Ok(()),
+            Err(rustix::io::Errno::OPNOTSUPP) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        self.write_zeros(old_size, size)
+    }
+
+    fn truncate(&self, size: u64) -> io::Result<()> {
+        self.file.set_len(size)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        // Linux's fdatasync, which carries a changed size through as well.
+        self.file.sync_data()
+    }
+
+    fn map(&self, len: u64) -> io::Result<Mapping> {
+        Mapping::of_file(&self.file, len, self.size()?)
+    }
+
+    fn try_lock(&self, byte: LockByte, mode: LockMode) -> io::Result<bool> {
+        lock::try_lock_file(&self.file, byte, mode)
+    }
+
+    fn unlock(&self, byte: LockByte) -> io::Result<()> {
+        lock::unlock_file(&self.file, byte)
+    }
+}
+
+impl DiskFile {
+    /// Takes space the portable way: bytes that were written have it.
+    fn write_zeros(&self, from: u64, to: u64) -> io::Result<()> {
+        const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+        let mut offset = from;
+        while offset < to {
+            let count = (to - offset).min(ZEROS.len() as u64);
+            self.file.write_all_at(
+                &ZEROS[..usize::try_from(count).unwrap_or(ZEROS.len())],
+                offset,
+            )?;
+            offset += count;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,148 @@
+//! Locks between processes: byte ranges of the file, held by the open file description.
+//!
+//! Invariants:
+//!
+//! 1. A lock belongs to one open file description, neither to a process (as POSIX record locks,
+//!    which closing any descriptor of the file drops) nor to the file's contents (as a mutex in
+//!    the file, which dies with its holder). The kernel releases it when the last descriptor
+//!    goes, however the process ends.
+//! 2. The bytes lie far beyond any file's end, so that no lock covers data.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::StorageFile;
+
+/// What a lock is for. Where one handle needs several, it takes them in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum LockByte {
+    /// Held by whoever rewrites the file.
+    Compaction,
+    /// Held while the file is synced and its slots are written.
+    Sync,
+    /// Held while the log is appended to.
+    Writer,
+    /// Held shared by every handle: who has it alone may cut the file.
+    Users,
+}
+
+impl LockByte {
+    fn offset(self) -> i64 {
+        // 2^62: invariant 2.
+        (1 << 62) + self as i64
+    }
+
+    /// As messages call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            LockByte::Compaction => "compaction",
+            LockByte::Sync => "sync",
+            LockByte::Writer => "writer",
+            LockByte::Users => "users",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LockMode {
+    Shared,
+    Exclusive,
+}
+
+/// Takes a lock, and waits for it at most this long; gives back whether it was had.
+pub(crate) fn acquire(
+    file: &dyn StorageFile,
+    byte: LockByte,
+    mode: LockMode,
+    timeout: Duration,
+) -> io::Result<bool> {
+    const FIRST_PAUSE: Duration = Duration::from_micros(50);
+    const LONGEST_PAUSE: Duration = Duration::from_millis(5);
+    let begun = Instant::now();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        if file.try_lock(byte, mode)? {
+            return Ok(true);
+        }
+        let left = timeout.saturating_sub(begun.elapsed());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        // The kernel can wait for such a lock, but not for a bounded time.
+        thread::sleep(pause.min(left));
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+pub(super) fn try_lock_file(file: &File, byte: LockByte, mode: LockMode) -> io::Result<bool> {
+    let kind = match mode {
+        LockMode::Shared => libc::F_RDLCK,
+        LockMode::Exclusive => libc::F_WRLCK,
+    };
+    match set_lock(file, byte, kind) {
+        Ok(()) => Ok(true),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn unlock_file(file: &File, byte: LockByte) -> io::Result<()> {
+    set_lock(file, byte, libc::F_UNLCK)
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn set_lock(file: &File, byte: LockByte, kind: libc::c_int) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+
+    // SAFETY: `flock` is a C struct of integers, for which all zeros is a value.
+    let mut range: libc::flock = unsafe { std::mem::zeroed() };
+    // The constants are 0, 1 and 2, and the struct's fields are shorts.
+    #[allow(clippy::cast_possible_truncation)]
+    {
+        range.l_type = kind as libc::c_short;
+        range.l_whence = libc::SEEK_SET as libc::c_short;
+    }
+    range.l_start = byte.offset();
+    range.l_len = 1;
+    loop {
+        // SAFETY: the descriptor is open for as long as `file` is borrowed, and the kernel reads
+        // the struct during the call only. The test
+        // `a_lock_excludes_other_handles_and_ends_with_its_own` would notice a wrong struct.
+        let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &range) };
+        if result == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// Elsewhere a lock on the whole file stands for the writer's, which is the one that keeps two
+/// handles apart; the others are not needed where the file is open to one handle only.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn set_lock(file: &File, byte: LockByte, kind: libc::c_int) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+
+    if byte != LockByte::Writer {
+        return Ok(());
+    }
+    let operation = if kind == libc::F_UNLCK {
+        libc::LOCK_UN
+    } else if kind == libc::F_RDLCK {
+        libc::LOCK_SH | libc::LOCK_NB
+    } else {
+        libc::LOCK_EX | libc::LOCK_NB
+    };
+    // SAFETY: the descriptor is open for as long as `file` is borrowed.
+    match unsafe { libc::flock(file.as_raw_fd(), operation) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,209 @@
+//! Bytes of a file in the address space, for reading.
+//!
+//! Invariants:
+//!
+//! 1. No byte at or beyond `readable_bytes` is touched: behind the end of a mapped file waits a
+//!    SIGBUS. `readable_bytes` never exceeds the file's size, and files are not cut while they
+//!    are mapped (design: the `users` lock).
+//! 2. [`Mapping::bytes`] is asked only for records that were published. Such bytes never change
+//!    again, which is what a shared slice promises.
+//! 3. The one word that may change under a reader, the first of an unpublished record, is read by
+//!    an atomic load in [`Mapping::word`] and followed by an acquire fence: whoever sees it
+//!    published sees the whole commit.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::slice;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::{Arc, OnceLock};
+
+use memmap2::{Mmap, MmapOptions};
+
+/// A range of addresses that shows a file from its start. It stays valid for as long as it is kept, even
+/// when the file has outgrown it.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    region: Region,
+    readable_bytes: AtomicU64,
+}
+
+#[derive(Debug)]
+enum Region {
+    File(Mmap),
+    Heap(Arc<Heap>),
+}
+
+impl Mapping {
+    /// Maps `len` bytes, of which the file has `file_bytes` for now.
+    pub(super) fn of_file(file: &File, len: u64, file_bytes: u64) -> io::Result<Mapping> {
+        let len_word = usize::try_from(len).map_err(io::Error::other)?;
+        // SAFETY: a mapping of a file is as good as what others do to the file. Reads stay below
+        // its size (invariant 1) and within bytes that no brasa process changes (invariant 2);
+        // that somebody else writes into the file or cuts it while it is mapped is excluded in
+        // the docs. The test `a_mapping_is_not_read_beyond_the_file` would die of a breach.
+        let map = unsafe { MmapOptions::new().len(len_word).map(file)? };
+        Ok(Mapping {
+            region: Region::File(map),
+            readable_bytes: AtomicU64::new(file_bytes.min(len)),
+        })
+    }
+
+    pub(super) fn of_heap(heap: &Arc<Heap>, file_bytes: u64) -> Mapping {
+        Mapping {
+            region: Region::Heap(Arc::clone(heap)),
+            readable_bytes: AtomicU64::new(file_bytes.min(heap.len())),
+        }
+    }
+
+    /// Bytes that the mapping can show once the file has them.
+    fn len(&self) -> u64 {
+        match &self.region {
+            Region::File(map) => map.len() as u64,
+            Region::Heap(heap) => heap.len(),
+        }
+    }
+
+    /// Whether the mapping shows the file up to `end`; if not, it takes a new one.
+    pub(crate) fn covers(&self, end: u64) -> bool {
+        let replaced = match &self.region {
+            Region::File(_) => false,
+            Region::Heap(heap) => heap.successor.get().is_some(),
+        };
+        !replaced && end <= self.len()
+    }
+
+    /// How many bytes can be read for now.
+    pub(crate) fn readable_bytes(&self) -> u64 {
+        self.readable_bytes.load(Ordering::Acquire)
+    }
+
+    /// Says that the file has become at least this long.
+    pub(crate) fn set_readable(&self, file_bytes: u64) {
+        self.readable_bytes
+            .fetch_max(file_bytes.min(self.len()), Ordering::Release);
+    }
+
+    /// Published bytes; `None` where the range goes beyond what can be read.
+    pub(crate) fn bytes(&self, offset: u64, len: usize) -> Option<&[u8]> {
+        let end = offset.checked_add(len as u64)?;
+        if end > self.readable_bytes.load(Ordering::Acquire) {
+            return None;
+        }
+        let start = usize::try_from(offset).ok()?;
+        match &self.region {
+            Region::File(map) => map.get(start..start + len),
+            Region::Heap(heap) => heap.bytes(start, len),
+        }
+    }
+
+    /// The eight bytes at an offset that is a multiple of 8; `None` where it goes beyond what can be read.
+    pub(crate) fn word(&self, offset: u64) -> Option<[u8; 8]> {
+        debug_assert!(offset.is_multiple_of(8));
+        if offset.checked_add(8)? > self.readable_bytes.load(Ordering::Acquire) {
+            return None;
+        }
+        let index = usize::try_from(offset / 8).ok()?;
+        let word = match &self.region {
+            Region::File(map) => {
+                // SAFETY: the word lies within the mapping (checked against `readable_bytes`,
+                // which never exceeds its length), mappings begin at a page and the index counts
+                // whole words, so it is aligned; `AtomicU64` has the layout of `u64`, and every
+                // other access to an unpublished word is atomic or a system call.
+                let word = unsafe { &*map.as_ptr().cast::<AtomicU64>().add(index) };
+                word.load(Ordering::Relaxed)
+            }
+            Region::Heap(heap) => heap.newest().words.get(index)?.load(Ordering::Relaxed),
+        };
+        fence(Ordering::Acquire);
+        Some(word.to_ne_bytes())
+    }
+}
+
+/// The contents of a file in memory, of fixed capacity. A file that outgrows it moves to a successor,
+/// and who still reads the old one sees what was published before.
+#[derive(Debug)]
+pub(super) struct Heap {
+    words: Box<[AtomicU64]>,
+    successor: OnceLock<Arc<Heap>>,
+}
+
+impl Heap {
+    /// Zeros, at least `capacity` bytes of them.
+    pub(super) fn new(capacity: u64) -> io::Result<Heap> {
+        let words = usize::try_from(capacity.div_ceil(8)).map_err(io::Error::other)?;
+        let mut zeros = Vec::new();
+        zeros
+            .try_reserve_exact(words)
+            .map_err(|_| io::Error::from(io::ErrorKind::StorageFull))?;
+        zeros.resize_with(words, AtomicU64::default);
+        Ok(Heap {
+            words: zeros.into_boxed_slice(),
+            successor: OnceLock::new(),
+        })
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.words.len() as u64 * 8
+    }
+
+    fn newest(&self) -> &Heap {
+        let mut heap = self;
+        while let Some(successor) = heap.successor.get() {
+            heap = successor;
+        }
+        heap
+    }
+
+    /// Moves the contents to a larger heap. The caller keeps writers out meanwhile.
+    pub(super) fn grow(&self, capacity: u64) -> io::Result<Arc<Heap>> {
+        let larger = Arc::new(Heap::new(capacity)?);
+        for (new, old) in larger.words.iter().zip(&self.words) {
+            new.store(old.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        // Set once: the file forgets this heap now.
+        let _ = self.successor.set(Arc::clone(&larger));
+        Ok(larger)
+    }
+
+    fn bytes(&self, start: usize, len: usize) -> Option<&[u8]> {
+        if start.checked_add(len)? as u64 > self.len() {
+            return None;
+        }
+        // SAFETY: the range lies within the allocation (checked above), is initialised, and is
+        // not written while the slice lives (invariant 2: `write` gets only unpublished ranges).
+        Some(unsafe { slice::from_raw_parts(self.words.as_ptr().cast::<u8>().add(start), len) })
+    }
+
+    /// Copies bytes in; one whole word as a single store. The caller keeps other writers out.
+    pub(super) fn write(&self, bytes: &[u8], start: usize) -> io::Result<()> {
+        if let (Ok(word), true) = (<[u8; 8]>::try_from(bytes), start.is_multiple_of(8))
+            && let Some(target) = self.words.get(start / 8)
+        {
+            // Publishing: everything written before becomes visible with it.
+            target.store(u64::from_ne_bytes(word), Ordering::Release);
+            return Ok(());
+        }
+        let end = start.checked_add(bytes.len());
+        if end.is_none_or(|end| end as u64 > self.len()) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // SAFETY: the range lies within the allocation (checked above); the words are cells, so
+        // writing through a shared reference is allowed; nobody holds a slice of these bytes,
+        // because only unpublished ranges are written (invariant 2), and nobody else writes.
+        unsafe {
+            let target = self.words.as_ptr().cast::<u8>().cast_mut().add(start);
+            target.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+        }
+        Ok(())
+    }
+
+    /// A copy of bytes, published or not. The caller keeps writers out meanwhile.
+    pub(super) fn read(&self, out: &mut [u8], start: usize) -> io::Result<()> {
+        let source = self
+            .bytes(start, out.len())
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        out.copy_from_slice(source);
+        Ok(())
+    }
+}

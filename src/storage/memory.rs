@@ -1,0 +1,222 @@
+//! Files in memory: for databases that need no disk, and for tests.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::mapping::Heap;
+use super::{Access, LockByte, LockMode, Mapping, Storage, StorageFile, TemporaryFile};
+
+/// The capacity that a file begins with.
+const FIRST_CAPACITY_BYTES: u64 = 64 << 10;
+
+/// Names and the files they stand for; clones share them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct MemoryStorage {
+    names: Arc<Mutex<HashMap<PathBuf, Arc<Shared>>>>,
+}
+
+impl Storage for MemoryStorage {
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        Ok(path.to_owned())
+    }
+
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn StorageFile>> {
+        let names = lock(&self.names);
+        let shared = names.get(path).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Arc::new(MemoryFile::new(Arc::clone(shared), access)))
+    }
+
+    fn create_temporary(&self, _path: &Path) -> io::Result<Box<dyn TemporaryFile>> {
+        let shared = Arc::new(Shared::new()?);
+        Ok(Box::new(MemoryTemporary {
+            storage: self.clone(),
+            file: Arc::new(MemoryFile::new(Arc::clone(&shared), Access::ReadWrite)),
+            shared,
+        }))
+    }
+
+    fn sync_directory(&self, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn random(&self, out: &mut [u8]) -> io::Result<()> {
+        getrandom::fill(out).map_err(io::Error::other)
+    }
+}
+
+#[derive(Debug)]
+struct MemoryTemporary {
+    storage: MemoryStorage,
+    shared: Arc<Shared>,
+    file: Arc<MemoryFile>,
+}
+
+impl TemporaryFile for MemoryTemporary {
+    fn file(&self) -> Arc<dyn StorageFile> {
+        Arc::clone(&self.file) as Arc<dyn StorageFile>
+    }
+
+    fn persist_new(self: Box<Self>, path: &Path) -> io::Result<()> {
+        let mut names = lock(&self.storage.names);
+        if names.contains_key(path) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        names.insert(path.to_owned(), self.shared);
+        Ok(())
+    }
+}
+
+/// What the handles of one file share.
+#[derive(Debug)]
+struct Shared {
+    contents: Mutex<Contents>,
+    /// Who holds which lock, by the handle's number.
+    locks: Mutex<Vec<(LockByte, LockMode, u64)>>,
+    next_handle: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Contents {
+    heap: Arc<Heap>,
+    size: u64,
+}
+
+impl Shared {
+    fn new() -> io::Result<Shared> {
+        Ok(Shared {
+            contents: Mutex::new(Contents {
+                heap: Arc::new(Heap::new(FIRST_CAPACITY_BYTES)?),
+                size: 0,
+            }),
+            locks: Mutex::default(),
+            next_handle: AtomicU64::new(0),
+        })
+    }
+}
+
+impl Contents {
+    fn ensure_capacity(&mut self, size: u64) -> io::Result<()> {
+        if size > self.heap.len() {
+            let doubled = self.heap.len().saturating_mul(2);
+            self.heap = self.heap.grow(size.max(doubled))?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct MemoryFile {
+    shared: Arc<Shared>,
+    handle: u64,
+    access: Access,
+}
+
+impl MemoryFile {
+    fn new(shared: Arc<Shared>, access: Access) -> MemoryFile {
+        let handle = shared.next_handle.fetch_add(1, Ordering::Relaxed);
+        MemoryFile {
+            shared,
+            handle,
+            access,
+        }
+    }
+
+    fn check_writable(&self) -> io::Result<()> {
+        match self.access {
+            Access::ReadWrite => Ok(()),
+            Access::Read => Err(io::ErrorKind::PermissionDenied.into()),
+        }
+    }
+}
+
+impl StorageFile for MemoryFile {
+    fn size(&self) -> io::Result<u64> {
+        Ok(lock(&self.shared.contents).size)
+    }
+
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
+        let contents = lock(&self.shared.contents);
+        let available = usize::try_from(contents.size.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let count = out.len().min(available);
+        let start = usize::try_from(offset).map_err(io::Error::other)?;
+        contents.heap.read(&mut out[..count], start)?;
+        Ok(count)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.check_writable()?;
+        let end = offset
+            .checked_add(bytes.len() as u64)
+            .ok_or(io::ErrorKind::FileTooLarge)?;
+        let mut contents = lock(&self.shared.contents);
+        contents.ensure_capacity(end)?;
+        let start = usize::try_from(offset).map_err(io::Error::other)?;
+        contents.heap.write(bytes, start)?;
+        contents.size = contents.size.max(end);
+        Ok(())
+    }
+
+    fn allocate(&self, size: u64) -> io::Result<()> {
+        self.check_writable()?;
+        let mut contents = lock(&self.shared.contents);
+        contents.ensure_capacity(size)?;
+        contents.size = contents.size.max(size);
+        Ok(())
+    }
+
+    fn truncate(&self, size: u64) -> io::Result<()> {
+        self.check_writable()?;
+        let mut contents = lock(&self.shared.contents);
+        // The bytes behind the new end must read as zeros should the file grow again.
+        let old_size = contents.size;
+        let zeros = vec![0; usize::try_from(old_size.saturating_sub(size)).unwrap_or(0)];
+        let start = usize::try_from(size).map_err(io::Error::other)?;
+        contents.ensure_capacity(size)?;
+        contents.heap.write(&zeros, start)?;
+        contents.size = size;
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn map(&self, _len: u64) -> io::Result<Mapping> {
+        let contents = lock(&self.shared.contents);
+        Ok(Mapping::of_heap(&contents.heap, contents.size))
+    }
+
+    fn try_lock(&self, byte: LockByte, mode: LockMode) -> io::Result<bool> {
+        let mut locks = lock(&self.shared.locks);
+        let conflict = locks.iter().any(|(held, held_mode, holder)| {
+            *held == byte
+                && *holder != self.handle
+                && (mode == LockMode::Exclusive || *held_mode == LockMode::Exclusive)
+        });
+        if !conflict {
+            locks.retain(|(held, _, holder)| (*held, *holder) != (byte, self.handle));
+            locks.push((byte, mode, self.handle));
+        }
+        Ok(!conflict)
+    }
+
+    fn unlock(&self, byte: LockByte) -> io::Result<()> {
+        lock(&self.shared.locks)
+            .retain(|(held, _, holder)| (*held, *holder) != (byte, self.handle));
+        Ok(())
+    }
+}
+
+impl Drop for MemoryFile {
+    fn drop(&mut self) {
+        lock(&self.shared.locks).retain(|(_, _, holder)| *holder != self.handle);
+    }
+}
+
+/// Nothing that holds these mutexes can leave them half changed, so a panic elsewhere is no reason to fail.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,87 @@
+//! What the engine needs of an operating system, behind two traits, so that a disk can be real,
+//! in memory, or simulated with its faults.
+//!
+//! This is the only layer that touches `std::fs`, and the only one with `unsafe` code (in
+//! `mapping.rs` and `lock.rs`). It knows bytes, names and locks, and nothing of what they mean.
+
+mod disk;
+mod lock;
+mod mapping;
+mod memory;
+
+use std::fmt::Debug;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub(crate) use disk::DiskStorage;
+pub(crate) use lock::{LockByte, LockMode, acquire};
+pub(crate) use mapping::Mapping;
+pub(crate) use memory::MemoryStorage;
+
+/// Whether a file is opened for writing too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    ReadWrite,
+}
+
+/// A place with names in it: directories and files.
+pub(crate) trait Storage: Debug + Send + Sync {
+    /// The path in full, with links followed; the file itself need not be there.
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf>;
+
+    /// Opens a file that is there.
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn StorageFile>>;
+
+    /// Creates a file beside `path`, under a name of its own, that only its owner may read.
+    fn create_temporary(&self, path: &Path) -> io::Result<Box<dyn TemporaryFile>>;
+
+    /// Carries the directory that holds `path` through to the device, and with it the file's name.
+    fn sync_directory(&self, path: &Path) -> io::Result<()>;
+
+    /// Fills `out` with random bytes.
+    fn random(&self, out: &mut [u8]) -> io::Result<()>;
+}
+
+/// A file that is removed when it is dropped without having been given a name.
+pub(crate) trait TemporaryFile: Debug + Send {
+    fn file(&self) -> Arc<dyn StorageFile>;
+
+    /// Gives the file its name, unless there is one of that name: then it fails with
+    /// [`io::ErrorKind::AlreadyExists`].
+    fn persist_new(self: Box<Self>, path: &Path) -> io::Result<()>;
+}
+
+/// An open file. Several handles may be open on the same one.
+pub(crate) trait StorageFile: Debug + Send + Sync {
+    fn size(&self) -> io::Result<u64>;
+
+    /// Reads until `out` is full or the file ends; gives back how many bytes there were.
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes all bytes, and makes the file longer where they go beyond its end.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Makes the file at least `size` bytes long, the new ones zero, and makes sure that writing
+    /// to them will not run out of space.
+    fn allocate(&self, size: u64) -> io::Result<()>;
+
+    /// Cuts the file to `size` bytes.
+    fn truncate(&self, size: u64) -> io::Result<()>;
+
+    /// Carries contents and size through to the device.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Maps `len` bytes for reading, which may go beyond the file's end, for when it has grown.
+    fn map(&self, len: u64) -> io::Result<Mapping>;
+
+    /// Takes a lock if it is free; gives back whether it was. A lock ends with its handle, and
+    /// taking one again in another mode changes it.
+    fn try_lock(&self, byte: LockByte, mode: LockMode) -> io::Result<bool>;
+
+    fn unlock(&self, byte: LockByte) -> io::Result<()>;
+}
+
+#[cfg(test)]
+mod tests;
