@@ -108,8 +108,6 @@ pub enum Error {
         /// What failed.
         reason: String,
     },
-    /// A write was called from within the closure of a batch on the same thread.
-    Reentrant,
 }
 
 impl Error {
@@ -132,6 +130,19 @@ impl Error {
     }
 }
 
+/// What to do about an error of the operating system, where that can be told.
+fn advice(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::NotFound => "; check the path, its directory must exist",
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "; check the permissions, or open it for reading only"
+        }
+        io::ErrorKind::IsADirectory => "; give the path of a file",
+        io::ErrorKind::StorageFull => "; free some space",
+        _ => "",
+    }
+}
+
 /// Fails with [`Error::TooLarge`] where `length` exceeds `limit`.
 pub(crate) fn check_length(what: &'static str, length: usize, limit: usize) -> Result<()> {
     if length <= limit {
@@ -151,7 +162,12 @@ impl fmt::Display for Error {
                 operation,
                 path,
                 source,
-            } => write!(f, "cannot {operation} {}: {source}", path.display()),
+            } => write!(
+                f,
+                "cannot {operation} {}: {source}{}",
+                path.display(),
+                advice(source.kind())
+            ),
             Error::Locked { path, lock, waited } => write!(
                 f,
                 "{} is in use: another handle still held its {lock} lock after {} ms; \
@@ -218,9 +234,6 @@ impl fmt::Display for Error {
                  copy what you need into a new file",
                 path.display()
             ),
-            Error::Reentrant => {
-                f.write_str("a write was called from within a batch of the same database")
-            }
         }
     }
 }

@@ -47,7 +47,7 @@ mod record;
 mod storage;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use db::{Batch, Db, Keys, KeyType, ScanOptions, ScanPage, FieldPage, Ttl};
+pub use db::{Batch, Db, FieldPage, KeyType, Keys, ScanOptions, ScanPage, Ttl};
 pub use engine::{Recovery, Stats, Value};
 pub use error::{Error, Result};
 pub use options::{Durability, Options, SetOptions, SetOutcome};

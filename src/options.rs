@@ -127,7 +127,16 @@ impl Options {
     ///
     /// As [`Db::open`].
     pub fn open(self, path: impl AsRef<Path>) -> Result<Db> {
-        Db::open_with(path.as_ref(), self)
+        Db::open_with(path.as_ref(), &self)
+    }
+
+    /// A database that lives in memory alone, as [`Db::in_memory`], with these options.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io) where there is no memory.
+    pub fn open_in_memory(self) -> Result<Db> {
+        Db::open_memory(&self)
     }
 }
 

@@ -113,7 +113,10 @@ impl Db {
     ///
     /// As [`Db::ttl`].
     pub fn deadline_ms(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>> {
-        Ok(self.engine().key(self.database, key.as_ref())?.deadline_ms())
+        Ok(self
+            .engine()
+            .key(self.database, key.as_ref())?
+            .deadline_ms())
     }
 }
 

@@ -131,7 +131,11 @@ impl Db {
     ///
     /// As [`Db::hget`].
     pub fn hkeys(&self, key: impl AsRef<[u8]>) -> Result<Vec<Value>> {
-        Ok(self.hgetall(key)?.into_iter().map(|(field, _)| field).collect())
+        Ok(self
+            .hgetall(key)?
+            .into_iter()
+            .map(|(field, _)| field)
+            .collect())
     }
 
     /// The values of all fields, in the order of [`Db::hkeys`].
@@ -140,7 +144,11 @@ impl Db {
     ///
     /// As [`Db::hget`].
     pub fn hvals(&self, key: impl AsRef<[u8]>) -> Result<Vec<Value>> {
-        Ok(self.hgetall(key)?.into_iter().map(|(_, value)| value).collect())
+        Ok(self
+            .hgetall(key)?
+            .into_iter()
+            .map(|(_, value)| value)
+            .collect())
     }
 
     /// Removes one field. Gives back whether it was there. A hash whose last field goes is gone.

@@ -116,13 +116,19 @@ impl Db {
         Db::options().open_in_memory()
     }
 
-    pub(crate) fn open_with(path: &Path, options: Options) -> Result<Db> {
-        let engine = Arc::new(Engine::open_on_disk(path, &options)?);
-        let background = background::IntervalSync::start(&engine, options.durability, options.read_only)?;
+    pub(crate) fn open_memory(options: &Options) -> Result<Db> {
+        let engine = Engine::open_in_memory(options)?;
+        Ok(Db::over(Arc::new(engine), None))
+    }
+
+    pub(crate) fn open_with(path: &Path, options: &Options) -> Result<Db> {
+        let engine = Arc::new(Engine::open_on_disk(path, options)?);
+        let background =
+            background::IntervalSync::start(&engine, options.durability, options.read_only)?;
         Ok(Db::over(engine, background))
     }
 
-    pub(crate) fn over(engine: Arc<Engine>, background: Option<background::IntervalSync>) -> Db {
+    fn over(engine: Arc<Engine>, background: Option<background::IntervalSync>) -> Db {
         Db {
             handle: Arc::new(Handle { background, engine }),
             database: 0,

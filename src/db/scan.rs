@@ -162,9 +162,7 @@ impl Db {
         let keys = page
             .keys
             .into_iter()
-            .filter(|(_, state)| {
-                options.key_type.is_none() || state.key_type() == options.key_type
-            })
+            .filter(|(_, state)| options.key_type.is_none() || state.key_type() == options.key_type)
             .map(|(key, _)| key)
             .collect();
         Ok(ScanPage {
@@ -179,9 +177,9 @@ impl Db {
     ///
     /// As [`Db::hget`].
     pub fn hscan(&self, key: impl AsRef<[u8]>, cursor: u64, count: usize) -> Result<FieldPage> {
-        let page =
-            self.engine()
-                .scan_fields(self.database, key.as_ref(), cursor, count.max(1))?;
+        let page = self
+            .engine()
+            .scan_fields(self.database, key.as_ref(), cursor, count.max(1))?;
         Ok(FieldPage {
             cursor: page.cursor,
             fields: page.fields,

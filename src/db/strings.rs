@@ -12,7 +12,7 @@ impl Db {
     /// # Errors
     ///
     /// The errors of every write: [`Error::TooLarge`], [`Error::DiskFull`], [`Error::Locked`],
-    /// [`Error::ReadOnly`], [`Error::Poisoned`], [`Error::Reentrant`] and [`Error::Io`]. After each of them nothing has
+    /// [`Error::ReadOnly`], [`Error::Poisoned`] and [`Error::Io`]. After each of them nothing has
     /// changed, with one exception: where a sync failed under
     /// [`Durability::Always`](crate::Durability::Always), the write may still appear later.
     ///

@@ -1,0 +1,241 @@
+//! From a transaction to the file and the index.
+//!
+//! The steps of design's "life of a write", each of which may fail without a trace until the
+//! commit is published:
+//!
+//! | step | done by |
+//! | --- | --- |
+//! | encode | `Transaction::stage` |
+//! | reserve space | `Writer::reserve` |
+//! | seal, write, publish | `log::seal_commit`, `Append::append` |
+//! | apply | `apply::apply_commit` |
+//! | sync, under `Always` | `Engine::sync_covering` |
+
+use std::io;
+use std::sync::{Arc, MutexGuard, PoisonError, atomic::Ordering};
+
+use super::apply::{Applied, apply_commit};
+use super::transaction::Staged;
+use super::{Engine, Transaction};
+use crate::limits::{MAX_COMMIT_BYTES, MAX_FILE_BYTES};
+use crate::log::{END_WORD, RESERVE_BYTES, Tail, file_bytes_needed, seal_commit};
+use crate::record::{self, Change, Kind, MAX_REASON_BYTES};
+use crate::{Durability, Error, Result};
+
+/// Memory that a writer keeps for the next commit, at most.
+const KEPT_BUFFER_BYTES: usize = 1 << 20;
+
+/// Space that only a `Poisoned` record may take.
+pub(super) const CONTROL_BYTES: u64 = 512;
+
+/// What whoever appends must hold.
+#[derive(Debug)]
+pub(super) struct Writer {
+    /// Where the next commit goes.
+    pub(super) tail: Tail,
+    /// The number in this handle's records.
+    pub(super) number: u32,
+    /// How long the file is.
+    pub(super) file_bytes: u64,
+    /// An append failed at the tail, and may have left something there.
+    pub(super) must_fence: bool,
+    pub(super) buffer: Vec<u8>,
+}
+
+impl Engine {
+    /// Runs `change` on the state of the file and commits what it staged; nothing if it fails.
+    pub(crate) fn write<R>(
+        &self,
+        change: impl FnOnce(&mut Transaction<'_>) -> Result<R>,
+    ) -> Result<R> {
+        if self.settings.read_only {
+            return Err(Error::ReadOnly {
+                path: self.path.clone(),
+            });
+        }
+        let mut writer = self.lock_writer()?;
+        self.check_not_poisoned()?;
+        let mut transaction = Transaction::new(self, std::mem::take(&mut writer.buffer));
+        let result = change(&mut transaction);
+        let mut staged = transaction.into_staged();
+        let committed = match &result {
+            Ok(_) if !staged.records.is_empty() => self.commit(&mut writer, &mut staged),
+            _ => Ok(0),
+        };
+        if staged.bytes.capacity() <= KEPT_BUFFER_BYTES {
+            writer.buffer = staged.bytes;
+        }
+        drop(writer);
+        let end = committed?;
+        if self.settings.durability == Durability::Always {
+            self.sync_covering(end)?;
+        }
+        result
+    }
+
+    /// Takes the lock that appending needs.
+    fn lock_writer(&self) -> Result<MutexGuard<'_, Writer>> {
+        self.writer.lock().map_err(|_| Error::Poisoned {
+            path: self.path.clone(),
+            reason: "a thread panicked while it was writing".to_owned(),
+        })
+    }
+
+    /// Brings a commit into file and index; gives back where it ends.
+    fn commit(&self, writer: &mut Writer, staged: &mut Staged) -> Result<u64> {
+        let commit_bytes = staged.bytes.len() as u64;
+        if writer.tail.offset + commit_bytes + RESERVE_BYTES > MAX_FILE_BYTES {
+            return Err(Error::TooLarge {
+                what: "the file",
+                length: writer.tail.offset + commit_bytes,
+                limit: MAX_FILE_BYTES,
+            });
+        }
+        debug_assert!(commit_bytes <= MAX_COMMIT_BYTES);
+        let start = writer.tail.offset;
+        let end = start + commit_bytes;
+        self.fence(writer)?;
+        self.reserve(writer, end, staged.frugal)?;
+        let starts = staged.records.iter().map(|record| record.start);
+        let tail = seal_commit(
+            &mut staged.bytes,
+            starts,
+            writer.tail,
+            self.header.salt,
+            writer.number,
+        );
+        self.append_sealed(writer, &mut staged.bytes)?;
+        writer.tail = tail;
+
+        let records: Vec<Applied<'_>> = staged
+            .records
+            .iter()
+            .filter_map(|staged_record| {
+                Some(Applied {
+                    change: record::reparse_at(&staged.bytes, staged_record.start)?,
+                    offset: start + staged_record.start as u64,
+                    hash: staged_record.hash,
+                })
+            })
+            .collect();
+        apply_commit(
+            &self.index,
+            &mut self.statistics(),
+            &self.mapping(),
+            &|field| self.hasher.hash(field),
+            &records,
+        );
+        self.published_upto.store(end, Ordering::Release);
+        Ok(end)
+    }
+
+    /// Writes a sealed commit at the tail and publishes it.
+    fn append_sealed(&self, writer: &mut Writer, sealed: &mut Vec<u8>) -> Result<()> {
+        let commit_bytes = sealed.len();
+        sealed.extend_from_slice(&END_WORD);
+        let appended = self.append.append(sealed, writer.tail.offset);
+        sealed.truncate(commit_bytes);
+        appended.map_err(|source| {
+            // It may stand there in part: the next one first makes sure that it does not.
+            writer.must_fence = true;
+            self.write_error(source, commit_bytes as u64)
+        })
+    }
+
+    /// Makes sure that what a failed append may have left is not taken for a commit.
+    fn fence(&self, writer: &mut Writer) -> Result<()> {
+        if writer.must_fence {
+            self.append
+                .fence(writer.tail.offset)
+                .map_err(Error::io("write to", &self.path))?;
+            writer.must_fence = false;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the file has space for a log that ends at `end`, and that the mapping shows it.
+    fn reserve(&self, writer: &mut Writer, end: u64, frugal: bool) -> Result<()> {
+        let needed = file_bytes_needed(end) + CONTROL_BYTES;
+        let wanted = needed + RESERVE_BYTES;
+        if wanted > writer.file_bytes {
+            // A step in proportion to the log, so that a large log grows seldom and a small file stays small.
+            let step = (end / 8).clamp(RESERVE_BYTES, 4 << 20);
+            let allocated = self
+                .file
+                .allocate(wanted + step)
+                .map(|()| wanted + step)
+                .or_else(|_| self.file.allocate(wanted).map(|()| wanted));
+            match allocated {
+                Ok(file_bytes) => writer.file_bytes = file_bytes,
+                // What makes the file emptier may use the reserve.
+                Err(_) if frugal && needed <= writer.file_bytes => {}
+                Err(source) => return Err(self.write_error(source, wanted - writer.file_bytes)),
+            }
+        }
+        self.map_upto(writer.file_bytes)
+    }
+
+    /// Makes sure that the mapping shows the file's first `file_bytes` bytes (invariant 2).
+    pub(super) fn map_upto(&self, file_bytes: u64) -> Result<()> {
+        let mapping = self.mapping();
+        if mapping.covers(file_bytes) {
+            mapping.set_readable(file_bytes);
+            return Ok(());
+        }
+        let len = mapping_len(file_bytes, self.settings.mapping_step_bytes);
+        let larger = self.file.map(len).map_err(Error::io("map", &self.path))?;
+        larger.set_readable(file_bytes);
+        *self.mapping.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(larger);
+        Ok(())
+    }
+
+    fn write_error(&self, source: io::Error, needed: u64) -> Error {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::DiskFull {
+                path: self.path.clone(),
+                needed,
+            },
+            _ => Error::Io {
+                operation: "write to",
+                path: self.path.clone(),
+                source,
+            },
+        }
+    }
+
+    /// Tells everybody, by a record, that nothing may be written any more. The caller has latched
+    /// it in `poison`, so that a failure here changes nothing for this process.
+    pub(super) fn append_poisoned(&self, reason: &str) {
+        let Ok(mut writer) = self.lock_writer() else {
+            return;
+        };
+        let mut cut = reason.len().min(MAX_REASON_BYTES);
+        while !reason.is_char_boundary(cut) {
+            cut -= 1;
+        }
+        let change = Change::control(Kind::Poisoned, reason[..cut].as_bytes());
+        let mut bytes = Vec::new();
+        let fits = file_bytes_needed(writer.tail.offset + change.size_bytes()) <= writer.file_bytes;
+        if !fits || record::encode(&change, &mut bytes).is_err() || self.fence(&mut writer).is_err()
+        {
+            return;
+        }
+        let tail = seal_commit(
+            &mut bytes,
+            std::iter::once(0),
+            writer.tail,
+            self.header.salt,
+            writer.number,
+        );
+        if self.append_sealed(&mut writer, &mut bytes).is_ok() {
+            writer.tail = tail;
+            self.published_upto.store(tail.offset, Ordering::Release);
+        }
+    }
+}
+
+/// How many addresses to map for a file: enough that it can grow for a while.
+pub(super) fn mapping_len(file_bytes: u64, step_bytes: u64) -> u64 {
+    let step = step_bytes.max(file_bytes).max(1);
+    file_bytes.saturating_add(step).min(MAX_FILE_BYTES)
+}

@@ -1,0 +1,401 @@
+//! Opening: creation, replay, and what becomes of a torn tail.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::time::{Duration, Instant};
+
+use super::apply::{Applied, apply_commit};
+use super::commit::{Writer, mapping_len};
+use super::sync::SyncState;
+use super::{Engine, Settings};
+use crate::clock::Clock;
+use crate::index::{Index, KeyHasher, Statistics};
+use crate::log::{
+    Append, Damage, FileHeader, HeaderProblem, LOG_START, MAJOR_VERSION, MINOR_VERSION, PAGE_BYTES,
+    Pwrite, Reader, Slot, Slots, Source, Tail, file_bytes_needed,
+};
+use crate::record::Kind;
+use crate::storage::{
+    Access, DiskStorage, LockByte, LockMode, Mapping, MemoryStorage, Storage, StorageFile, acquire,
+};
+use crate::{Error, Options, Result};
+
+/// How often opening goes back to the start because the file appeared or vanished meanwhile.
+const MAX_ATTEMPTS: usize = 8;
+
+/// What opening a file found and did; from [`Db::recovery`](crate::Db::recovery).
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Recovery {
+    /// Whether the file was created.
+    pub created: bool,
+    /// Records that were replayed.
+    pub record_count: u64,
+    /// Commits that they belong to.
+    pub commit_count: u64,
+    /// Bytes that were replayed.
+    pub replayed_bytes: u64,
+    /// Bytes behind the last whole commit that belong to none: a write that a crash cut short. They were
+    /// never acknowledged as being on the device, and are no longer part of the log.
+    pub torn_bytes: u64,
+    /// Time that opening took.
+    pub duration: Duration,
+}
+
+/// What replaying a log gives.
+#[derive(Debug, Default)]
+struct Replayed {
+    index: Index,
+    statistics: Statistics,
+    recovery: Recovery,
+    poison: Option<String>,
+}
+
+impl Engine {
+    pub(crate) fn open_on_disk(path: &Path, options: &Options) -> Result<Engine> {
+        Engine::open(Arc::new(DiskStorage), path, options)
+    }
+
+    pub(crate) fn open_in_memory(options: &Options) -> Result<Engine> {
+        let storage = Arc::new(MemoryStorage::default());
+        Engine::open(storage, Path::new(":memory:"), options)
+    }
+
+    /// Opens the file, and creates it where the options allow.
+    pub(crate) fn open(
+        storage: Arc<dyn Storage>,
+        path: &Path,
+        options: &Options,
+    ) -> Result<Engine> {
+        let begun = Instant::now();
+        let path = &storage.resolve(path).map_err(Error::io("find", path))?;
+        let access = if options.read_only {
+            Access::Read
+        } else {
+            Access::ReadWrite
+        };
+        let may_create = options.create && !options.read_only;
+        for _ in 0..MAX_ATTEMPTS {
+            let (file, created) = match storage.open(path, access) {
+                Ok(file) => (file, false),
+                Err(error) if error.kind() == io::ErrorKind::NotFound && may_create => {
+                    match create(&*storage, path, &*options.clock)? {
+                        Some(file) => (file, true),
+                        // Somebody else was faster: theirs is as good.
+                        None => continue,
+                    }
+                }
+                Err(error) => return Err(Error::io("open", path)(error)),
+            };
+            let mut engine = Engine::open_file(Arc::clone(&storage), file, path, options)?;
+            engine.recovery.created = created;
+            engine.recovery.duration = begun.elapsed();
+            return Ok(engine);
+        }
+        Err(Error::io("open", path)(io::Error::other(
+            "it keeps appearing and vanishing",
+        )))
+    }
+
+    fn open_file(
+        storage: Arc<dyn Storage>,
+        file: Arc<dyn StorageFile>,
+        path: &Path,
+        options: &Options,
+    ) -> Result<Engine> {
+        let (header, _) = read_header(&*file, path)?;
+        lock_for_life(&*file, path, options)?;
+        // The slots are read again: only now nobody else writes them.
+        let (_, slots) = read_header(&*file, path)?;
+        let slots = slots.ok_or_else(|| {
+            Error::corrupt(path, PAGE_BYTES as u64, "neither of the two slots is valid")
+        })?;
+
+        let io_error = |operation| Error::io(operation, path);
+        let file_bytes = file.size().map_err(io_error("read the size of"))?;
+        let mapping = file
+            .map(mapping_len(file_bytes, options.mapping_step_bytes))
+            .map_err(io_error("map"))?;
+        let hasher = KeyHasher::new(&header.hash_key);
+        let mut reader = Reader::from_start(&mapping, header.salt);
+        let mut replayed = Replayed::default();
+        let end = replay(&mut reader, &mapping, &hasher, &mut replayed);
+        let link = reader.link();
+        let tail = Tail {
+            offset: link.offset,
+            previous: link.previous,
+        };
+        judge_end(path, tail.offset, end, slots.current())?;
+        replayed.recovery.replayed_bytes = tail.offset - LOG_START;
+        let append: Box<dyn Append> = Box::new(Pwrite(Arc::clone(&file)));
+        if end.is_err() {
+            replayed.recovery.torn_bytes = torn_bytes(&mapping, tail.offset);
+            if !options.read_only {
+                append.fence(tail.offset).map_err(io_error("write to"))?;
+            }
+        }
+
+        let mut number = [0; 4];
+        storage
+            .random(&mut number)
+            .map_err(io_error("draw random numbers for"))?;
+        let poison = OnceLock::new();
+        if let Some(reason) = replayed.poison {
+            let _ = poison.set(reason);
+        }
+        Ok(Engine {
+            path: path.to_owned(),
+            storage,
+            file,
+            append,
+            clock: Arc::clone(&options.clock),
+            settings: Settings {
+                durability: options.durability,
+                read_only: options.read_only,
+                verify_on_read: options.verify_on_read,
+                mapping_step_bytes: options.mapping_step_bytes,
+            },
+            header,
+            hasher,
+            index: replayed.index,
+            statistics: Mutex::new(replayed.statistics),
+            mapping: RwLock::new(Arc::new(mapping)),
+            writer: Mutex::new(Writer {
+                tail,
+                number: u32::from_le_bytes(number),
+                file_bytes,
+                must_fence: false,
+                buffer: Vec::new(),
+            }),
+            sync: Mutex::new(SyncState::new(slots)),
+            published_upto: AtomicU64::new(tail.offset),
+            opened_upto: tail.offset,
+            synced_upto: AtomicU64::new(slots.current().synced_upto),
+            poison,
+            closed: AtomicBool::new(false),
+            recovery: replayed.recovery,
+        })
+    }
+}
+
+/// Makes a file under another name, syncs it, and then gives it its own: it appears complete.
+/// `None` where there is one by now.
+fn create(
+    storage: &dyn Storage,
+    path: &Path,
+    clock: &dyn Clock,
+) -> Result<Option<Arc<dyn StorageFile>>> {
+    let io_error = |operation| Error::io(operation, path);
+    let temporary = storage
+        .create_temporary(path)
+        .map_err(io_error("create a temporary file beside"))?;
+    let mut random = [0; 20];
+    storage
+        .random(&mut random)
+        .map_err(io_error("draw random numbers for"))?;
+    let (salt, hash_key) = random.split_at(4);
+    let header = FileHeader {
+        salt: salt
+            .iter()
+            .fold(0, |salt, byte| salt << 8 | u32::from(*byte)),
+        hash_key: hash_key.try_into().unwrap_or_default(),
+        generation: 0,
+        base_position: 0,
+        copied_upto: LOG_START,
+        created_ms: clock.now_ms(),
+    };
+    let file = temporary.file();
+    let slots = Slots::FIRST;
+    let slot = slots.current().encode(header.salt, slots.current_offset());
+    file.allocate(file_bytes_needed(LOG_START))
+        .and_then(|()| file.write_at(&header.encode(), 0))
+        .and_then(|()| file.write_at(&slot, slots.current_offset()))
+        // Else a power loss could leave the name with nothing behind it.
+        .and_then(|()| file.sync())
+        .map_err(io_error("create"))?;
+    match temporary.persist_new(path) {
+        Ok(()) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+        Err(error) => Err(io_error("create")(error)),
+    }
+}
+
+/// Reads page 0 and, where one is valid, the slots.
+pub(crate) fn read_header(
+    file: &dyn StorageFile,
+    path: &Path,
+) -> Result<(FileHeader, Option<Slots>)> {
+    let mut pages = [0; 3 * PAGE_BYTES];
+    let count = file
+        .read_at(&mut pages, 0)
+        .map_err(Error::io("read", path))?;
+    parse_header(&pages[..count], path)
+}
+
+/// As [`read_header`], from a file's first bytes.
+pub(crate) fn parse_header(pages: &[u8], path: &Path) -> Result<(FileHeader, Option<Slots>)> {
+    let mut page = [0; PAGE_BYTES];
+    let there = pages.len().min(PAGE_BYTES);
+    page[..there].copy_from_slice(&pages[..there]);
+    let header = match FileHeader::decode(&page) {
+        Ok(header) => header,
+        Err(HeaderProblem::Foreign) => {
+            return Err(Error::NotABrasaFile {
+                path: path.to_owned(),
+                found: describe_foreign(&pages[..there]),
+            });
+        }
+        Err(HeaderProblem::Checksum { .. }) if there < PAGE_BYTES => {
+            return Err(Error::corrupt(
+                path,
+                there as u64,
+                format!("the file ends within its header of {LOG_START} bytes"),
+            ));
+        }
+        Err(HeaderProblem::Checksum { expected, found }) => {
+            return Err(Error::corrupt(
+                path,
+                0,
+                format!("the header's checksum is {found:08x} and its bytes give {expected:08x}"),
+            ));
+        }
+        Err(HeaderProblem::Version { major, minor }) => {
+            return Err(Error::UnsupportedVersion {
+                path: path.to_owned(),
+                found: (major, minor),
+                supported: (MAJOR_VERSION, MINOR_VERSION),
+            });
+        }
+    };
+    if (pages.len() as u64) < LOG_START {
+        return Err(Error::corrupt(
+            path,
+            pages.len() as u64,
+            format!("the file ends within its header of {LOG_START} bytes"),
+        ));
+    }
+    Ok((header, Slots::decode(pages, header.salt)))
+}
+
+/// What a file is that is not ours, as far as its first bytes tell.
+fn describe_foreign(start: &[u8]) -> String {
+    const KNOWN: [(&[u8], &str); 7] = [
+        (b"\x89PNG", "it is a PNG image"),
+        (b"SQLite format 3\0", "it is an SQLite database"),
+        (b"REDIS", "it is a Redis dump"),
+        (b"PK\x03\x04", "it is a ZIP archive"),
+        (b"\x1f\x8b", "it is a gzip file"),
+        (b"\x7fELF", "it is a program"),
+        (b"redb", "it is a redb database"),
+    ];
+    if start.is_empty() {
+        return "it is empty".to_owned();
+    }
+    match KNOWN.iter().find(|(magic, _)| start.starts_with(magic)) {
+        Some((_, what)) => (*what).to_owned(),
+        None => format!(
+            "it begins with \"{}\"",
+            start[..start.len().min(8)].escape_ascii()
+        ),
+    }
+}
+
+/// Takes the locks that the handle keeps until it is closed.
+fn lock_for_life(file: &dyn StorageFile, path: &Path, options: &Options) -> Result<()> {
+    let writer_mode = if options.read_only {
+        LockMode::Shared
+    } else {
+        LockMode::Exclusive
+    };
+    for (byte, mode) in [
+        (LockByte::Writer, writer_mode),
+        (LockByte::Users, LockMode::Shared),
+    ] {
+        let begun = Instant::now();
+        let locked =
+            acquire(file, byte, mode, options.lock_timeout).map_err(Error::io("lock", path))?;
+        if !locked {
+            return Err(Error::Locked {
+                path: path.to_owned(),
+                lock: byte.name(),
+                waited: begun.elapsed(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Applies every whole commit. Gives back the damage that it ended at, if it was any.
+fn replay<S: Source + ?Sized>(
+    reader: &mut Reader<'_, S>,
+    mapping: &Mapping,
+    hasher: &KeyHasher,
+    replayed: &mut Replayed,
+) -> std::result::Result<(), Damage> {
+    let mut records = Vec::new();
+    while reader.next_commit()?.is_some() {
+        records.clear();
+        records.extend(reader.records().map(|(offset, change)| Applied {
+            change,
+            offset,
+            hash: hasher.hash(change.key),
+        }));
+        if let [record] = records.as_slice()
+            && record.change.kind == Kind::Poisoned
+        {
+            let reason = String::from_utf8_lossy(record.change.value);
+            replayed.poison = Some(reason.into_owned());
+        }
+        apply_commit(
+            &replayed.index,
+            &mut replayed.statistics,
+            mapping,
+            &|field| hasher.hash(field),
+            &records,
+        );
+        replayed.recovery.record_count += records.len() as u64;
+        replayed.recovery.commit_count += 1;
+    }
+    Ok(())
+}
+
+/// Whether the log may end where it does: damage or an end before what is known to be on the device
+/// is corruption, behind it it is a write that was cut short.
+pub(crate) fn judge_end(
+    path: &Path,
+    end: u64,
+    reached: std::result::Result<(), Damage>,
+    slot: Slot,
+) -> Result<()> {
+    if end >= slot.synced_upto {
+        return Ok(());
+    }
+    let known = format!(
+        "and the log is known to be on the device up to offset {}",
+        slot.synced_upto
+    );
+    Err(match reached {
+        Ok(()) => Error::corrupt(path, end, format!("the log ends here, {known}")),
+        Err(damage) => Error::corrupt(path, damage.offset, format!("{}, {known}", damage.reason)),
+    })
+}
+
+/// Bytes from the end of the log to the last one that is not zero.
+pub(crate) fn torn_bytes<S: Source + ?Sized>(source: &S, end: u64) -> u64 {
+    const CHUNK_BYTES: u64 = 64 << 10;
+    let mut upto = source.len();
+    while upto > end {
+        let start = end.max(upto.saturating_sub(CHUNK_BYTES));
+        let chunk = usize::try_from(upto - start)
+            .ok()
+            .and_then(|len| source.bytes(start, len))
+            .unwrap_or_default();
+        if let Some(last) = chunk.iter().rposition(|byte| *byte != 0) {
+            return start + last as u64 + 1 - end;
+        }
+        upto = start;
+    }
+    0
+}

@@ -1,0 +1,65 @@
+//! Sizes and counts.
+
+use super::Engine;
+use crate::limits::DATABASE_COUNT;
+use crate::log::LOG_START;
+use crate::{Error, Result};
+
+/// Sizes and counts of a file; from [`Db::stats`](crate::Db::stats).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Size of the file, with its header and the space reserved behind the log.
+    pub file_bytes: u64,
+    /// Size of the log: every record, live or dead.
+    pub log_bytes: u64,
+    /// Bytes of the records that are needed for what the file holds now.
+    pub live_bytes: u64,
+    /// Bytes of all other records: overwritten, deleted and expired ones, tombstones.
+    pub dead_bytes: u64,
+    /// Keys in all databases, without those whose time is up (see [`Db::len`](crate::Db::len)).
+    pub key_count: u64,
+    /// Keys in each database.
+    pub keys_by_database: [u64; DATABASE_COUNT as usize],
+    /// Memory that the index takes.
+    pub index_bytes: u64,
+    /// Everything before this offset is known to be on the device.
+    pub synced_upto: u64,
+}
+
+impl Stats {
+    /// Bytes of index for each key; 0 where there are none.
+    pub fn index_bytes_per_key(&self) -> u64 {
+        self.index_bytes.checked_div(self.key_count).unwrap_or(0)
+    }
+}
+
+impl Engine {
+    pub(crate) fn stats(&self) -> Result<Stats> {
+        let file_bytes = self
+            .file
+            .size()
+            .map_err(Error::io("read the size of", &self.path))?;
+        let now_ms = self.now_ms();
+        let mut stats = Stats {
+            file_bytes,
+            log_bytes: self.published_upto() - LOG_START,
+            index_bytes: self.index.memory_bytes(),
+            synced_upto: self.synced_upto(),
+            ..Stats::default()
+        };
+        let statistics = self.statistics();
+        for (database, keys) in (0..DATABASE_COUNT).zip(&mut stats.keys_by_database) {
+            let live = statistics.live(database, now_ms);
+            *keys = live.keys;
+            stats.key_count += live.keys;
+            stats.live_bytes += live.bytes;
+        }
+        stats.dead_bytes = stats.log_bytes.saturating_sub(stats.live_bytes);
+        Ok(stats)
+    }
+
+    pub(crate) fn key_count(&self, database: u8) -> Result<u64> {
+        Ok(self.statistics().live(database, self.now_ms()).keys)
+    }
+}

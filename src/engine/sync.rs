@@ -1,0 +1,195 @@
+//! Carrying the log through to the device, and saying so in the slots.
+//!
+//! | from | event | to | done by |
+//! | --- | --- | --- | --- |
+//! | behind | a sync succeeds | synced up to the tail before it | `Engine::sync_locked` |
+//! | synced | a slot is written | the file says so itself | `Engine::write_slot` |
+//! | any | a sync fails | poisoned, for good | `Engine::poison` |
+//! | any | close | synced, the slot current, reserved space given back | `Engine::shutdown` |
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::Engine;
+use super::commit::CONTROL_BYTES;
+use crate::log::{PAGE_BYTES, Slot, Slots, file_bytes_needed};
+use crate::storage::{LockByte, LockMode};
+use crate::{Durability, Error, Result};
+
+/// Under `Always` a slot lags at most by this many syncs: each costs a second page on the device.
+const SLOT_LAG_SYNCS: u32 = 64;
+
+/// And at most by this long.
+const SLOT_LAG: Duration = Duration::from_secs(1);
+
+/// What whoever syncs must hold.
+#[derive(Debug)]
+pub(super) struct SyncState {
+    pub(super) slots: Slots,
+    syncs_since_slot: u32,
+    slot_written: Instant,
+}
+
+impl SyncState {
+    pub(super) fn new(slots: Slots) -> Self {
+        Self {
+            slots,
+            syncs_since_slot: 0,
+            slot_written: Instant::now(),
+        }
+    }
+}
+
+impl Engine {
+    pub(super) fn synced_upto(&self) -> u64 {
+        self.synced_upto.load(Ordering::Acquire)
+    }
+
+    /// Carries everything published so far through to the device.
+    pub(crate) fn sync(&self) -> Result<()> {
+        if self.settings.read_only {
+            return Ok(());
+        }
+        self.sync_covering(self.published_upto())
+    }
+
+    /// What the background does: syncs if there is something, and lets no slot lag for long.
+    pub(crate) fn sync_if_behind(&self) -> Result<()> {
+        let mut state = self.lock_sync();
+        self.check_not_poisoned()?;
+        if matches!(self.settings.durability, Durability::Interval(_))
+            && self.published_upto() > self.synced_upto()
+        {
+            self.sync_locked(&mut state)?;
+        }
+        self.write_slot(&mut state)
+    }
+
+    /// Returns once the log is on the device up to `end`. Who waits while another syncs finds, as
+    /// a rule, that the next sync covers it too: one sync for many.
+    pub(super) fn sync_covering(&self, end: u64) -> Result<()> {
+        if self.synced_upto() >= end && self.poison.get().is_none() {
+            return Ok(());
+        }
+        let mut state = self.lock_sync();
+        self.check_not_poisoned()?;
+        if self.synced_upto() >= end {
+            return Ok(());
+        }
+        self.sync_locked(&mut state)?;
+        state.syncs_since_slot += 1;
+        let lags =
+            state.syncs_since_slot >= SLOT_LAG_SYNCS || state.slot_written.elapsed() >= SLOT_LAG;
+        if lags || self.settings.durability != Durability::Always {
+            self.write_slot(&mut state)?;
+        }
+        Ok(())
+    }
+
+    fn lock_sync(&self) -> MutexGuard<'_, SyncState> {
+        // Its state is only replaced as a whole.
+        self.sync.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sync_locked(&self, state: &mut SyncState) -> Result<()> {
+        // The tail before the sync: what is appended meanwhile may not be covered.
+        let upto = self.published_upto();
+        let poisoned = |operation| move |source| self.poison(operation, source);
+        self.file.sync().map_err(poisoned("sync"))?;
+        if !state.slots.current().named {
+            // The name may be lost although the contents are not.
+            self.storage
+                .sync_directory(&self.path)
+                .map_err(poisoned("sync the directory of"))?;
+            let named = Slot {
+                synced_upto: upto,
+                named: true,
+                ..state.slots.current()
+            };
+            self.put_slot(state, named)?;
+        }
+        self.synced_upto.fetch_max(upto, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Brings the slots up to what was synced, where they are not.
+    fn write_slot(&self, state: &mut SyncState) -> Result<()> {
+        let synced_upto = self.synced_upto();
+        let current = state.slots.current();
+        if synced_upto <= current.synced_upto {
+            return Ok(());
+        }
+        self.put_slot(
+            state,
+            Slot {
+                synced_upto,
+                ..current
+            },
+        )
+    }
+
+    fn put_slot(&self, state: &mut SyncState, slot: Slot) -> Result<()> {
+        let slots = state.slots.succeeded_by(slot);
+        let offset = slots.current_offset();
+        let bytes = slots.current().encode(self.header.salt, offset);
+        self.file
+            .write_at(&bytes, offset)
+            .map_err(Error::io("write to", &self.path))?;
+        state.slots = slots;
+        state.syncs_since_slot = 0;
+        state.slot_written = Instant::now();
+        Ok(())
+    }
+
+    /// Latches a failed sync. Trying again would be worse than useless: Linux reports the error
+    /// once, drops the pages, and then answers the next sync with success.
+    fn poison(&self, operation: &'static str, source: io::Error) -> Error {
+        let _ = self.poison.set(source.to_string());
+        self.append_poisoned(&source.to_string());
+        Error::Io {
+            operation,
+            path: self.path.clone(),
+            source,
+        }
+    }
+
+    /// Syncs what is behind, and gives reserved space back if nobody else has the file open.
+    pub(crate) fn shutdown(&self) -> Result<()> {
+        if self.closed.swap(true, Ordering::AcqRel) || self.settings.read_only {
+            return Ok(());
+        }
+        let mut state = self.lock_sync();
+        self.check_not_poisoned()?;
+        let published_upto = self.published_upto();
+        let wrote_nothing = published_upto == self.opened_upto;
+        if published_upto > self.synced_upto() && !wrote_nothing {
+            self.sync_locked(&mut state)?;
+        }
+        self.write_slot(&mut state)?;
+        self.trim(published_upto)
+    }
+
+    /// Cuts the file to what it holds, rounded to a page: within its last block it costs nothing,
+    /// and leaves a full disk some room for deletions.
+    fn trim(&self, published_upto: u64) -> Result<()> {
+        let end = file_bytes_needed(published_upto) + CONTROL_BYTES;
+        let file_bytes = end.next_multiple_of(PAGE_BYTES as u64);
+        let io_error = |operation| Error::io(operation, &self.path);
+        if self.file.size().map_err(io_error("read the size of"))? <= file_bytes {
+            return Ok(());
+        }
+        // Missing the lock is harmless: whoever has the file open may have to map what would be cut.
+        if self
+            .file
+            .try_lock(LockByte::Users, LockMode::Exclusive)
+            .map_err(io_error("lock"))?
+        {
+            self.file
+                .truncate(file_bytes)
+                .map_err(io_error("cut the reserved space off"))?;
+        }
+        Ok(())
+    }
+}
