@@ -167,6 +167,8 @@ pub struct RecordInfo {
     pub value_bytes: u64,
     /// Whether the commit goes on with the next record.
     pub more: bool,
+    /// The number that the handle which wrote it had drawn.
+    pub writer: u32,
 }
 
 /// The records of a file's whole commits, in the order they were written; from [`records`].
@@ -232,9 +234,11 @@ impl Iterator for Records {
 }
 
 fn record_infos(reader: &Reader<'_, Mapping>, commit: Commit) -> VecDeque<RecordInfo> {
+    let writer = reader.writer();
     reader
         .records()
         .map(|(offset, change)| RecordInfo {
+            writer,
             offset,
             size_bytes: change.size_bytes(),
             kind: change.kind.name(),

@@ -30,6 +30,15 @@
 //! - [`inspect`] looks into a file without opening it: its records, and whether they are sound.
 //! - [`command`] runs Redis commands, words in and a reply out, as the command line does.
 
+// What comes from a file, a socket, an argument or a clock must not panic, and must not be cut.
+// (Here and not in Cargo.toml: tests and examples may unwrap.)
+#![warn(
+    clippy::cast_possible_truncation,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used
+)]
+
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("brasa maps whole files and needs a 64-bit target");
 

@@ -213,7 +213,7 @@ impl Engine {
         while !reason.is_char_boundary(cut) {
             cut -= 1;
         }
-        let change = Change::control(Kind::Poisoned, reason[..cut].as_bytes());
+        let change = Change::control(Kind::Poisoned, &reason.as_bytes()[..cut]);
         let mut bytes = Vec::new();
         let fits = file_bytes_needed(writer.tail.offset + change.size_bytes()) <= writer.file_bytes;
         if !fits || record::encode(&change, &mut bytes).is_err() || self.fence(&mut writer).is_err()

@@ -168,7 +168,13 @@ impl Engine {
             self.sync_locked(&mut state)?;
         }
         self.write_slot(&mut state)?;
-        self.trim(published_upto)
+        self.trim(published_upto)?;
+        for byte in [LockByte::Users, LockByte::Writer] {
+            self.file
+                .unlock(byte)
+                .map_err(Error::io("unlock", &self.path))?;
+        }
+        Ok(())
     }
 
     /// Cuts the file to what it holds, rounded to a page: within its last block it costs nothing,

@@ -30,3 +30,6 @@ pub(crate) const LOG_START: u64 = 3 * PAGE_BYTES as u64;
 
 /// The word that ends the log.
 pub(crate) const END_WORD: [u8; 8] = [0; 8];
+
+#[cfg(test)]
+mod tests;

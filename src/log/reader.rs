@@ -68,6 +68,8 @@ pub(crate) struct Reader<'a, S: Source + ?Sized> {
     link: Link,
     /// The offsets of the last commit's records.
     records: Vec<u64>,
+    /// The number in the last commit's records.
+    writer: u32,
     /// Nothing may follow a `Poisoned` record, and nothing after it is looked at.
     poisoned: bool,
 }
@@ -89,6 +91,7 @@ impl<'a, S: Source + ?Sized> Reader<'a, S> {
             source,
             link,
             records: Vec::new(),
+            writer: 0,
             poisoned: false,
         }
     }
@@ -96,6 +99,11 @@ impl<'a, S: Source + ?Sized> Reader<'a, S> {
     /// What ties the next commit to its place: the end of the last whole one.
     pub(crate) fn link(&self) -> Link {
         self.link
+    }
+
+    /// Who wrote the commit that was read last.
+    pub(crate) fn writer(&self) -> u32 {
+        self.writer
     }
 
     /// Whether the log can have nothing more: its last commit says so.
@@ -143,6 +151,7 @@ impl<'a, S: Source + ?Sized> Reader<'a, S> {
             if !record.more {
                 self.poisoned = kind == Kind::Poisoned;
                 self.link = link;
+                self.writer = record.writer;
                 return Ok(Some(Commit {
                     start,
                     end: link.offset,

@@ -174,7 +174,7 @@ impl StorageFile for DiskFile {
 impl DiskFile {
     /// Takes space the portable way: bytes that were written have it.
     fn write_zeros(&self, from: u64, to: u64) -> io::Result<()> {
-        const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
         let mut offset = from;
         while offset < to {
             let count = (to - offset).min(ZEROS.len() as u64);

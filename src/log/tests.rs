@@ -1,0 +1,247 @@
+//! The format's page and its golden files, held to the code.
+
+use std::path::Path;
+
+use super::*;
+use crate::record::{self, Change, Kind};
+
+const SALT: u32 = 0x5a17_0001;
+const WRITER: u32 = 0x0bad_cafe;
+
+/// The year 2100.
+const LATER_MS: u64 = 4_102_444_800_000;
+const LONG_AGO_MS: u64 = 1_700_000_010_000;
+
+/// Puts a file together, record by record, without the engine.
+struct Image {
+    bytes: Vec<u8>,
+    tail: Tail,
+}
+
+impl Image {
+    fn new() -> Self {
+        let header = FileHeader {
+            salt: SALT,
+            hash_key: *b"0123456789abcdef",
+            generation: 0,
+            base_position: 0,
+            copied_upto: LOG_START,
+            created_ms: 1_700_000_000_000,
+        };
+        let mut bytes = header.encode().to_vec();
+        bytes.resize(3 * PAGE_BYTES + END_WORD.len(), 0);
+        let tail = Tail {
+            offset: LOG_START,
+            previous: SALT,
+        };
+        Self { bytes, tail }
+    }
+
+    fn commit(&mut self, changes: &[Change<'_>]) -> &mut Self {
+        let mut commit = Vec::new();
+        let mut starts = Vec::new();
+        for change in changes {
+            starts.push(commit.len());
+            record::encode(change, &mut commit).unwrap();
+        }
+        let start = usize::try_from(self.tail.offset).unwrap();
+        self.tail = seal_commit(&mut commit, starts.into_iter(), self.tail, SALT, WRITER);
+        self.bytes.truncate(start);
+        self.bytes.extend_from_slice(&commit);
+        self.bytes.extend_from_slice(&END_WORD);
+        self
+    }
+
+    /// The file, synced up to an offset.
+    fn synced_upto(&self, synced_upto: u64) -> Vec<u8> {
+        let slots = Slots::FIRST.succeeded_by(Slot {
+            synced_upto,
+            named: true,
+            ..Slot::FIRST
+        });
+        let mut bytes = self.bytes.clone();
+        for slots in [Slots::FIRST, slots] {
+            let start = usize::try_from(slots.current_offset()).unwrap();
+            let slot = slots.current().encode(SALT, slots.current_offset());
+            bytes[start..start + slot.len()].copy_from_slice(&slot);
+        }
+        bytes
+    }
+
+    fn synced(&self) -> Vec<u8> {
+        self.synced_upto(self.tail.offset)
+    }
+}
+
+fn set<'a>(key: &'a str, value: &'a [u8], deadline_ms: u64) -> Change<'a> {
+    Change {
+        value,
+        deadline_ms,
+        ..Change::of_key(Kind::Set, 0, key.as_bytes())
+    }
+}
+
+fn hash_set<'a>(key: &'a str, field: &'a str, value: &'a str) -> Change<'a> {
+    Change {
+        field: field.as_bytes(),
+        value: value.as_bytes(),
+        ..Change::of_key(Kind::HashSet, 0, key.as_bytes())
+    }
+}
+
+fn of_kind<'a>(kind: Kind, key: &'a str, field: &'a str, deadline_ms: u64) -> Change<'a> {
+    Change {
+        field: field.as_bytes(),
+        deadline_ms,
+        ..Change::of_key(kind, 0, key.as_bytes())
+    }
+}
+
+fn strings_and_hashes() -> Vec<u8> {
+    Image::new()
+        .commit(&[set("chave_1", b"Relou Uourdi", 0)])
+        .commit(&[set("row:7", b"3.21", LATER_MS)])
+        .commit(&[set("old", b"gone", LONG_AGO_MS)])
+        .commit(&[set("velho", b"deleted", 0)])
+        .commit(&[
+            hash_set("meu_hash", "nome", "thailan"),
+            hash_set("meu_hash", "idade", "29"),
+            hash_set("meu_hash", "city", "Recife"),
+            of_kind(Kind::Delete, "velho", "", 0),
+        ])
+        .commit(&[of_kind(Kind::Expire, "meu_hash", "", LATER_MS)])
+        .commit(&[of_kind(Kind::HashDelete, "meu_hash", "idade", 0)])
+        .synced()
+}
+
+fn every_kind() -> Vec<u8> {
+    let page = [7; 64];
+    let mut checkpoint = [0; 40];
+    checkpoint[0] = 1;
+    checkpoint[4] = 1;
+    let clear = Change::of_key(Kind::Clear, 1, b"");
+    let swap = Change {
+        value: &[2],
+        ..Change::of_key(Kind::SwapDatabases, 0, b"")
+    };
+    let in_one = Change {
+        database: 1,
+        ..set("one", b"cleared", 0)
+    };
+    let in_two = Change {
+        database: 2,
+        ..set("two", b"swapped in", 0)
+    };
+    Image::new()
+        .commit(&[
+            set("string", b"kept", 0),
+            set("expiring", b"kept", LATER_MS),
+        ])
+        .commit(&[of_kind(Kind::Expire, "expiring", "", 0)])
+        .commit(&[of_kind(Kind::Expire, "string", "", LATER_MS)])
+        .commit(&[hash_set("hash", "a", "1"), hash_set("hash", "b", "2")])
+        .commit(&[of_kind(Kind::FieldExpire, "hash", "a", LONG_AGO_MS)])
+        .commit(&[of_kind(Kind::FieldExpire, "hash", "b", LATER_MS)])
+        .commit(&[hash_set("short", "only", "field")])
+        .commit(&[of_kind(Kind::HashDelete, "short", "only", 0)])
+        .commit(&[hash_set("mixed", "field", "1")])
+        .commit(&[set("mixed", b"now a string", 0)])
+        .commit(&[set("other", b"a string", 0)])
+        .commit(&[hash_set("other", "now", "a hash")])
+        .commit(&[in_one])
+        .commit(&[in_two])
+        .commit(&[clear])
+        .commit(&[Change::control(Kind::Page, &page)])
+        .commit(&[Change::control(Kind::Checkpoint, &checkpoint)])
+        .commit(&[Change::control(Kind::Moved, &1_u64.to_le_bytes())])
+        .commit(&[Change::control(Kind::Padding, b"")])
+        .commit(&[swap])
+        .synced()
+}
+
+fn torn_tail() -> Vec<u8> {
+    let mut image = Image::new();
+    image.commit(&[set("chave_1", b"Relou Uourdi", 0)]);
+    let synced_upto = image.tail.offset;
+    image.commit(&[set("unsynced", b"whole", 0)]);
+    image.commit(&[hash_set("half", "a", "1"), hash_set("half", "b", "2")]);
+    let mut bytes = image.synced_upto(synced_upto);
+    let last = bytes.len() - 2 * END_WORD.len();
+    bytes[last] ^= 1;
+    bytes
+}
+
+fn poisoned() -> Vec<u8> {
+    let mut image = Image::new();
+    image.commit(&[set("chave_1", b"Relou Uourdi", 0)]);
+    let synced_upto = image.tail.offset;
+    image
+        .commit(&[Change::control(Kind::Poisoned, b"Input/output error")])
+        .commit(&[set("chave_1", b"never acknowledged", 0)])
+        .synced_upto(synced_upto)
+}
+
+/// What `tests/golden.rs` opens by the public face, is here made byte by byte. `BRASA_REWRITE=1`
+/// writes the files; a file that was once released is never written again.
+#[test]
+fn the_golden_files_are_what_the_format_says() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    for (name, bytes) in [
+        ("v1-strings-and-hashes.brasa", strings_and_hashes()),
+        ("v1-every-kind.brasa", every_kind()),
+        ("v1-torn-tail.brasa", torn_tail()),
+        ("v1-poisoned.brasa", poisoned()),
+    ] {
+        let path = directory.join(name);
+        if std::env::var_os("BRASA_REWRITE").is_some() {
+            std::fs::write(&path, &bytes).unwrap();
+        }
+        let golden = std::fs::read(&path).unwrap();
+        assert!(golden == bytes, "{name} is not what the code writes");
+    }
+}
+
+/// Reads the bytes of the worked example out of format.md.
+#[test]
+fn the_example_of_the_format_holds() {
+    let page = include_str!("../docs/format.md");
+    let example = page.split("```text\n").nth(1).unwrap();
+    let mut printed = Vec::new();
+    for line in example.lines().take_while(|line| *line != "```") {
+        let mut words = line.split_whitespace();
+        let offset: u64 = words.next().unwrap().parse().unwrap();
+        assert_eq!(offset, LOG_START + printed.len() as u64);
+        printed.extend(
+            words
+                .take(8)
+                .map(|byte| u8::from_str_radix(byte, 16).unwrap()),
+        );
+    }
+    let mut image = Image::new();
+    image.commit(&[set("chave_1", b"Relou Uourdi", LONG_AGO_MS)]);
+    let log = &image.bytes[usize::try_from(LOG_START).unwrap()..];
+    assert_eq!(
+        log.escape_ascii().to_string(),
+        printed.escape_ascii().to_string(),
+        "the checksum is {:02x?}",
+        &log[8..12]
+    );
+}
+
+#[test]
+fn a_reader_takes_whole_commits_and_stays_before_the_rest() {
+    let mut image = Image::new();
+    image.commit(&[set("a", b"1", 0)]);
+    let whole = image.tail;
+    image.commit(&[set("b", b"1", 0), set("c", b"1", 0), set("d", b"1", 0)]);
+    let end = image.bytes.len() - END_WORD.len();
+    for cut in usize::try_from(whole.offset).unwrap()..end {
+        let mut reader = Reader::from_start(&image.bytes[..cut], SALT);
+        assert!(reader.next_commit().unwrap().is_some());
+        assert!(!matches!(reader.next_commit(), Ok(Some(_))), "cut at {cut}");
+        assert_eq!(reader.link().offset, whole.offset);
+    }
+    let mut reader = Reader::from_start(&image.bytes[..end], SALT);
+    let commits = std::iter::from_fn(|| reader.next_commit().unwrap()).count();
+    assert_eq!(commits, 2);
+}

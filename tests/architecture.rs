@@ -1,0 +1,250 @@
+//! The house rules that a reading of the sources can hold: who may name whom, where effects and
+//! unsafe code may be, and how light the bare library is.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Each layer, and the layers of the crate that it may name.
+const LAYERS: [(&str, &[&str]); 9] = [
+    ("storage", &[]),
+    ("record", &[]),
+    ("log", &["record", "storage"]),
+    ("index", &[]),
+    ("engine", &["log", "record", "index", "storage"]),
+    ("db", &["engine"]),
+    ("inspect", &["engine", "log", "record", "storage"]),
+    ("command", &["db"]),
+    ("bin", &[]),
+];
+
+/// What every layer may name: modules, and the public items that lib.rs re-exports from them.
+const COMMON: [&str; 10] = [
+    "clock",
+    "limits",
+    "error",
+    "options",
+    "docs",
+    "Clock",
+    "Error",
+    "Result",
+    "Options",
+    "Durability",
+];
+
+/// Public items, by the layer that they belong to.
+const ITEMS: [(&str, &[&str]); 3] = [
+    (
+        "db",
+        &[
+            "Db",
+            "Batch",
+            "Keys",
+            "KeyType",
+            "ScanOptions",
+            "ScanPage",
+            "FieldPage",
+            "Ttl",
+        ],
+    ),
+    ("engine", &["Recovery", "Stats", "Value"]),
+    (
+        "options",
+        &["SetOptions", "SetOutcome", "ManualClock", "SystemClock"],
+    ),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// A source without comments and without its test module.
+fn code(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap();
+    let production = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap();
+    production
+        .lines()
+        .map(|line| line.split("//").next().unwrap())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// The sources below `src`, without files that hold tests alone, with their path below it.
+fn production() -> Vec<(String, String)> {
+    sources(&root().join("src"))
+        .into_iter()
+        .filter(|path| path.file_name().is_some_and(|name| name != "tests.rs"))
+        .map(|path| {
+            let below = path.strip_prefix(root().join("src")).unwrap();
+            (below.to_str().unwrap().to_owned(), code(&path))
+        })
+        .collect()
+}
+
+fn layer_of(file: &str) -> &str {
+    let first = file.split('/').next().unwrap();
+    first.strip_suffix(".rs").unwrap_or(first)
+}
+
+/// The names that follow `crate::` in a source, groups taken apart.
+fn crate_names(code: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for after in code.split("crate::").skip(1) {
+        let group = match after.strip_prefix('{') {
+            Some(rest) => top_level(rest),
+            None => vec![after],
+        };
+        for item in group {
+            let name: String = item
+                .trim_start()
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect();
+            names.insert(name);
+        }
+    }
+    names.retain(|name| !name.is_empty() && name != "self");
+    names
+}
+
+/// The items of a `use` group, without looking into nested ones.
+fn top_level(group: &str) -> Vec<&str> {
+    let mut items = Vec::new();
+    let (mut depth, mut start) = (0, 0);
+    for (at, character) in group.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' if depth == 0 => {
+                items.push(&group[start..at]);
+                break;
+            }
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                items.push(&group[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    items
+}
+
+#[test]
+fn a_layer_names_only_what_stands_below_it() {
+    let mut broken = Vec::new();
+    for (file, code) in production() {
+        let layer = layer_of(&file);
+        let Some((_, below)) = LAYERS.iter().find(|(name, _)| *name == layer) else {
+            continue;
+        };
+        // options.rs and error.rs are common ground, and may name what they hand out.
+        for name in crate_names(&code) {
+            let owner = ITEMS
+                .iter()
+                .find(|(_, items)| items.contains(&name.as_str()))
+                .map_or(name.as_str(), |(owner, _)| owner);
+            // A value that is read in a low layer is a part of the face of each above it.
+            let face_of_engine = owner == "engine" && matches!(layer, "db" | "command");
+            let allowed = owner == layer
+                || below.contains(&owner)
+                || COMMON.contains(&owner)
+                || face_of_engine;
+            if !allowed {
+                broken.push(format!("src/{file} names crate::{name}"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn every_module_of_the_crate_is_a_layer_or_common_ground() {
+    let library = code(&root().join("src/lib.rs"));
+    for line in library.lines() {
+        let line = line.trim().trim_start_matches("pub ");
+        if let Some(module) = line
+            .strip_prefix("mod ")
+            .and_then(|rest| rest.strip_suffix(';'))
+        {
+            let known =
+                LAYERS.iter().any(|(layer, _)| *layer == module) || COMMON.contains(&module);
+            assert!(known, "{module} has no place among the layers");
+        }
+    }
+}
+
+#[test]
+fn effects_stay_at_the_edge() {
+    let mut broken = Vec::new();
+    for (file, code) in production() {
+        let is_binary = file.starts_with("bin/");
+        let mut forbid = |what: &str, allowed: bool| {
+            if code.contains(what) && !allowed {
+                broken.push(format!("src/{file} has {what}"));
+            }
+        };
+        forbid("std::fs", file.starts_with("storage/") || is_binary);
+        forbid("SystemTime", file == "clock.rs");
+        for unsafe_code in ["unsafe {", "unsafe fn", "unsafe impl", "allow(unsafe_code)"] {
+            let home = matches!(file.as_str(), "storage/mapping.rs" | "storage/lock.rs");
+            forbid(unsafe_code, home);
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn no_test_is_switched_off() {
+    let mut broken = Vec::new();
+    for directory in ["src", "tests"] {
+        for path in sources(&root().join(directory)) {
+            let text = std::fs::read_to_string(&path).unwrap();
+            if text.lines().any(|line| line.trim().starts_with("#[ignore")) {
+                broken.push(path);
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn the_bare_library_has_at_most_20_crates() {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "-e",
+            "normal",
+            "--no-default-features",
+            "--prefix",
+            "none",
+        ])
+        .args(["--offline", "--locked"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let tree = String::from_utf8(output.stdout).unwrap();
+    let crates: BTreeSet<&str> = tree
+        .lines()
+        .map(|line| line.trim_end_matches(" (*)"))
+        .collect();
+    assert!(crates.len() <= 20, "{crates:#?}");
+}
