@@ -51,8 +51,13 @@ mod index;
 pub mod inspect;
 pub mod limits;
 mod log;
+// Public through `simulation` alone.
+#[cfg_attr(not(feature = "simulation"), allow(dead_code, unreachable_pub))]
+mod mutation;
 mod options;
 mod record;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod storage;
 
 pub use clock::{Clock, ManualClock, SystemClock};

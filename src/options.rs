@@ -130,6 +130,23 @@ impl Options {
         Db::open_with(path.as_ref(), &self)
     }
 
+    /// Opens the file on a simulated disk; see [`crate::simulation`].
+    ///
+    /// There is no background thread: under [`Durability::Interval`] syncs come from
+    /// [`Db::sync`] and closing alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::open`].
+    #[cfg(feature = "simulation")]
+    pub fn open_on(
+        self,
+        disk: &crate::simulation::SimulatedDisk,
+        path: impl AsRef<Path>,
+    ) -> Result<Db> {
+        Db::open_simulated(disk, path.as_ref(), &self)
+    }
+
     /// A database that lives in memory alone, as [`Db::in_memory`], with these options.
     ///
     /// # Errors

@@ -6,20 +6,23 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Each layer, and the layers of the crate that it may name.
-const LAYERS: [(&str, &[&str]); 9] = [
+const LAYERS: [(&str, &[&str]); 10] = [
     ("storage", &[]),
     ("record", &[]),
     ("log", &["record", "storage"]),
     ("index", &[]),
     ("engine", &["log", "record", "index", "storage"]),
     ("db", &["engine"]),
+    ("simulation", &["storage"]),
     ("inspect", &["engine", "log", "record", "storage"]),
     ("command", &["db"]),
     ("bin", &[]),
 ];
 
 /// What every layer may name: modules, and the public items that lib.rs re-exports from them.
-const COMMON: [&str; 10] = [
+const COMMON: [&str; 12] = [
+    "mutation",
+    "simulation",
     "clock",
     "limits",
     "error",

@@ -121,6 +121,16 @@ impl Db {
         Ok(Db::over(Arc::new(engine), None))
     }
 
+    #[cfg(feature = "simulation")]
+    pub(crate) fn open_simulated(
+        disk: &crate::simulation::SimulatedDisk,
+        path: &Path,
+        options: &Options,
+    ) -> Result<Db> {
+        let engine = Engine::open(Arc::new(disk.clone()), path, options)?;
+        Ok(Db::over(Arc::new(engine), None))
+    }
+
     pub(crate) fn open_with(path: &Path, options: &Options) -> Result<Db> {
         let engine = Arc::new(Engine::open_on_disk(path, options)?);
         let background =

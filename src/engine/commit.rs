@@ -37,7 +37,7 @@ pub(super) struct Writer {
     pub(super) number: u32,
     /// How long the file is.
     pub(super) file_bytes: u64,
-    /// An append failed at the tail, and may have left something there.
+    /// An unfinished commit may stand at the tail: an append failed, or a crash cut one short.
     pub(super) must_fence: bool,
     pub(super) buffer: Vec<u8>,
 }
@@ -92,9 +92,9 @@ impl Engine {
             });
         }
         debug_assert!(commit_bytes <= MAX_COMMIT_BYTES);
+        self.fence(writer)?;
         let start = writer.tail.offset;
         let end = start + commit_bytes;
-        self.fence(writer)?;
         self.reserve(writer, end, staged.frugal)?;
         let starts = staged.records.iter().map(|record| record.start);
         let tail = seal_commit(
@@ -136,20 +136,41 @@ impl Engine {
         let appended = self.append.append(sealed, writer.tail.offset);
         sealed.truncate(commit_bytes);
         appended.map_err(|source| {
-            // It may stand there in part: the next one first makes sure that it does not.
+            // It may stand there in part.
             writer.must_fence = true;
             self.write_error(source, commit_bytes as u64)
         })
     }
 
-    /// Makes sure that what a failed append may have left is not taken for a commit.
+    /// Makes sure that what an unfinished commit has left at the tail can never become valid: puts
+    /// a padding record in its place.
+    ///
+    /// A zero word there would not be enough. If the next commit had the same first word, and a power loss
+    /// kept that word and lost the rest, the old bytes behind it would be a valid record again:
+    /// right offset, right `previous`, right checksum. The padding has another first word, and
+    /// gives whatever follows another place and another `previous`.
     fn fence(&self, writer: &mut Writer) -> Result<()> {
-        if writer.must_fence {
-            self.append
-                .fence(writer.tail.offset)
-                .map_err(Error::io("write to", &self.path))?;
-            writer.must_fence = false;
+        if !writer.must_fence {
+            return Ok(());
         }
+        let padding = Change::control(Kind::Padding, &[]);
+        let end = writer.tail.offset + padding.size_bytes();
+        self.reserve(writer, end, true)?;
+        self.append_control(writer, &padding)?;
+        writer.must_fence = false;
+        Ok(())
+    }
+
+    /// Appends a record about the log itself, for which there is space.
+    fn append_control(&self, writer: &mut Writer, change: &Change<'_>) -> Result<()> {
+        let mut bytes = Vec::new();
+        record::encode(change, &mut bytes)?;
+        let start = std::iter::once(0);
+        let (salt, number) = (self.header.salt, writer.number);
+        let tail = seal_commit(&mut bytes, start, writer.tail, salt, number);
+        self.append_sealed(writer, &mut bytes)?;
+        writer.tail = tail;
+        self.published_upto.store(tail.offset, Ordering::Release);
         Ok(())
     }
 
@@ -214,22 +235,11 @@ impl Engine {
             cut -= 1;
         }
         let change = Change::control(Kind::Poisoned, &reason.as_bytes()[..cut]);
-        let mut bytes = Vec::new();
-        let fits = file_bytes_needed(writer.tail.offset + change.size_bytes()) <= writer.file_bytes;
-        if !fits || record::encode(&change, &mut bytes).is_err() || self.fence(&mut writer).is_err()
-        {
-            return;
-        }
-        let tail = seal_commit(
-            &mut bytes,
-            std::iter::once(0),
-            writer.tail,
-            self.header.salt,
-            writer.number,
-        );
-        if self.append_sealed(&mut writer, &mut bytes).is_ok() {
-            writer.tail = tail;
-            self.published_upto.store(tail.offset, Ordering::Release);
+        // The space was reserved (see `reserve`), unless something failed there too.
+        let padding_bytes = Change::control(Kind::Padding, &[]).size_bytes();
+        let end = writer.tail.offset + padding_bytes + change.size_bytes();
+        if file_bytes_needed(end) <= writer.file_bytes && self.fence(&mut writer).is_ok() {
+            let _ = self.append_control(&mut writer, &change);
         }
     }
 }

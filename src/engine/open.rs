@@ -16,7 +16,8 @@ use crate::log::{
     Append, Damage, FileHeader, HeaderProblem, LOG_START, MAJOR_VERSION, MINOR_VERSION, PAGE_BYTES,
     Pwrite, Reader, Slot, Slots, Source, Tail, file_bytes_needed,
 };
-use crate::record::Kind;
+use crate::mutation::{self, Mutation};
+use crate::record::{HEADER_BYTES, Kind};
 use crate::storage::{
     Access, DiskStorage, LockByte, LockMode, Mapping, MemoryStorage, Storage, StorageFile, acquire,
 };
@@ -109,9 +110,15 @@ impl Engine {
         lock_for_life(&*file, path, options)?;
         // The slots are read again: only now nobody else writes them.
         let (_, slots) = read_header(&*file, path)?;
-        let slots = slots.ok_or_else(|| {
+        let mut slots = slots.ok_or_else(|| {
             Error::corrupt(path, PAGE_BYTES as u64, "neither of the two slots is valid")
         })?;
+        if mutation::is_on(Mutation::SkipNamed) {
+            slots = slots.succeeded_by(Slot {
+                named: true,
+                ..slots.current()
+            });
+        }
 
         let io_error = |operation| Error::io(operation, path);
         let file_bytes = file.size().map_err(io_error("read the size of"))?;
@@ -132,10 +139,11 @@ impl Engine {
         let append: Box<dyn Append> = Box::new(Pwrite(Arc::clone(&file)));
         if end.is_err() {
             replayed.recovery.torn_bytes = torn_bytes(&mapping, tail.offset);
-            if !options.read_only {
-                append.fence(tail.offset).map_err(io_error("write to"))?;
-            }
         }
+        // Even behind a zero word: a commit that was never published, but written in part.
+        let mut behind_tail = [0; HEADER_BYTES];
+        file.read_at(&mut behind_tail, tail.offset)
+            .map_err(io_error("read"))?;
 
         let mut number = [0; 4];
         storage
@@ -166,7 +174,7 @@ impl Engine {
                 tail,
                 number: u32::from_le_bytes(number),
                 file_bytes,
-                must_fence: false,
+                must_fence: behind_tail != [0; HEADER_BYTES],
                 buffer: Vec::new(),
             }),
             sync: Mutex::new(SyncState::new(slots)),
@@ -213,7 +221,10 @@ fn create(
         .and_then(|()| file.write_at(&header.encode(), 0))
         .and_then(|()| file.write_at(&slot, slots.current_offset()))
         // Else a power loss could leave the name with nothing behind it.
-        .and_then(|()| file.sync())
+        .and_then(|()| match mutation::is_on(Mutation::NameBeforeSync) {
+            true => Ok(()),
+            false => file.sync(),
+        })
         .map_err(io_error("create"))?;
     match temporary.persist_new(path) {
         Ok(()) => Ok(Some(file)),
@@ -369,7 +380,7 @@ pub(crate) fn judge_end(
     reached: std::result::Result<(), Damage>,
     slot: Slot,
 ) -> Result<()> {
-    if end >= slot.synced_upto {
+    if end >= slot.synced_upto || mutation::is_on(Mutation::IgnoreSyncedUpto) {
         return Ok(());
     }
     let known = format!(

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use super::Engine;
 use super::commit::CONTROL_BYTES;
 use crate::log::{PAGE_BYTES, Slot, Slots, file_bytes_needed};
+use crate::mutation::{self, Mutation};
 use crate::storage::{LockByte, LockMode};
 use crate::{Durability, Error, Result};
 
@@ -97,11 +98,14 @@ impl Engine {
         // The tail before the sync: what is appended meanwhile may not be covered.
         let upto = self.published_upto();
         let poisoned = |operation| move |source| self.poison(operation, source);
-        self.file.sync().map_err(poisoned("sync"))?;
+        if mutation::is_on(Mutation::SlotBeforeSync) {
+            self.synced_upto.fetch_max(upto, Ordering::AcqRel);
+            self.write_slot(state)?;
+        }
+        self.sync_file().map_err(poisoned("sync"))?;
         if !state.slots.current().named {
             // The name may be lost although the contents are not.
-            self.storage
-                .sync_directory(&self.path)
+            self.sync_directory()
                 .map_err(poisoned("sync the directory of"))?;
             let named = Slot {
                 synced_upto: upto,
@@ -112,6 +116,24 @@ impl Engine {
         }
         self.synced_upto.fetch_max(upto, Ordering::AcqRel);
         Ok(())
+    }
+
+    fn sync_file(&self) -> io::Result<()> {
+        if mutation::is_on(Mutation::SkipFileSync) {
+            return Ok(());
+        }
+        let synced = self.file.sync();
+        if synced.is_err() && mutation::is_on(Mutation::RetryFailedSync) {
+            return self.file.sync();
+        }
+        synced
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        if mutation::is_on(Mutation::SkipDirectorySync) {
+            return Ok(());
+        }
+        self.storage.sync_directory(&self.path)
     }
 
     /// Brings the slots up to what was synced, where they are not.

@@ -80,7 +80,7 @@ impl<'a, S: Source + ?Sized> Reader<'a, S> {
         let link = Link {
             salt,
             offset: LOG_START,
-            previous: salt,
+            previous: record::first_previous(salt),
         };
         Self::from_link(source, link)
     }

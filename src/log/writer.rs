@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::END_WORD;
+use crate::mutation::{self, Mutation};
 use crate::record::{self, Link};
 use crate::storage::StorageFile;
 
@@ -58,11 +59,8 @@ pub(crate) fn seal_commit(
 pub(crate) trait Append: Debug + Send + Sync {
     /// Writes a commit and publishes it. `commit` is followed by [`END_WORD`].
     ///
-    /// After an error it is not published, unless [`Append::fence`] fails too.
+    /// After an error any part of it may stand there, but for the last byte of its first word.
     fn append(&self, commit: &[u8], offset: u64) -> io::Result<()>;
-
-    /// Makes sure that nothing is published at an offset where an append failed.
-    fn fence(&self, offset: u64) -> io::Result<()>;
 }
 
 /// Appends by system calls.
@@ -74,12 +72,11 @@ impl Append for Pwrite {
         let (first_word, rest) = commit
             .split_at_checked(END_WORD.len())
             .ok_or(io::ErrorKind::InvalidInput)?;
+        if mutation::is_on(Mutation::PublishFirst) {
+            self.0.write_at(first_word, offset)?;
+        }
         self.0.write_at(rest, offset + END_WORD.len() as u64)?;
         // This is the commit (invariant 1).
         self.0.write_at(first_word, offset)
-    }
-
-    fn fence(&self, offset: u64) -> io::Result<()> {
-        self.0.write_at(&END_WORD, offset)
     }
 }

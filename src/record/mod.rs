@@ -19,6 +19,8 @@ pub(crate) use encode::{encode, encoded_len, seal, set_more};
 
 use byteorder::{ByteOrder, LittleEndian};
 
+use crate::mutation::{self, Mutation};
+
 /// Bytes of a record before its key.
 pub(crate) const HEADER_BYTES: usize = 32;
 
@@ -192,9 +194,22 @@ mod at {
     pub(super) const DEADLINE: Range<usize> = 24..32;
 }
 
+/// The `previous` of a file's first record.
+pub(crate) fn first_previous(salt: u32) -> u32 {
+    effective_salt(salt)
+}
+
+fn effective_salt(salt: u32) -> u32 {
+    match mutation::is_on(Mutation::IgnoreSalt) {
+        true => 0,
+        false => salt,
+    }
+}
+
 /// CRC-32 (IEEE 802.3) over the offset and then the record, in which the salt stands in the
 /// place of the checksum.
 fn checksum(record: &[u8], salt: u32, offset: u64) -> u32 {
+    let salt = effective_salt(salt);
     // Below 128 bytes crc32fast takes a table, above it the CPU's instructions: a small record is
     // therefore gathered into one run of bytes.
     const GATHERED: usize = 512;

@@ -10,12 +10,30 @@ use super::mapping::Heap;
 use super::{Access, LockByte, LockMode, Mapping, Storage, StorageFile, TemporaryFile};
 
 /// The capacity that a file begins with.
-const FIRST_CAPACITY_BYTES: u64 = 64 << 10;
+const FIRST_CAPACITY_BYTES: u64 = 16 << 10;
 
 /// Names and the files they stand for; clones share them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct MemoryStorage {
     names: Arc<Mutex<HashMap<PathBuf, Arc<Shared>>>>,
+}
+
+impl MemoryStorage {
+    /// Takes every lock from its holder.
+    #[cfg(feature = "simulation")]
+    pub(super) fn release_locks(&self) {
+        for shared in lock(&self.names).values() {
+            lock(&shared.locks).clear();
+        }
+    }
+
+    /// Creates a file with these contents.
+    #[cfg(feature = "simulation")]
+    pub(super) fn create(&self, path: &Path, contents: &[u8]) -> io::Result<()> {
+        let temporary = self.create_temporary(path)?;
+        temporary.file().write_at(contents, 0)?;
+        temporary.persist_new(path)
+    }
 }
 
 impl Storage for MemoryStorage {

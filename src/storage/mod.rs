@@ -4,7 +4,11 @@
 //! This is the only layer that touches `std::fs`, and the only one with `unsafe` code (in
 //! `mapping.rs` and `lock.rs`). It knows bytes, names and locks, and nothing of what they mean.
 
+#[cfg(feature = "simulation")]
+mod crash;
 mod disk;
+#[cfg(feature = "simulation")]
+mod faulty;
 mod lock;
 mod mapping;
 mod memory;
@@ -14,7 +18,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+#[cfg(feature = "simulation")]
+pub use crash::{Crash, Image, Loss};
 pub(crate) use disk::DiskStorage;
+#[cfg(feature = "simulation")]
+pub use faulty::{Fault, FaultyOperation, SimulatedDisk};
 pub(crate) use lock::{LockByte, LockMode, acquire};
 pub(crate) use mapping::Mapping;
 pub(crate) use memory::MemoryStorage;

@@ -1,0 +1,85 @@
+//! Ways to break the engine on purpose, so that tests can show that they would notice.
+//!
+//! Without the feature `simulation` the switches are constants, and the compiler removes them.
+
+/// One thing done wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Mutation {
+    /// A sync of the file does nothing.
+    SkipFileSync,
+    /// A sync of the directory does nothing.
+    SkipDirectorySync,
+    /// A commit's first word is written before the rest.
+    PublishFirst,
+    /// Checksums leave the file's salt out.
+    IgnoreSalt,
+    /// A record may follow any other.
+    IgnorePrevious,
+    /// Damage is never corruption.
+    IgnoreSyncedUpto,
+    /// A slot is written before the sync that it speaks of.
+    SlotBeforeSync,
+    /// A file without a durable name is taken for one with it.
+    SkipNamed,
+    /// A sync that failed is tried again.
+    RetryFailedSync,
+    /// A new file gets its name before its contents are on the device.
+    NameBeforeSync,
+}
+
+impl Mutation {
+    /// Every one of them.
+    pub const ALL: [Mutation; 10] = [
+        Mutation::SkipFileSync,
+        Mutation::SkipDirectorySync,
+        Mutation::PublishFirst,
+        Mutation::IgnoreSalt,
+        Mutation::IgnorePrevious,
+        Mutation::IgnoreSyncedUpto,
+        Mutation::SlotBeforeSync,
+        Mutation::SkipNamed,
+        Mutation::RetryFailedSync,
+        Mutation::NameBeforeSync,
+    ];
+}
+
+#[cfg(feature = "simulation")]
+mod switch {
+    use std::cell::Cell;
+
+    use super::Mutation;
+
+    thread_local! {
+        static CURRENT: Cell<Option<Mutation>> = const { Cell::new(None) };
+    }
+
+    pub(crate) fn is_on(mutation: Mutation) -> bool {
+        CURRENT.get() == Some(mutation)
+    }
+
+    /// Runs `broken` with the engine broken in one way, on this thread alone.
+    pub fn with_mutation<R>(mutation: Mutation, broken: impl FnOnce() -> R) -> R {
+        struct Restore(Option<Mutation>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                CURRENT.set(self.0);
+            }
+        }
+        let _restore = Restore(CURRENT.replace(Some(mutation)));
+        broken()
+    }
+}
+
+#[cfg(not(feature = "simulation"))]
+mod switch {
+    use super::Mutation;
+
+    pub(crate) const fn is_on(_mutation: Mutation) -> bool {
+        false
+    }
+}
+
+pub(crate) use switch::is_on;
+#[cfg(feature = "simulation")]
+pub use switch::with_mutation;

@@ -1,0 +1,11 @@
+//! A disk that can fail and lose power, for tests of brasa and of programs that use it; feature
+//! `simulation`.
+//!
+//! [`SimulatedDisk`] keeps a trace of what programs do to it. From the trace,
+//! [`SimulatedDisk::crash_at`] makes the states that a power loss at any operation may leave, and
+//! [`Image::restart`] goes on from one of them. [`SimulatedDisk::inject`] lets operations fail.
+//!
+//! [`with_mutation`] breaks the engine on purpose, to see that a test notices.
+
+pub use crate::mutation::{Mutation, with_mutation};
+pub use crate::storage::{Crash, Fault, FaultyOperation, Image, Loss, SimulatedDisk};

@@ -1,0 +1,350 @@
+//! What a power loss may leave: from a disk's history to images of it.
+//!
+//! The rules of the disk, which are those that file systems give:
+//!
+//! 1. A sync of a file carries all earlier changes of its contents and size through.
+//! 2. Of what came after the last sync, anything may be there or not, in any order and in parts:
+//!    each byte of it is old or new, and bytes of a new area are zeros, or whatever the device
+//!    had there, until they are written.
+//! 3. A name is there once the directory was synced; before, it may be there or not.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::faulty::{History, Operation, SimulatedDisk, SplitMix};
+
+/// The contents of a disk without power.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    files: BTreeMap<PathBuf, Vec<u8>>,
+}
+
+impl Image {
+    /// A disk with these contents; `seed` as for [`SimulatedDisk::new`].
+    pub fn restart(&self, seed: u64) -> SimulatedDisk {
+        SimulatedDisk::with_files(seed, self.files.clone())
+    }
+
+    /// The contents of a file; `None` where there is none of that name.
+    pub fn file(&self, path: impl AsRef<Path>) -> Option<&[u8]> {
+        self.files.get(path.as_ref()).map(Vec::as_slice)
+    }
+
+    /// The contents of a file, to damage it further.
+    pub fn file_mut(&mut self, path: impl AsRef<Path>) -> Option<&mut Vec<u8>> {
+        self.files.get_mut(path.as_ref())
+    }
+}
+
+/// Which of the changes since the last sync of a file are on the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Loss {
+    /// None of them.
+    All,
+    /// All of them: nothing is lost. What a killed process leaves, too.
+    Nothing,
+    /// All but one.
+    One(usize),
+    /// One alone.
+    AllBut(usize),
+    /// Those before this one.
+    From(usize),
+    /// Those before this one, and of this one the first bytes.
+    Torn(usize, usize),
+    /// Of this one all but its first bytes, and everything else.
+    TornHead(usize, usize),
+    /// Of this one the first bytes, and everything else.
+    TornTail(usize, usize),
+    /// All but so many from this one on.
+    Hole(usize, usize),
+    /// Each block of so many bytes of each change by the toss of a coin.
+    Blocks(usize),
+    /// The sizes, but none of the data: new areas are zeros.
+    Data,
+    /// The sizes, and in new areas what the device had there before: foreign bytes.
+    DataForGarbage,
+    /// The data within the old size.
+    Size,
+}
+
+impl Loss {
+    /// The kind, for a summary.
+    pub fn name(self) -> &'static str {
+        match self {
+            Loss::All => "no unsynced change",
+            Loss::Nothing => "every change",
+            Loss::One(_) => "one missing",
+            Loss::AllBut(_) => "one alone",
+            Loss::From(_) => "a prefix",
+            Loss::Torn(..) => "a torn write",
+            Loss::TornHead(..) => "a write without its head",
+            Loss::TornTail(..) => "a write without its tail",
+            Loss::Hole(..) => "a hole",
+            Loss::Blocks(512) => "subset at 512 bytes",
+            Loss::Blocks(_) => "subset at 4096 bytes",
+            Loss::Data => "size without data, zeros",
+            Loss::DataForGarbage => "size without data, garbage",
+            Loss::Size => "data without size",
+        }
+    }
+}
+
+impl SimulatedDisk {
+    /// What is on the device after the first `upto` operations if everything is lost that was not synced.
+    pub fn synced_image(&self, upto: usize) -> Image {
+        self.crash_at(upto).image(Loss::All, 0, 0, &[])
+    }
+
+    /// What a killed process leaves after the first `upto` operations: everything.
+    pub fn killed_image(&self, upto: usize) -> Image {
+        let crash = self.crash_at(upto);
+        crash.image(Loss::Nothing, crash.unsynced_names(), 0, &[])
+    }
+
+    /// The moment after the first `upto` operations, at which power may be lost.
+    pub fn crash_at(&self, upto: usize) -> Crash {
+        Crash(State::after(&self.history(upto)))
+    }
+}
+
+/// A moment at which power is lost; from [`SimulatedDisk::crash_at`].
+#[derive(Debug)]
+pub struct Crash(State);
+
+impl Crash {
+    /// The length of each change of a file's contents or size that is at risk; a change of size counts as 0.
+    pub fn unsynced_lengths(&self) -> Vec<usize> {
+        let pending = self.0.inodes.iter().flat_map(|inode| &inode.pending);
+        pending.map(length).collect()
+    }
+
+    /// How many names are at risk.
+    pub fn unsynced_names(&self) -> usize {
+        self.0.pending_names.len()
+    }
+
+    /// What is on the device afterwards.
+    ///
+    /// Changes are counted in the order of [`Crash::unsynced_lengths`]. Of the names that were not
+    /// synced the first `names` are there. `seed` decides the tosses; `garbage` is what the device
+    /// had, from a file's start on, where its new area lies.
+    pub fn image(&self, loss: Loss, names: usize, seed: u64, garbage: &[u8]) -> Image {
+        let mut random = SplitMix(seed);
+        let mut first_index = 0;
+        let mut contents = Vec::new();
+        for inode in &self.0.inodes {
+            contents.push(inode.surviving(loss, first_index, &mut random, garbage));
+            first_index += inode.pending.len();
+        }
+        let names = self.0.pending_names.iter().take(names);
+        let names = names.map(|(path, inode)| (path, inode));
+        let files = self.0.names.iter().chain(names);
+        Image {
+            files: files
+                .filter_map(|(path, inode)| Some((path.clone(), contents.get(*inode)?.clone())))
+                .collect(),
+        }
+    }
+}
+
+/// A disk at a moment: what is on the device, and what is on its way there.
+#[derive(Debug, Default)]
+struct State {
+    inodes: Vec<Inode>,
+    names: BTreeMap<PathBuf, usize>,
+    pending_names: Vec<(PathBuf, usize)>,
+}
+
+#[derive(Debug, Default)]
+struct Inode {
+    synced: Vec<u8>,
+    pending: Vec<Operation>,
+}
+
+impl State {
+    fn after(history: &History) -> State {
+        let mut state = State {
+            names: history.names.clone(),
+            ..State::default()
+        };
+        for contents in &history.initial {
+            state.inodes.push(Inode {
+                synced: contents.clone(),
+                pending: Vec::new(),
+            });
+        }
+        for operation in &history.operations {
+            match operation {
+                Operation::Write { inode, .. } | Operation::Resize { inode, .. } => {
+                    state.inode(*inode).pending.push(operation.clone());
+                }
+                Operation::Sync { inode } => {
+                    let inode = state.inode(*inode);
+                    for pending in std::mem::take(&mut inode.pending) {
+                        apply(&pending, &mut inode.synced);
+                    }
+                }
+                Operation::FailedSync { inode } => state.inode(*inode).pending.clear(),
+                Operation::Name { path, inode } => {
+                    state.pending_names.push((path.clone(), *inode));
+                }
+                Operation::SyncDirectory => {
+                    let pending = std::mem::take(&mut state.pending_names);
+                    state.names.extend(pending);
+                }
+            }
+        }
+        state
+    }
+
+    fn inode(&mut self, number: usize) -> &mut Inode {
+        if self.inodes.len() <= number {
+            self.inodes.resize_with(number + 1, Inode::default);
+        }
+        &mut self.inodes[number]
+    }
+}
+
+impl Inode {
+    /// The file after a loss; its changes are counted from `first_index` on.
+    fn surviving(
+        &self,
+        loss: Loss,
+        first_index: usize,
+        random: &mut SplitMix,
+        garbage: &[u8],
+    ) -> Vec<u8> {
+        let mut contents = self.synced.clone();
+        let old_size = contents.len();
+        for (index, operation) in self.pending.iter().enumerate() {
+            let index = first_index + index;
+            let whole = match loss {
+                Loss::All => false,
+                Loss::Nothing => true,
+                Loss::One(missing) => index != missing,
+                Loss::AllBut(only) => index == only,
+                Loss::From(first) => index < first,
+                Loss::Torn(torn, cut) => {
+                    if index == torn {
+                        apply_range(operation, 0..cut, &mut contents);
+                    }
+                    index < torn
+                }
+                Loss::TornHead(torn, cut) => {
+                    if index == torn {
+                        apply_range(operation, cut..usize::MAX, &mut contents);
+                    }
+                    index != torn
+                }
+                Loss::TornTail(torn, cut) => {
+                    if index == torn {
+                        apply_range(operation, 0..cut, &mut contents);
+                    }
+                    index != torn
+                }
+                Loss::Hole(first, count) => index < first || index >= first.saturating_add(count),
+                Loss::Blocks(block_bytes) => {
+                    apply_blocks(operation, block_bytes, random, &mut contents);
+                    false
+                }
+                Loss::Data | Loss::DataForGarbage => {
+                    resize_alone(operation, loss, garbage, &mut contents);
+                    false
+                }
+                Loss::Size => {
+                    apply(operation, &mut contents);
+                    contents.truncate(old_size);
+                    false
+                }
+            };
+            if whole {
+                apply(operation, &mut contents);
+            }
+        }
+        contents
+    }
+}
+
+fn length(operation: &Operation) -> usize {
+    match operation {
+        Operation::Write { bytes, .. } => bytes.len(),
+        _ => 0,
+    }
+}
+
+fn apply(operation: &Operation, contents: &mut Vec<u8>) {
+    apply_range(operation, 0..usize::MAX, contents);
+}
+
+/// Applies a part of a write; a change of size has no parts.
+fn apply_range(operation: &Operation, range: std::ops::Range<usize>, contents: &mut Vec<u8>) {
+    match operation {
+        Operation::Write { offset, bytes, .. } => {
+            let range = range.start.min(bytes.len())..range.end.min(bytes.len());
+            let Ok(start) = usize::try_from(*offset) else {
+                return;
+            };
+            let part = &bytes[range.clone()];
+            if part.is_empty() {
+                return;
+            }
+            let start = start + range.start;
+            if contents.len() < start + part.len() {
+                contents.resize(start + part.len(), 0);
+            }
+            contents[start..start + part.len()].copy_from_slice(part);
+        }
+        Operation::Resize { size, .. } => {
+            if let Ok(size) = usize::try_from(*size) {
+                contents.resize(size, 0);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn apply_blocks(
+    operation: &Operation,
+    block_bytes: usize,
+    random: &mut SplitMix,
+    contents: &mut Vec<u8>,
+) {
+    let Operation::Write { offset, bytes, .. } = operation else {
+        if random.below(2) == 0 {
+            apply(operation, contents);
+        }
+        return;
+    };
+    // Blocks are the device's: they begin at multiples of their size.
+    let into_block = usize::try_from(offset % block_bytes as u64).unwrap_or_default();
+    let mut start = 0;
+    while start < bytes.len() {
+        let end = bytes
+            .len()
+            .min(start + block_bytes - (into_block + start) % block_bytes);
+        if random.below(2) == 0 {
+            apply_range(operation, start..end, contents);
+        }
+        start = end;
+    }
+}
+
+/// Makes the file as long as a change makes it, and fills the new area with zeros or garbage.
+fn resize_alone(operation: &Operation, loss: Loss, garbage: &[u8], contents: &mut Vec<u8>) {
+    let old_size = contents.len();
+    let size = match operation {
+        Operation::Write { offset, bytes, .. } => {
+            let end = usize::try_from(*offset).unwrap_or_default() + bytes.len();
+            end.max(old_size)
+        }
+        Operation::Resize { size, .. } => usize::try_from(*size).unwrap_or_default(),
+        _ => return,
+    };
+    contents.resize(size, 0);
+    if loss == Loss::DataForGarbage && size > old_size {
+        let end = size.min(garbage.len()).max(old_size);
+        let source = garbage.get(old_size..end).unwrap_or_default();
+        contents[old_size..old_size + source.len()].copy_from_slice(source);
+    }
+}

@@ -1,0 +1,426 @@
+//! A simulated disk: files in memory, a trace of every operation that reached the device or
+//! should have, and errors on request.
+//!
+//! The trace is what [`super::crash`] makes the states from that a power loss may leave.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{
+    Access, LockByte, LockMode, Mapping, MemoryStorage, Storage, StorageFile, TemporaryFile,
+};
+
+/// An operation that changes what a power loss may leave.
+#[derive(Debug, Clone)]
+pub(super) enum Operation {
+    Write {
+        inode: usize,
+        offset: u64,
+        bytes: Arc<[u8]>,
+    },
+    /// The file became this long: new bytes are zeros.
+    Resize {
+        inode: usize,
+        size: u64,
+    },
+    Sync {
+        inode: usize,
+    },
+    /// A sync that failed: Linux marks the pages clean all the same, and never writes them.
+    FailedSync {
+        inode: usize,
+    },
+    Name {
+        path: PathBuf,
+        inode: usize,
+    },
+    SyncDirectory,
+}
+
+/// What can be made to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FaultyOperation {
+    /// Opening a file.
+    Open,
+    /// Reading from a file.
+    Read,
+    /// Mapping a file.
+    Map,
+    /// Writing to a file.
+    Write,
+    /// Reserving space.
+    Allocate,
+    /// Cutting a file.
+    Truncate,
+    /// Syncing a file.
+    Sync,
+    /// Giving a file its name.
+    Name,
+    /// Syncing a directory.
+    SyncDirectory,
+}
+
+/// An error to come.
+#[derive(Debug, Clone, Copy)]
+#[must_use]
+pub struct Fault {
+    /// How many more operations succeed before; of `operation`, or of all.
+    pub after: u64,
+    /// What fails; any operation where it is `None`.
+    pub operation: Option<FaultyOperation>,
+    /// With which error.
+    pub error: io::ErrorKind,
+    /// Whether everything after it fails too.
+    pub lasting: bool,
+    /// Whether a write that fails has written its first half.
+    pub short: bool,
+}
+
+/// A disk in memory that remembers what was done to it, can fail, and can lose power.
+///
+/// Clones are the same disk. All handles on it die with it; a database on it has no
+/// background thread.
+///
+/// ```
+/// # fn main() -> brasa::Result<()> {
+/// use brasa::Db;
+/// use brasa::simulation::SimulatedDisk;
+///
+/// let disk = SimulatedDisk::new(7);
+/// let db = Db::options().open_on(&disk, "cache.brasa")?;
+/// db.set("a", "1")?;
+/// db.sync()?;
+/// db.set("b", "2")?;
+///
+/// // Power is lost now, and nothing reached the device that was not synced.
+/// let after = disk.synced_image(disk.operation_count()).restart(8);
+/// let db = Db::options().open_on(&after, "cache.brasa")?;
+/// assert!(db.exists("a")?);
+/// assert!(!db.exists("b")?);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct SimulatedDisk {
+    memory: MemoryStorage,
+    world: Arc<Mutex<World>>,
+}
+
+#[derive(Debug)]
+struct World {
+    trace: Vec<Operation>,
+    /// What the disk held when it was started, by inode.
+    initial: Vec<Vec<u8>>,
+    initial_names: BTreeMap<PathBuf, usize>,
+    /// The inode of each name, as programs see it now.
+    names: BTreeMap<PathBuf, usize>,
+    next_inode: usize,
+    fault: Option<Fault>,
+    fault_count: u64,
+    random: SplitMix,
+}
+
+/// Pseudo-random numbers: SplitMix64 (Steele, Lea and Flood, 2014).
+#[derive(Debug, Clone)]
+pub(super) struct SplitMix(pub(super) u64);
+
+impl SplitMix {
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `bound`, which is not 0.
+    pub(super) fn below(&mut self, bound: usize) -> usize {
+        // The remainder is less than a usize.
+        #[allow(clippy::cast_possible_truncation)]
+        let number = (self.next() % bound.max(1) as u64) as usize;
+        number
+    }
+}
+
+impl SimulatedDisk {
+    /// An empty disk. `seed` decides the random numbers that programs draw, salts among them.
+    pub fn new(seed: u64) -> SimulatedDisk {
+        Self::with_files(seed, BTreeMap::new())
+    }
+
+    /// A disk with these files on it, all of them safely.
+    pub(super) fn with_files(seed: u64, files: BTreeMap<PathBuf, Vec<u8>>) -> SimulatedDisk {
+        let memory = MemoryStorage::default();
+        let mut initial = Vec::new();
+        let mut names = BTreeMap::new();
+        for (path, contents) in files {
+            // Memory for a few small files is there.
+            let _ = memory.create(&path, &contents);
+            names.insert(path, initial.len());
+            initial.push(contents);
+        }
+        SimulatedDisk {
+            memory,
+            world: Arc::new(Mutex::new(World {
+                trace: Vec::new(),
+                next_inode: initial.len(),
+                initial,
+                initial_names: names.clone(),
+                names,
+                fault: None,
+                fault_count: 0,
+                random: SplitMix(seed),
+            })),
+        }
+    }
+
+    /// How many operations changed what is or should be on the device.
+    pub fn operation_count(&self) -> usize {
+        self.world().trace.len()
+    }
+
+    /// Kills every program that uses the disk: their locks are gone, what they wrote is there.
+    /// Their handles must not be used any more, nor dropped, for dropping is closing: see
+    /// [`std::mem::forget`].
+    pub fn kill_all(&self) {
+        self.memory.release_locks();
+    }
+
+    /// Lets an operation fail.
+    pub fn inject(&self, fault: Fault) {
+        let mut world = self.world();
+        world.fault = Some(fault);
+        world.fault_count = 0;
+    }
+
+    /// How often a fault has struck.
+    pub fn fault_count(&self) -> u64 {
+        self.world().fault_count
+    }
+
+    /// Lets everything succeed from now on.
+    pub fn heal(&self) {
+        self.world().fault = None;
+    }
+
+    /// What was on the disk at its start, by inode, the names, and the first operations.
+    pub(super) fn history(&self, upto: usize) -> History {
+        let world = self.world();
+        History {
+            initial: world.initial.clone(),
+            names: world.initial_names.clone(),
+            operations: world.trace[..upto.min(world.trace.len())].to_vec(),
+        }
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn record(&self, operation: Operation) {
+        self.world().trace.push(operation);
+    }
+
+    /// Whether this operation fails, and how.
+    fn strike(&self, operation: FaultyOperation) -> Option<Fault> {
+        let mut world = self.world();
+        let fault = world.fault.as_mut()?;
+        if fault.operation.is_some_and(|only| only != operation) {
+            return None;
+        }
+        if fault.after > 0 {
+            fault.after -= 1;
+            return None;
+        }
+        let struck = *fault;
+        if !struck.lasting {
+            world.fault = None;
+        }
+        world.fault_count += 1;
+        Some(struck)
+    }
+
+    fn check(&self, operation: FaultyOperation) -> io::Result<()> {
+        match self.strike(operation) {
+            Some(fault) => Err(fault.error.into()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// All that a state after a power loss can be made from.
+#[derive(Debug)]
+pub(super) struct History {
+    pub(super) initial: Vec<Vec<u8>>,
+    pub(super) names: BTreeMap<PathBuf, usize>,
+    pub(super) operations: Vec<Operation>,
+}
+
+impl Storage for SimulatedDisk {
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        self.memory.resolve(path)
+    }
+
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn StorageFile>> {
+        self.check(FaultyOperation::Open)?;
+        let file = self.memory.open(path, access)?;
+        let inode = *self
+            .world()
+            .names
+            .get(path)
+            .ok_or(io::ErrorKind::NotFound)?;
+        Ok(Arc::new(FaultyFile {
+            disk: self.clone(),
+            inode,
+            file,
+        }))
+    }
+
+    fn create_temporary(&self, path: &Path) -> io::Result<Box<dyn TemporaryFile>> {
+        self.check(FaultyOperation::Open)?;
+        let temporary = self.memory.create_temporary(path)?;
+        let inode = {
+            let mut world = self.world();
+            world.next_inode += 1;
+            world.next_inode - 1
+        };
+        Ok(Box::new(FaultyTemporary {
+            file: Arc::new(FaultyFile {
+                disk: self.clone(),
+                inode,
+                file: temporary.file(),
+            }),
+            temporary,
+        }))
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        self.check(FaultyOperation::SyncDirectory)?;
+        self.memory.sync_directory(path)?;
+        self.record(Operation::SyncDirectory);
+        Ok(())
+    }
+
+    fn random(&self, out: &mut [u8]) -> io::Result<()> {
+        let mut world = self.world();
+        for chunk in out.chunks_mut(8) {
+            let bytes = world.random.next().to_le_bytes();
+            chunk.copy_from_slice(&bytes[..chunk.len()]);
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct FaultyTemporary {
+    temporary: Box<dyn TemporaryFile>,
+    file: Arc<FaultyFile>,
+}
+
+impl TemporaryFile for FaultyTemporary {
+    fn file(&self) -> Arc<dyn StorageFile> {
+        Arc::clone(&self.file) as Arc<dyn StorageFile>
+    }
+
+    fn persist_new(self: Box<Self>, path: &Path) -> io::Result<()> {
+        let disk = &self.file.disk;
+        disk.check(FaultyOperation::Name)?;
+        self.temporary.persist_new(path)?;
+        let inode = self.file.inode;
+        disk.world().names.insert(path.to_owned(), inode);
+        disk.record(Operation::Name {
+            path: path.to_owned(),
+            inode,
+        });
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct FaultyFile {
+    disk: SimulatedDisk,
+    inode: usize,
+    file: Arc<dyn StorageFile>,
+}
+
+impl FaultyFile {
+    fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_at(bytes, offset)?;
+        self.disk.record(Operation::Write {
+            inode: self.inode,
+            offset,
+            bytes: bytes.into(),
+        });
+        Ok(())
+    }
+}
+
+impl StorageFile for FaultyFile {
+    fn size(&self) -> io::Result<u64> {
+        self.file.size()
+    }
+
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.disk.check(FaultyOperation::Read)?;
+        self.file.read_at(out, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if let Some(fault) = self.disk.strike(FaultyOperation::Write) {
+            if fault.short {
+                self.write(&bytes[..bytes.len() / 2], offset)?;
+            }
+            return Err(fault.error.into());
+        }
+        self.write(bytes, offset)
+    }
+
+    fn allocate(&self, size: u64) -> io::Result<()> {
+        self.disk.check(FaultyOperation::Allocate)?;
+        if size > self.file.size()? {
+            self.file.allocate(size)?;
+            self.disk.record(Operation::Resize {
+                inode: self.inode,
+                size,
+            });
+        }
+        Ok(())
+    }
+
+    fn truncate(&self, size: u64) -> io::Result<()> {
+        self.disk.check(FaultyOperation::Truncate)?;
+        self.file.truncate(size)?;
+        self.disk.record(Operation::Resize {
+            inode: self.inode,
+            size,
+        });
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        if let Some(fault) = self.disk.strike(FaultyOperation::Sync) {
+            self.disk
+                .record(Operation::FailedSync { inode: self.inode });
+            return Err(fault.error.into());
+        }
+        self.file.sync()?;
+        self.disk.record(Operation::Sync { inode: self.inode });
+        Ok(())
+    }
+
+    fn map(&self, len: u64) -> io::Result<Mapping> {
+        self.disk.check(FaultyOperation::Map)?;
+        self.file.map(len)
+    }
+
+    fn try_lock(&self, byte: LockByte, mode: LockMode) -> io::Result<bool> {
+        self.file.try_lock(byte, mode)
+    }
+
+    fn unlock(&self, byte: LockByte) -> io::Result<()> {
+        self.file.unlock(byte)
+    }
+}

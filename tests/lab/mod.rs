@@ -1,0 +1,573 @@
+//! The crash laboratory: runs a script on a simulated disk, loses power at every operation in
+//! many ways, recovers, and holds what is there against what was promised.
+//!
+//! Used by `tests/crash_lab.rs` (a bounded slice) and `examples/crash_lab.rs` (as long as you like).
+
+mod script;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use brasa::simulation::{Crash, Fault, Image, Loss, SimulatedDisk};
+use brasa::{Db, Durability, Error, KeyType, ManualClock};
+
+pub use script::{SCRIPTS, Script, Step};
+
+const PATH: &str = "cache.brasa";
+
+/// When scripts begin, in Unix milliseconds.
+const START_MS: u64 = 1_700_000_000_000;
+
+/// What a file holds: every key with its value, and its deadline as a part of it.
+pub type Contents = BTreeMap<(u8, Vec<u8>), Entry>;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    String(Vec<u8>, Option<u64>),
+    Hash(BTreeMap<Vec<u8>, Vec<u8>>, Option<u64>),
+}
+
+/// How much to try.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// Damages at each operation.
+    pub damages: usize,
+    /// Every so many states it is written to after recovery, and opened again.
+    pub write_every: u64,
+    /// Every so many states power is lost again, within recovery and the writes after it.
+    pub crash_again_every: u64,
+}
+
+/// How many states were tried, by the kind of loss.
+#[derive(Debug, Default, Clone)]
+pub struct Tally {
+    pub by_loss: BTreeMap<&'static str, u64>,
+}
+
+impl Tally {
+    pub fn count(&mut self, kind: &'static str) {
+        *self.by_loss.entry(kind).or_default() += 1;
+    }
+
+    pub fn total(&self) -> u64 {
+        self.by_loss.values().sum()
+    }
+}
+
+/// A promise that was broken, with all that is needed to see it again.
+#[derive(Debug)]
+pub struct Broken {
+    pub script: String,
+    pub durability: Durability,
+    pub seed: u64,
+    pub what: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}\nagain: cargo run --release --features simulation --example crash_lab -- \
+             --seed {} --durability {} --script \"{}\"",
+            self.what,
+            self.seed,
+            durability_name(self.durability),
+            self.script
+        )
+    }
+}
+
+pub fn durability_name(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Always => "always",
+        Durability::Os => "os",
+        _ => "interval",
+    }
+}
+
+/// A script that was run: every state that the file went through, and when.
+struct Run {
+    disk: SimulatedDisk,
+    /// What the file held after each change, the empty file first.
+    states: Vec<Contents>,
+    marks: Vec<Mark>,
+    /// Whether something was made to fail.
+    faulty: bool,
+}
+
+/// What was promised when a step had returned.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    /// Operations on the disk when the step began and when it returned.
+    begin: usize,
+    end: usize,
+    /// The state that was acknowledged, and the one that was acknowledged as being on the device.
+    acknowledged: usize,
+    synced: usize,
+    /// The latest state that may be there: the step may have failed and appear all the same.
+    possible: usize,
+}
+
+/// Runs a script; its steps may fail where a fault was injected. `Err` says what was wrong
+/// without any loss of power.
+fn run(
+    script: &Script,
+    durability: Durability,
+    seed: u64,
+    fault: Option<Fault>,
+) -> Result<Run, String> {
+    let disk = SimulatedDisk::new(seed);
+    if let Some(fault) = fault {
+        disk.inject(fault);
+    }
+    let mut runner = Runner {
+        run: Run {
+            disk,
+            states: vec![Contents::new()],
+            marks: Vec::new(),
+            faulty: fault.is_some(),
+        },
+        clock: ManualClock::new(START_MS),
+        durability,
+        db: None,
+        synced: 0,
+        acknowledged: 0,
+    };
+    for step in &script.steps {
+        runner.step(step)?;
+    }
+    runner.finish()
+}
+
+struct Runner {
+    run: Run,
+    clock: ManualClock,
+    durability: Durability,
+    db: Option<Db>,
+    synced: usize,
+    acknowledged: usize,
+}
+
+impl Runner {
+    fn step(&mut self, step: &Step) -> Result<(), String> {
+        let begin = self.run.disk.operation_count();
+        let result = self.take(step);
+        if let Err(error) = &result
+            && !self.run.faulty
+        {
+            return Err(format!("{step:?} failed without a reason: {error}"));
+        }
+        self.observe(step, result.is_ok())?;
+        self.run.marks.push(Mark {
+            begin,
+            end: self.run.disk.operation_count(),
+            acknowledged: self.acknowledged,
+            synced: self.synced,
+            possible: self.run.states.len() - 1,
+        });
+        Ok(())
+    }
+
+    /// Compares what the live handle shows with what may be, and notes what was promised.
+    fn observe(&mut self, step: &Step, succeeded: bool) -> Result<(), String> {
+        let newest = self.run.states.len() - 1;
+        if let Some(db) = &self.db {
+            let now = dump(db, &self.clock).map_err(|error| format!("cannot read: {error}"))?;
+            if now != self.run.states[newest] {
+                if !step.changes() {
+                    return Err(format!("{step:?} changed what is there"));
+                }
+                self.run.states.push(now);
+            }
+        }
+        if !succeeded {
+            return Ok(());
+        }
+        let syncs = matches!(step, Step::Sync | Step::Reopen);
+        if syncs || step.changes() {
+            self.acknowledged = self.run.states.len() - 1;
+        }
+        if syncs || (step.changes() && self.durability == Durability::Always) {
+            self.synced = self.acknowledged;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, step: &Step) -> brasa::Result<()> {
+        match step {
+            Step::Reopen => {
+                let closed = self.db.take().map_or(Ok(()), Db::close);
+                self.run.disk.kill_all();
+                closed?;
+                self.db().map(drop)
+            }
+            Step::Kill => {
+                if let Some(db) = self.db.take() {
+                    std::mem::forget(db);
+                }
+                self.run.disk.kill_all();
+                self.db().map(drop)
+            }
+            Step::Advance(by) => {
+                self.clock.advance(*by);
+                Ok(())
+            }
+            Step::Durability(durability) => {
+                self.durability = *durability;
+                self.take(&Step::Kill)
+            }
+            step => step.apply(self.db()?),
+        }
+    }
+
+    fn db(&mut self) -> brasa::Result<&Db> {
+        let db = match self.db.take() {
+            Some(db) => db,
+            None => open(&self.run.disk, self.durability, &self.clock)?,
+        };
+        Ok(self.db.insert(db))
+    }
+
+    /// After the last step the process is killed; what it leaves without a loss of power must be all of it.
+    fn finish(mut self) -> Result<Run, String> {
+        self.run.disk.heal();
+        let _ = self.take(&Step::Kill);
+        self.observe(&Step::Kill, false)?;
+        if let Some(db) = self.db.take() {
+            std::mem::forget(db);
+        }
+        self.run.disk.kill_all();
+        Ok(self.run)
+    }
+}
+
+fn open(disk: &SimulatedDisk, durability: Durability, clock: &ManualClock) -> brasa::Result<Db> {
+    Db::options()
+        .durability(durability)
+        .clock(clock.clone())
+        .lock_timeout(std::time::Duration::ZERO)
+        .mapping_step_bytes(4096)
+        .open_on(disk, PATH)
+}
+
+/// Everything in the file, what has expired too: a function of the log alone.
+pub fn dump(db: &Db, clock: &ManualClock) -> brasa::Result<Contents> {
+    use brasa::Clock;
+    let now_ms = clock.now_ms();
+    clock.set(0);
+    let contents = dump_now(db);
+    clock.set(now_ms);
+    contents
+}
+
+fn dump_now(db: &Db) -> brasa::Result<Contents> {
+    let mut contents = Contents::new();
+    let key_count = db.stats()?.key_count;
+    for number in 0..16 {
+        if contents.len() as u64 == key_count {
+            break;
+        }
+        let db = db.database(number)?;
+        for key in db.keys() {
+            let key = key?;
+            let deadline_ms = db.deadline_ms(&key)?;
+            let entry = match db.key_type(&key)? {
+                Some(KeyType::Hash) => {
+                    let fields = db.hgetall(&key)?;
+                    let fields = fields
+                        .into_iter()
+                        .map(|(field, value)| (field.to_vec(), value.to_vec()));
+                    Entry::Hash(fields.collect(), deadline_ms)
+                }
+                _ => {
+                    let value = db.get(&key)?.map(|value| value.to_vec());
+                    Entry::String(value.unwrap_or_default(), deadline_ms)
+                }
+            };
+            contents.insert((number, key.to_vec()), entry);
+        }
+    }
+    Ok(contents)
+}
+
+/// Runs a script and loses power at every operation of it.
+pub fn enumerate(
+    script: &Script,
+    durability: Durability,
+    seed: u64,
+    fault: Option<Fault>,
+    effort: Effort,
+    tally: &mut Tally,
+) -> Result<(), Broken> {
+    let broken = |what: String| Broken {
+        script: script.text.clone(),
+        durability,
+        seed,
+        what,
+    };
+    let run = run(script, durability, seed, fault).map_err(&broken)?;
+    // What another file, of the same shape, left where ours grows.
+    let other = SimulatedDisk::new(seed ^ 0xffff);
+    let garbage = foreign_bytes(script, &other);
+    let mut lab = Lab {
+        garbage,
+        random: seed,
+        effort,
+        tally,
+    };
+    for upto in 0..=run.disk.operation_count() {
+        lab.lose_power(&run, durability, upto)
+            .map_err(|what| broken(format!("operation {upto}: {what}")))?;
+    }
+    Ok(())
+}
+
+fn foreign_bytes(script: &Script, disk: &SimulatedDisk) -> Vec<u8> {
+    let clock = ManualClock::new(START_MS);
+    if let Ok(db) = open(disk, Durability::Os, &clock) {
+        for step in &script.steps {
+            if step.changes() {
+                let _ = step.apply(&db);
+            }
+        }
+    }
+    let image = disk.killed_image(disk.operation_count());
+    image.file(PATH).map(<[u8]>::to_vec).unwrap_or_default()
+}
+
+struct Lab<'a> {
+    garbage: Vec<u8>,
+    random: u64,
+    effort: Effort,
+    tally: &'a mut Tally,
+}
+
+/// What a power loss left, and what may be in it.
+struct Subject<'a> {
+    image: Image,
+    allowed: &'a [Contents],
+    /// Whether it is what a killed process leaves: then there is nothing to repair either.
+    killed: bool,
+}
+
+/// A way to lose power: what of the contents, and how many of the names.
+type Damage = (Loss, usize, u64);
+
+impl Lab<'_> {
+    fn next_random(&mut self) -> u64 {
+        // Knuth's MMIX generator; its high bits are good.
+        self.random = self
+            .random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        self.random >> 33
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next_random()).unwrap() % bound.max(1)
+    }
+
+    /// Loses power after the first `upto` operations, in many ways.
+    fn lose_power(&mut self, run: &Run, durability: Durability, upto: usize) -> Result<(), String> {
+        let returned = run.marks.iter().rev().find(|mark| mark.end <= upto);
+        let begun = run.marks.iter().rev().find(|mark| mark.begin < upto);
+        let least_synced = returned.map_or(0, |mark| mark.synced);
+        // Where a sync failed, the pages are lost to the device although the process goes on
+        // seeing them: only what was synced is safe then.
+        let least_killed = match run.faulty {
+            true => least_synced,
+            false => returned.map_or(0, |mark| mark.acknowledged),
+        };
+        let most = begun.map_or(0, |mark| mark.possible);
+
+        let crash = run.disk.crash_at(upto);
+        for damage in self.damages(&crash) {
+            let (loss, names, seed) = damage;
+            let killed = loss == Loss::Nothing && names == crash.unsynced_names();
+            let least = match killed {
+                true => least_killed,
+                false => least_synced,
+            };
+            let subject = Subject {
+                image: crash.image(loss, names, seed, &self.garbage),
+                allowed: &run.states[least..=most.max(least)],
+                killed: killed && !run.faulty,
+            };
+            self.recover(&subject, durability)
+                .map_err(|what| format!("{loss:?}, {names} names, seed {seed}: {what}"))?;
+            self.tally.count(loss.name());
+        }
+        let image = run.disk.killed_image(upto);
+        self.rot(&image)
+    }
+
+    /// The ways to lose power at a moment: each systematic one, and chance for the rest.
+    fn damages(&mut self, crash: &Crash) -> Vec<Damage> {
+        let lengths = crash.unsynced_lengths();
+        let all_names = crash.unsynced_names();
+        let mut losses = vec![
+            Loss::All,
+            Loss::Nothing,
+            Loss::Data,
+            Loss::DataForGarbage,
+            Loss::Size,
+            Loss::Blocks(512),
+            Loss::Blocks(4096),
+        ];
+        for (index, length) in lengths.iter().enumerate() {
+            losses.extend([Loss::One(index), Loss::AllBut(index), Loss::From(index)]);
+            // The commit's last word, and the zero word behind it, are where tears would hurt.
+            let cuts = [
+                1,
+                8,
+                length / 2,
+                length.saturating_sub(8),
+                length.saturating_sub(1),
+            ];
+            for cut in cuts {
+                losses.extend([
+                    Loss::Torn(index, cut),
+                    Loss::TornHead(index, cut),
+                    Loss::TornTail(index, cut),
+                ]);
+            }
+            losses.extend([Loss::Hole(index, 2), Loss::Hole(index, 4)]);
+        }
+        let mut damages: Vec<Damage> = Vec::new();
+        for loss in losses {
+            damages.push((loss, all_names, self.next_random()));
+            if all_names > 0 {
+                damages.push((loss, self.below(all_names), self.next_random()));
+            }
+        }
+        // More than there is time for: chance decides, but the first few are always tried.
+        while damages.len() > self.effort.damages {
+            let out = 5 + self.below(damages.len() - 5);
+            damages.swap_remove(out);
+        }
+        while damages.len() < self.effort.damages {
+            let names = self.below(all_names + 1);
+            let index = self.below(lengths.len());
+            let cut = self.below(lengths.get(index).map_or(1, |length| length + 1));
+            let loss = match self.below(6) {
+                0 => Loss::Blocks(512),
+                1 => Loss::Blocks(4096),
+                2 => Loss::Torn(index, cut),
+                3 => Loss::TornTail(index, cut),
+                4 => Loss::Hole(index, 1 + self.below(lengths.len())),
+                _ => Loss::TornHead(index, cut),
+            };
+            damages.push((loss, names, self.next_random()));
+        }
+        damages
+    }
+
+    /// Opens what a power loss has left, and looks whether it is one of the allowed states.
+    fn recover(&mut self, subject: &Subject<'_>, durability: Durability) -> Result<(), String> {
+        let clock = ManualClock::new(START_MS);
+        let disk = subject.image.restart(self.next_random());
+        let db = open(&disk, durability, &clock).map_err(|error| format!("{error}"))?;
+        let found = dump(&db, &clock).map_err(|error| format!("{error}"))?;
+        if !subject.allowed.contains(&found) {
+            let allowed = subject.allowed;
+            return Err(format!("found {found:?}, allowed were {allowed:?}"));
+        }
+        let torn_bytes = db.recovery().torn_bytes;
+        if subject.killed && torn_bytes > 0 {
+            return Err(format!(
+                "a killed process left {torn_bytes} bytes to repair"
+            ));
+        }
+        let count = self.tally.total();
+        if !count.is_multiple_of(self.effort.write_every) {
+            return Ok(());
+        }
+        let crash_again = count.is_multiple_of(self.effort.crash_again_every);
+        self.go_on(&disk, db, durability, &clock, found, crash_again)
+    }
+
+    /// Writes after recovery, opens again, and where it is its turn loses power in all of that.
+    fn go_on(
+        &mut self,
+        disk: &SimulatedDisk,
+        db: Db,
+        durability: Durability,
+        clock: &ManualClock,
+        recovered: Contents,
+        crash_again: bool,
+    ) -> Result<(), String> {
+        let mut states = vec![recovered];
+        let mut synced = vec![(disk.operation_count(), 0)];
+        for value in ["7", "8"] {
+            // Of the same lengths as what the scripts write, so that its first word is theirs.
+            match db.set("z", value) {
+                Ok(()) => {}
+                // After a sync that failed, that is right.
+                Err(Error::Poisoned { .. }) => return Ok(()),
+                Err(error) => return Err(format!("cannot go on: {error}")),
+            }
+            states.push(dump(&db, clock).map_err(|error| format!("{error}"))?);
+            if durability == Durability::Always {
+                synced.push((disk.operation_count(), states.len() - 1));
+            }
+        }
+        db.close()
+            .map_err(|error| format!("cannot close: {error}"))?;
+        synced.push((disk.operation_count(), states.len() - 1));
+
+        let db = open(disk, durability, clock).map_err(|error| format!("again: {error}"))?;
+        let again = dump(&db, clock).map_err(|error| format!("again: {error}"))?;
+        if again != states[states.len() - 1] {
+            return Err(format!("opened again: {again:?}, and not {states:?}"));
+        }
+        drop(db);
+        if !crash_again {
+            return Ok(());
+        }
+        for upto in 0..=disk.operation_count() {
+            let least = synced.iter().rev().find(|(end, _)| *end <= upto);
+            let allowed = &states[least.map_or(0, |(_, state)| *state)..];
+            let crash = disk.crash_at(upto);
+            for (loss, names, seed) in self.damages(&crash) {
+                let image = crash.image(loss, names, seed, &self.garbage);
+                let disk = image.restart(seed);
+                let found = open(&disk, durability, clock).and_then(|db| dump(&db, clock));
+                match found {
+                    Ok(found) if allowed.contains(&found) => {}
+                    found => {
+                        return Err(format!(
+                            "power lost again at operation {upto}, {loss:?}, seed {seed}: \
+                             found {found:?}, allowed were {allowed:?}"
+                        ));
+                    }
+                }
+                self.tally.count("a second loss after recovery");
+            }
+        }
+        Ok(())
+    }
+
+    /// Flips a bit where the file is known to be on the device: that is corruption, and said to be.
+    fn rot(&mut self, image: &Image) -> Result<(), String> {
+        const LOG_START: usize = 12_288;
+        let mut image = image.clone();
+        let Some(file) = image.file_mut(PATH) else {
+            return Ok(());
+        };
+        let synced_upto = brasa::inspect::check_bytes(file).map_or(0, |report| report.synced_upto);
+        let synced_upto = usize::try_from(synced_upto).unwrap();
+        if synced_upto <= LOG_START {
+            return Ok(());
+        }
+        let at = LOG_START + self.below(synced_upto - LOG_START);
+        file[at] ^= 1 << self.below(8);
+        let disk = image.restart(1);
+        let opened = open(&disk, Durability::Os, &ManualClock::new(START_MS));
+        self.tally.count("a flipped bit");
+        match opened {
+            Err(Error::Corrupt { .. }) => Ok(()),
+            Err(error) => Err(format!("a flipped bit at {at} gave another error: {error}")),
+            Ok(_) => Err(format!("a flipped bit at {at} was not noticed")),
+        }
+    }
+}
