@@ -69,7 +69,10 @@ fn strings_and_hashes(path: &Path) -> Outcome {
     db.set("chave_1", "Relou Uourdi")?;
     let value = text(db.get("chave_1")?)?;
     show("get chave_1", &value);
-    holds("a string is read back", value.as_deref() == Some("Relou Uourdi"))?;
+    holds(
+        "a string is read back",
+        value.as_deref() == Some("Relou Uourdi"),
+    )?;
 
     section("A hash as a dictionary");
     for (field, value) in [("nome", "thailan"), ("idade", "29"), ("city", "São Luís")] {
@@ -84,13 +87,19 @@ fn strings_and_hashes(path: &Path) -> Outcome {
     show("exists meu_hash", db.exists("meu_hash")?);
     show("hexists meu_hash nome", db.hexists("meu_hash", "nome")?);
     show("hexists meu_hash altura", db.hexists("meu_hash", "altura")?);
-    holds("what is there exists", db.exists("chave_1")? && db.hexists("meu_hash", "nome")?)?;
+    holds(
+        "what is there exists",
+        db.exists("chave_1")? && db.hexists("meu_hash", "nome")?,
+    )?;
 
     section("Deletion");
     db.set("velho", "1")?;
     show("del velho", db.del("velho")?);
     show("hdel meu_hash idade", db.hdel("meu_hash", "idade")?);
-    holds("what was deleted is gone", !db.exists("velho")? && db.hlen("meu_hash")? == 2)?;
+    holds(
+        "what was deleted is gone",
+        !db.exists("velho")? && db.hlen("meu_hash")? == 2,
+    )?;
     db.close()?;
     Ok(())
 }
@@ -106,7 +115,10 @@ fn deadlines(path: &Path) -> Outcome {
     clock.advance(Duration::from_secs(9));
     db.hset("meu_hash", "city", "Recife")?;
     show("9 s later: ttl sessao", db.ttl("sessao")?);
-    show("9 s later: ttl meu_hash, after an hset", db.ttl("meu_hash")?);
+    show(
+        "9 s later: ttl meu_hash, after an hset",
+        db.ttl("meu_hash")?,
+    );
     holds(
         "an hset keeps the hash's deadline",
         db.ttl("meu_hash")? == Ttl::Remaining(Duration::from_secs(21)),
@@ -116,7 +128,10 @@ fn deadlines(path: &Path) -> Outcome {
     holds("a key goes when its time is up", !db.exists("sessao")?)?;
     clock.advance(Duration::from_secs(20));
     show("30 s later: hgetall meu_hash", db.hgetall("meu_hash")?);
-    holds("a hash goes as a whole", db.hlen("meu_hash")? == 0 && db.len()? == 0)
+    holds(
+        "a hash goes as a whole",
+        db.hlen("meu_hash")? == 0 && db.len()? == 0,
+    )
 }
 
 /// The repository over a connection, as one writes it over Redis.
@@ -163,16 +178,24 @@ impl Repository {
 
 fn repository(path: &Path) -> Outcome {
     section("A repository class");
-    let repository = Repository { db: Db::open(path)? };
+    let repository = Repository {
+        db: Db::open(path)?,
+    };
     repository.insert("pi", 3.21)?;
     repository.insert_hash("user:1", "nome", "Minevaldo")?;
     repository.insert_ex("user:1:token", "abc", Duration::from_secs(60))?;
     repository.insert_hash_ex("user:2", "nome", "Relou", Duration::from_secs(60))?;
     let pi = text(repository.get("pi")?)?;
     show("get pi", &pi);
-    show("get_hash user:1 nome", text(repository.get_hash("user:1", "nome")?)?);
+    show(
+        "get_hash user:1 nome",
+        text(repository.get_hash("user:1", "nome")?)?,
+    );
     show("get user:1:token", text(repository.get("user:1:token")?)?);
-    holds("a number is kept as its text", pi.as_deref() == Some("3.21"))?;
+    holds(
+        "a number is kept as its text",
+        pi.as_deref() == Some("3.21"),
+    )?;
     let ttl = repository.db.ttl("user:2")?;
     holds("a hash has its deadline", matches!(ttl, Ttl::Remaining(_)))
 }
@@ -209,7 +232,10 @@ fn reopened(path: &Path) -> Outcome {
     );
     show("get chave_1", text(db.get("chave_1")?)?);
     show("hgetall meu_hash", db.hgetall("meu_hash")?);
-    holds("everything is still there", db.len()? == 2 && db.hlen("meu_hash")? == 2)
+    holds(
+        "everything is still there",
+        db.len()? == 2 && db.hlen("meu_hash")? == 2,
+    )
 }
 
 /// What the child does: says what it wrote once it was written, and never ends.
@@ -252,7 +278,10 @@ fn killed(path: &Path) -> Outcome {
     let db = Db::open(path)?;
     println!("  acknowledged before the kill: {}", acknowledged + 1);
     println!("  keys in the file:             {}", db.len()? - 2);
-    println!("  torn bytes:                   {}", db.recovery().torn_bytes);
+    println!(
+        "  torn bytes:                   {}",
+        db.recovery().torn_bytes
+    );
     for number in 0..=acknowledged {
         let there = db.get(format!("key:{number}"))?;
         holds("every acknowledged write is there", there.is_some())?;
