@@ -20,6 +20,13 @@ pub struct Image {
 }
 
 impl Image {
+    /// A disk with one file.
+    pub fn of_file(path: impl Into<PathBuf>, contents: Vec<u8>) -> Image {
+        Image {
+            files: BTreeMap::from([(path.into(), contents)]),
+        }
+    }
+
     /// A disk with these contents; `seed` as for [`SimulatedDisk::new`].
     pub fn restart(&self, seed: u64) -> SimulatedDisk {
         SimulatedDisk::with_files(seed, self.files.clone())

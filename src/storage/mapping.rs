@@ -136,9 +136,13 @@ impl Heap {
         zeros
             .try_reserve_exact(words)
             .map_err(|_| io::Error::from(io::ErrorKind::StorageFull))?;
-        zeros.resize_with(words, AtomicU64::default);
+        zeros.resize(words, 0_u64);
+        let zeros: *mut [u64] = Box::into_raw(zeros.into_boxed_slice());
+        // SAFETY: `AtomicU64` has the size, alignment (of a u64, on 64-bit targets) and bit
+        // validity of `u64`, and the box is owned by nobody else.
+        let words = unsafe { Box::from_raw(zeros as *mut [AtomicU64]) };
         Ok(Heap {
-            words: zeros.into_boxed_slice(),
+            words,
             successor: OnceLock::new(),
         })
     }
@@ -158,8 +162,9 @@ impl Heap {
     /// Moves the contents to a larger heap. The caller keeps writers out meanwhile.
     pub(super) fn grow(&self, capacity: u64) -> io::Result<Arc<Heap>> {
         let larger = Arc::new(Heap::new(capacity)?);
-        for (new, old) in larger.words.iter().zip(&self.words) {
-            new.store(old.load(Ordering::Relaxed), Ordering::Relaxed);
+        let old_len = usize::try_from(self.len()).map_err(io::Error::other)?;
+        if let Some(contents) = self.bytes(0, old_len) {
+            larger.write(contents, 0)?;
         }
         // Set once: the file forgets this heap now.
         let _ = self.successor.set(Arc::clone(&larger));
