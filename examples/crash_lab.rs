@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use brasa::Durability;
 
 #[path = "../tests/lab/mod.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with tests/crash_lab.rs")]
+#[allow(dead_code, reason = "shared with tests/crash_lab.rs")]
 mod lab;
 
 use lab::{Broken, Effort, SCRIPTS, Script, Tally, enumerate};

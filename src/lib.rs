@@ -36,7 +36,8 @@
     clippy::cast_possible_truncation,
     clippy::expect_used,
     clippy::panic,
-    clippy::unwrap_used
+    clippy::unwrap_used,
+    unreachable_pub
 )]
 
 #[cfg(not(target_pointer_width = "64"))]

@@ -3,7 +3,7 @@
 //! you like.
 #![cfg(feature = "simulation")]
 
-#[allow(dead_code, unreachable_pub, reason = "shared with the example")]
+#[allow(dead_code, reason = "shared with the example")]
 mod lab;
 
 use std::io::ErrorKind;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 #[path = "../examples/package_cache/packages.rs"]
-#[allow(missing_docs, unreachable_pub, reason = "it is an example's module")]
+#[allow(missing_docs, reason = "it is an example's module")]
 mod packages;
 
 use packages::{PackageCache, PackageError};

@@ -11,6 +11,9 @@ use brasa::{Db, Value};
 /// lines keeps its line breaks, and the blank at the start of each further line.
 pub type Package = Vec<(String, Vec<u8>)>;
 
+/// Fields and their values, as the cache has them.
+pub type Fields = Vec<(Value, Value)>;
+
 /// What went wrong.
 #[derive(Debug)]
 pub enum PackageError {
@@ -150,7 +153,7 @@ impl PackageCache {
     }
 
     /// The fields of each package of this name, sorted, by key.
-    pub fn show(&self, name: &str) -> brasa::Result<Vec<(Value, Vec<(Value, Value)>)>> {
+    pub fn show(&self, name: &str) -> brasa::Result<Vec<(Value, Fields)>> {
         let mut found = Vec::new();
         for key in self.db.scan_prefix(format!("package:{name}:")) {
             let key = key?;
