@@ -12,8 +12,11 @@
 
 mod apply;
 mod commit;
+mod examine;
 mod open;
 mod read;
+mod repair;
+mod rewrite;
 mod stats;
 mod sync;
 mod transaction;
@@ -23,9 +26,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
+pub use examine::{DamagedRange, LostRecord};
+pub(crate) use examine::{Findings, examine};
 pub use open::Recovery;
-pub(crate) use open::{judge_end, parse_header, torn_bytes};
+pub(crate) use open::{judge_end, parse_header};
 pub(crate) use read::KeyState;
+pub(crate) use repair::repair;
+pub use repair::{RepairOptions, RepairReport};
 pub use stats::Stats;
 pub(crate) use transaction::Transaction;
 pub use value::Value;

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use super::apply::{Applied, apply_commit};
 use super::commit::{Writer, mapping_len};
+use super::rewrite::Rewrite;
 use super::sync::SyncState;
 use super::{Engine, Settings};
 use crate::clock::Clock;
 use crate::index::{Index, KeyHasher, Statistics};
 use crate::log::{
     Append, Damage, FileHeader, HeaderProblem, LOG_START, MAJOR_VERSION, MINOR_VERSION, PAGE_BYTES,
-    Pwrite, Reader, Slot, Slots, Source, Tail, file_bytes_needed,
+    Pwrite, Reader, Slot, Slots, Source, Tail,
 };
 use crate::mutation::{self, Mutation};
 use crate::record::{HEADER_BYTES, Kind};
@@ -195,16 +196,28 @@ fn create(
     path: &Path,
     clock: &dyn Clock,
 ) -> Result<Option<Arc<dyn StorageFile>>> {
-    let io_error = |operation| Error::io(operation, path);
-    let temporary = storage
-        .create_temporary(path)
-        .map_err(io_error("create a temporary file beside"))?;
+    let temporary =
+        Rewrite::begin(storage, path, draw_header(storage, path, clock)?, 0)?.finish()?;
+    let file = temporary.file();
+    match temporary.persist_new(path) {
+        Ok(()) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+        Err(error) => Err(Error::io("create", path)(error)),
+    }
+}
+
+/// The header of a new file.
+pub(super) fn draw_header(
+    storage: &dyn Storage,
+    path: &Path,
+    clock: &dyn Clock,
+) -> Result<FileHeader> {
     let mut random = [0; 20];
     storage
         .random(&mut random)
-        .map_err(io_error("draw random numbers for"))?;
+        .map_err(Error::io("draw random numbers for", path))?;
     let (salt, hash_key) = random.split_at(4);
-    let header = FileHeader {
+    Ok(FileHeader {
         salt: salt
             .iter()
             .fold(0, |salt, byte| salt << 8 | u32::from(*byte)),
@@ -213,24 +226,7 @@ fn create(
         base_position: 0,
         copied_upto: LOG_START,
         created_ms: clock.now_ms(),
-    };
-    let file = temporary.file();
-    let slots = Slots::FIRST;
-    let slot = slots.current().encode(header.salt, slots.current_offset());
-    file.allocate(file_bytes_needed(LOG_START))
-        .and_then(|()| file.write_at(&header.encode(), 0))
-        .and_then(|()| file.write_at(&slot, slots.current_offset()))
-        // Else a power loss could leave the name with nothing behind it.
-        .and_then(|()| match mutation::is_on(Mutation::NameBeforeSync) {
-            true => Ok(()),
-            false => file.sync(),
-        })
-        .map_err(io_error("create"))?;
-    match temporary.persist_new(path) {
-        Ok(()) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
-        Err(error) => Err(io_error("create")(error)),
-    }
+    })
 }
 
 /// Reads page 0 and, where one is valid, the slots.
@@ -314,7 +310,7 @@ fn describe_foreign(start: &[u8]) -> String {
 }
 
 /// Takes the locks that the handle keeps until it is closed.
-fn lock_for_life(file: &dyn StorageFile, path: &Path, options: &Options) -> Result<()> {
+pub(super) fn lock_for_life(file: &dyn StorageFile, path: &Path, options: &Options) -> Result<()> {
     let writer_mode = if options.read_only {
         LockMode::Shared
     } else {
@@ -394,7 +390,7 @@ pub(crate) fn judge_end(
 }
 
 /// Bytes from the end of the log to the last one that is not zero.
-pub(crate) fn torn_bytes<S: Source + ?Sized>(source: &S, end: u64) -> u64 {
+pub(super) fn torn_bytes<S: Source + ?Sized>(source: &S, end: u64) -> u64 {
     const CHUNK_BYTES: u64 = 64 << 10;
     let mut upto = source.len();
     while upto > end {

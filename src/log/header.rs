@@ -93,16 +93,26 @@ impl FileHeader {
         if major != MAJOR_VERSION || minor > MINOR_VERSION {
             return Err(HeaderProblem::Version { major, minor });
         }
+        Ok(FileHeader::read(page))
+    }
+
+    /// What a page says that has the magic and is damaged elsewhere; `None` where not even the
+    /// magic is there.
+    pub(crate) fn decode_damaged(page: &[u8; PAGE_BYTES]) -> Option<FileHeader> {
+        (page[at::MAGIC] == MAGIC).then(|| FileHeader::read(page))
+    }
+
+    fn read(page: &[u8; PAGE_BYTES]) -> FileHeader {
         let mut hash_key = [0; 16];
         hash_key.copy_from_slice(&page[at::HASH_KEY]);
-        Ok(FileHeader {
+        FileHeader {
             salt: LittleEndian::read_u32(&page[at::SALT]),
             hash_key,
             generation: LittleEndian::read_u64(&page[at::GENERATION]),
             base_position: LittleEndian::read_u64(&page[at::BASE_POSITION]),
             copied_upto: LittleEndian::read_u64(&page[at::COPIED_UPTO]),
             created_ms: LittleEndian::read_u64(&page[at::CREATED_MS]),
-        })
+        }
     }
 }
 

@@ -15,11 +15,13 @@
 mod header;
 mod reader;
 mod slot;
+mod survey;
 mod writer;
 
 pub(crate) use header::{FileHeader, HeaderProblem, MAJOR_VERSION, MINOR_VERSION};
 pub(crate) use reader::{Commit, Damage, Reader, Source, stored_change, stored_key};
 pub(crate) use slot::{Slot, Slots};
+pub(crate) use survey::{Gap, Lost, Step, Survey};
 pub(crate) use writer::{Append, Pwrite, RESERVE_BYTES, Tail, file_bytes_needed, seal_commit};
 
 /// A page of the header.

@@ -126,7 +126,7 @@ impl<'a, S: Source + ?Sized> Reader<'a, S> {
         loop {
             let offset = link.offset;
             let damage = move |reason| Damage { offset, reason };
-            let Some((record, size)) = self.record_at(link).map_err(damage)? else {
+            let Some((record, size)) = record_at(self.source, link).map_err(damage)? else {
                 if offset == start {
                     return Ok(None);
                 }
@@ -166,25 +166,29 @@ impl<'a, S: Source + ?Sized> Reader<'a, S> {
             .iter()
             .filter_map(|offset| Some((*offset, stored_change(self.source, *offset)?)))
     }
+}
 
-    fn record_at(&self, link: Link) -> Result<Option<(Record<'a>, u64)>, Invalid> {
-        let Some(word) = self.source.word(link.offset) else {
-            // Not even a word is left: the same as a zero one.
-            return Ok(None);
-        };
-        if word == super::END_WORD {
-            return Ok(None);
-        }
-        let size = record::size_of_record(word)?;
-        let Some(bytes) = self.source.bytes(link.offset, size) else {
-            return Err(Invalid::Truncated {
-                needed: size as u64,
-                available: self.source.len().saturating_sub(link.offset),
-            });
-        };
-        let record = record::decode(bytes, link)?;
-        Ok(Some((record, size as u64)))
+/// The record that the chain goes on with, and its size; `None` where the log ends.
+pub(super) fn record_at<S: Source + ?Sized>(
+    source: &S,
+    link: Link,
+) -> Result<Option<(Record<'_>, u64)>, Invalid> {
+    let Some(word) = source.word(link.offset) else {
+        // Not even a word is left: the same as a zero one.
+        return Ok(None);
+    };
+    if word == super::END_WORD {
+        return Ok(None);
     }
+    let size = record::size_of_record(word)?;
+    let Some(bytes) = source.bytes(link.offset, size) else {
+        return Err(Invalid::Truncated {
+            needed: size as u64,
+            available: source.len().saturating_sub(link.offset),
+        });
+    };
+    let record = record::decode(bytes, link)?;
+    Ok(Some((record, size as u64)))
 }
 
 /// The change at an offset where a reader found a valid record before; `None` only where that is

@@ -164,6 +164,24 @@ pub(crate) fn decode(bytes: &[u8], link: Link) -> Result<Record<'_>, Invalid> {
     decode_checked(header, rest)
 }
 
+/// Reads the record that fills `bytes`, whatever record was before it: it holds by its own
+/// checksum, which knows its place.
+///
+/// # Errors
+///
+/// Where the bytes are no record. What the header alone can tell is looked at before the checksum.
+pub(crate) fn decode_unlinked(bytes: &[u8], salt: u32, offset: u64) -> Result<Record<'_>, Invalid> {
+    let Some((header, rest)) = bytes.split_at_checked(HEADER_BYTES) else {
+        return Err(Invalid::Truncated {
+            needed: HEADER_BYTES as u64,
+            available: bytes.len() as u64,
+        });
+    };
+    let record = decode_checked(header, rest)?;
+    verify(bytes, salt, offset)?;
+    Ok(record)
+}
+
 /// Reads a record again that [`decode`] once found valid, without its checksum.
 pub(crate) fn reparse(bytes: &[u8]) -> Option<Change<'_>> {
     let (header, rest) = bytes.split_at_checked(HEADER_BYTES)?;
@@ -248,6 +266,7 @@ fn decode_checked<'a>(header: &[u8], rest: &'a [u8]) -> Result<Record<'a>, Inval
         change,
         more: flags & FLAG_MORE != 0,
         checksum: LittleEndian::read_u32(&header[at::CHECKSUM]),
+        previous: LittleEndian::read_u32(&header[at::PREVIOUS]),
         writer: LittleEndian::read_u32(&header[at::WRITER]),
     })
 }

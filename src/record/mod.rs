@@ -11,10 +11,14 @@
 //!    is the checksum of the record before it, so that moved, foreign and stale records do not.
 //! 3. No length is used before it was compared with its limit and with the bytes that are there.
 
+mod damaged;
 mod decode;
 mod encode;
 
-pub(crate) use decode::{Invalid, decode, reparse, reparse_at, size_of_record, verify};
+pub(crate) use damaged::{goes_on, stored_checksum, stored_previous};
+pub(crate) use decode::{
+    Invalid, decode, decode_unlinked, reparse, reparse_at, size_of_record, verify,
+};
 pub(crate) use encode::{encode, encoded_len, seal, set_more};
 
 use byteorder::{ByteOrder, LittleEndian};
@@ -158,6 +162,8 @@ pub(crate) struct Record<'a> {
     /// Whether the commit goes on with the next record.
     pub(crate) more: bool,
     pub(crate) checksum: u32,
+    /// The checksum of the record before it.
+    pub(crate) previous: u32,
     pub(crate) writer: u32,
 }
 

@@ -2,13 +2,16 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tempfile::TempPath;
 
-use super::{Access, LockByte, LockMode, Mapping, Storage, StorageFile, TemporaryFile, lock};
+use super::{
+    Access, Attributes, FileId, LockByte, LockMode, Mapping, Storage, StorageFile, TemporaryFile,
+    lock,
+};
 
 /// The file system of this machine.
 #[derive(Debug)]
@@ -65,6 +68,10 @@ impl Storage for DiskStorage {
         }))
     }
 
+    fn link_new(&self, path: &Path, further: &Path) -> io::Result<()> {
+        fs::hard_link(path, further)
+    }
+
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         File::open(directory_of(path))?.sync_all()
     }
@@ -98,6 +105,10 @@ impl TemporaryFile for DiskTemporary {
             .persist_noclobber(path)
             .map_err(|refused| refused.error)
     }
+
+    fn replace(self: Box<Self>, path: &Path) -> io::Result<()> {
+        self.path.persist(path).map_err(|refused| refused.error)
+    }
 }
 
 #[derive(Debug)]
@@ -108,6 +119,35 @@ struct DiskFile {
 impl StorageFile for DiskFile {
     fn size(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+
+    fn id(&self) -> io::Result<FileId> {
+        let metadata = self.file.metadata()?;
+        Ok(FileId {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        })
+    }
+
+    fn attributes(&self) -> io::Result<Option<Attributes>> {
+        let metadata = self.file.metadata()?;
+        Ok(Some(Attributes {
+            owner: metadata.uid(),
+            group: metadata.gid(),
+            mode: metadata.mode() & 0o7777,
+        }))
+    }
+
+    fn set_attributes(&self, attributes: Attributes) -> io::Result<()> {
+        let metadata = self.file.metadata()?;
+        // Whose it is already need not be allowed to be given away.
+        let owner = (metadata.uid() != attributes.owner).then_some(attributes.owner);
+        let group = (metadata.gid() != attributes.group).then_some(attributes.group);
+        if owner.is_some() || group.is_some() {
+            fchown(&self.file, owner, group)?;
+        }
+        let permissions = fs::Permissions::from_mode(attributes.mode);
+        self.file.set_permissions(permissions)
     }
 
     fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{
-    Access, LockByte, LockMode, Mapping, MemoryStorage, Storage, StorageFile, TemporaryFile,
+    Access, FileId, LockByte, LockMode, Mapping, MemoryStorage, Storage, StorageFile, TemporaryFile,
 };
 
 /// An operation that changes what a power loss may leave.
@@ -224,6 +224,13 @@ impl SimulatedDisk {
         self.world().trace.push(operation);
     }
 
+    /// Lets a path name an inode.
+    fn name(&self, path: &Path, inode: usize) {
+        let path = path.to_owned();
+        self.world().names.insert(path.clone(), inode);
+        self.record(Operation::Name { path, inode });
+    }
+
     /// Whether this operation fails, and how.
     fn strike(&self, operation: FaultyOperation) -> Option<Fault> {
         let mut world = self.world();
@@ -297,6 +304,14 @@ impl Storage for SimulatedDisk {
         }))
     }
 
+    fn link_new(&self, path: &Path, further: &Path) -> io::Result<()> {
+        self.check(FaultyOperation::Name)?;
+        self.memory.link_new(path, further)?;
+        let inode = self.world().names.get(path).copied();
+        self.name(further, inode.ok_or(io::ErrorKind::NotFound)?);
+        Ok(())
+    }
+
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         self.check(FaultyOperation::SyncDirectory)?;
         self.memory.sync_directory(path)?;
@@ -329,12 +344,15 @@ impl TemporaryFile for FaultyTemporary {
         let disk = &self.file.disk;
         disk.check(FaultyOperation::Name)?;
         self.temporary.persist_new(path)?;
-        let inode = self.file.inode;
-        disk.world().names.insert(path.to_owned(), inode);
-        disk.record(Operation::Name {
-            path: path.to_owned(),
-            inode,
-        });
+        disk.name(path, self.file.inode);
+        Ok(())
+    }
+
+    fn replace(self: Box<Self>, path: &Path) -> io::Result<()> {
+        let disk = &self.file.disk;
+        disk.check(FaultyOperation::Name)?;
+        self.temporary.replace(path)?;
+        disk.name(path, self.file.inode);
         Ok(())
     }
 }
@@ -361,6 +379,10 @@ impl FaultyFile {
 impl StorageFile for FaultyFile {
     fn size(&self) -> io::Result<u64> {
         self.file.size()
+    }
+
+    fn id(&self) -> io::Result<FileId> {
+        self.file.id()
     }
 
     fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {

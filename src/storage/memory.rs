@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::mapping::Heap;
-use super::{Access, LockByte, LockMode, Mapping, Storage, StorageFile, TemporaryFile};
+use super::{Access, FileId, LockByte, LockMode, Mapping, Storage, StorageFile, TemporaryFile};
 
 /// The capacity that a file begins with.
 const FIRST_CAPACITY_BYTES: u64 = 16 << 10;
@@ -56,6 +56,16 @@ impl Storage for MemoryStorage {
         }))
     }
 
+    fn link_new(&self, path: &Path, further: &Path) -> io::Result<()> {
+        let mut names = lock(&self.names);
+        let shared = names.get(path).cloned().ok_or(io::ErrorKind::NotFound)?;
+        if names.contains_key(further) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        names.insert(further.to_owned(), shared);
+        Ok(())
+    }
+
     fn sync_directory(&self, _path: &Path) -> io::Result<()> {
         Ok(())
     }
@@ -83,6 +93,11 @@ impl TemporaryFile for MemoryTemporary {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         names.insert(path.to_owned(), self.shared);
+        Ok(())
+    }
+
+    fn replace(self: Box<Self>, path: &Path) -> io::Result<()> {
+        lock(&self.storage.names).insert(path.to_owned(), self.shared);
         Ok(())
     }
 }
@@ -153,6 +168,14 @@ impl MemoryFile {
 impl StorageFile for MemoryFile {
     fn size(&self) -> io::Result<u64> {
         Ok(lock(&self.shared.contents).size)
+    }
+
+    fn id(&self) -> io::Result<FileId> {
+        // Where it is tells which it is, for as long as a handle keeps it there.
+        Ok(FileId {
+            device: 0,
+            inode: Arc::as_ptr(&self.shared).addr() as u64,
+        })
     }
 
     fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {

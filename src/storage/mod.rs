@@ -45,6 +45,10 @@ pub(crate) trait Storage: Debug + Send + Sync {
     /// Creates a file beside `path`, under a name of its own, that only its owner may read.
     fn create_temporary(&self, path: &Path) -> io::Result<Box<dyn TemporaryFile>>;
 
+    /// Gives a file a further name, unless there is one of that name: then it fails with
+    /// [`io::ErrorKind::AlreadyExists`].
+    fn link_new(&self, path: &Path, further: &Path) -> io::Result<()>;
+
     /// Carries the directory that holds `path` through to the device, and with it the file's name.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
 
@@ -59,11 +63,40 @@ pub(crate) trait TemporaryFile: Debug + Send {
     /// Gives the file its name, unless there is one of that name: then it fails with
     /// [`io::ErrorKind::AlreadyExists`].
     fn persist_new(self: Box<Self>, path: &Path) -> io::Result<()>;
+
+    /// Gives the file its name, and takes it away, in the same instant, from whatever has it.
+    fn replace(self: Box<Self>, path: &Path) -> io::Result<()>;
+}
+
+/// Which file it is, whatever its names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileId {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+}
+
+/// Whose a file is, and who may do what with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Attributes {
+    pub(crate) owner: u32,
+    pub(crate) group: u32,
+    pub(crate) mode: u32,
 }
 
 /// An open file. Several handles may be open on the same one.
 pub(crate) trait StorageFile: Debug + Send + Sync {
     fn size(&self) -> io::Result<u64>;
+
+    fn id(&self) -> io::Result<FileId>;
+
+    /// `None` on a storage whose files have none.
+    fn attributes(&self) -> io::Result<Option<Attributes>> {
+        Ok(None)
+    }
+
+    fn set_attributes(&self, _attributes: Attributes) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Reads until `out` is full or the file ends; gives back how many bytes there were.
     fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize>;

@@ -32,6 +32,36 @@ fn a_file_takes_a_name_only_if_it_is_free() {
 }
 
 #[test]
+fn a_file_keeps_a_further_name_when_its_own_is_taken() {
+    on_each(|storage, path| {
+        let first = create(storage, &path);
+        let further = path.with_extension("further");
+        storage.link_new(&path, &further).unwrap();
+        let refused = storage.link_new(&path, &further).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+
+        let second = storage.create_temporary(&path).unwrap();
+        let second_id = second.file().id().unwrap();
+        second.replace(&path).unwrap();
+        let id = |path: &Path| storage.open(path, Access::Read).unwrap().id().unwrap();
+        assert_eq!(id(&further), first.id().unwrap());
+        assert_eq!(id(&path), second_id);
+        assert_ne!(id(&path), id(&further));
+    });
+}
+
+#[test]
+fn a_file_takes_the_mode_of_another() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file");
+    let file = create(&DiskStorage, &path);
+    let own = file.attributes().unwrap().unwrap();
+    let wanted = Attributes { mode: 0o640, ..own };
+    file.set_attributes(wanted).unwrap();
+    assert_eq!(file.attributes().unwrap(), Some(wanted));
+}
+
+#[test]
 fn a_temporary_file_that_got_no_name_is_gone() {
     let directory = tempfile::tempdir().unwrap();
     drop(

@@ -1,0 +1,281 @@
+//! What a file holds and what of it is damaged: the one reading for `check`, for repair and for
+//! opening with salvage.
+
+use std::path::Path;
+
+use super::open::{parse_header, torn_bytes};
+use crate::log::{
+    FileHeader, Gap, LOG_START, Lost, PAGE_BYTES, Reader, Slots, Source, Step, Survey,
+};
+use crate::record::{self, Change, Kind};
+use crate::{Error, Result};
+
+/// Bytes of keys and fields that are listed as lost; beyond them records are only counted.
+const MAX_LISTED_BYTES: usize = 16 << 20;
+
+/// A damaged part of a file, with all that is lost because of it.
+///
+/// Parts of the log go from the end of a whole commit to the beginning of another, since a commit
+/// counts whole or not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DamagedRange {
+    /// Where it begins, in bytes from the start of the file.
+    pub offset: u64,
+    /// How long it is. It may go beyond the end of a file that was cut.
+    pub bytes: u64,
+    /// What is wrong, and where, if it does not begin with that.
+    pub reason: String,
+    /// The records in it that can be told.
+    pub lost: Vec<LostRecord>,
+    /// How many more can be told; a long list is cut.
+    pub unlisted_count: u64,
+}
+
+/// A record that is lost with a [`DamagedRange`].
+///
+/// A lost `clear`, `delete` or `expire` is a loss too: what it took away comes back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LostRecord {
+    /// Where it stands, in bytes from the start of the file.
+    pub offset: u64,
+    /// What it says, as in [`RecordInfo`](crate::inspect::RecordInfo).
+    pub kind: &'static str,
+    /// The database it is about.
+    pub database: u8,
+    /// The key; empty for a record that is about none.
+    pub key: Vec<u8>,
+    /// The field; empty for a record that is about none.
+    pub field: Vec<u8>,
+    /// Whether this is certain: the record is valid, and lost because the rest of its commit is. Else its
+    /// checksum does not hold, and it perhaps was what it seems to be.
+    pub certain: bool,
+}
+
+/// What reading a whole file found.
+#[derive(Debug)]
+pub(crate) struct Findings {
+    pub(crate) header: FileHeader,
+    /// Whether the header's own checksum holds.
+    pub(crate) header_holds: bool,
+    pub(crate) synced_upto: u64,
+    /// In the order of the file.
+    pub(crate) damaged: Vec<DamagedRange>,
+    /// The first damage, as opening would report it.
+    pub(crate) first_error: Option<Error>,
+    pub(crate) commit_count: u64,
+    pub(crate) record_count: u64,
+    /// Where the last whole commit ends.
+    pub(crate) commits_upto: u64,
+    pub(crate) torn: Option<Torn>,
+    /// Why the file takes no more writes, if a record says so.
+    pub(crate) poison: Option<String>,
+}
+
+/// What stands behind the log and belongs to no commit.
+#[derive(Debug)]
+pub(crate) struct Torn {
+    pub(crate) offset: u64,
+    pub(crate) bytes: u64,
+    pub(crate) reason: String,
+}
+
+/// What the first pages say.
+struct Head {
+    header: FileHeader,
+    holds: bool,
+    slots: Option<Slots>,
+    damaged: Vec<DamagedRange>,
+    first_error: Option<Error>,
+}
+
+/// Reads a file from its first byte to its last, passes each whole commit to `visit`, and gives back
+/// what it found. `visit` gets the commit's end first.
+///
+/// # Errors
+///
+/// Where the file is none of ours, of another version, or too short to have a log; or from `visit`.
+pub(crate) fn examine<S: Source + ?Sized>(
+    source: &S,
+    path: &Path,
+    visit: &mut dyn FnMut(u64, &[Change<'_>]) -> Result<()>,
+) -> Result<Findings> {
+    let head = read_head(source, path)?;
+    // Where nothing says how much was on the device, nothing says what lies behind damage either.
+    let synced_upto = head
+        .slots
+        .map_or(LOG_START, |slots| slots.current().synced_upto);
+    let mut findings = Findings {
+        header: head.header,
+        header_holds: head.holds,
+        synced_upto,
+        damaged: head.damaged,
+        first_error: head.first_error,
+        commit_count: 0,
+        record_count: 0,
+        commits_upto: LOG_START,
+        torn: None,
+        poison: None,
+    };
+    let mut listed_bytes = 0;
+    let mut changes = Vec::new();
+    let mut survey = Survey::new(source, head.header.salt, synced_upto);
+    while let Some(step) = survey.next_step() {
+        match step {
+            Step::Commit(commit) => {
+                changes.clear();
+                changes.extend(survey.records().map(|(_, change)| change));
+                findings.commit_count += 1;
+                findings.record_count += changes.len() as u64;
+                if let [change] = changes.as_slice()
+                    && change.kind == Kind::Poisoned
+                {
+                    let reason = String::from_utf8_lossy(change.value);
+                    findings.poison = Some(reason.into_owned());
+                }
+                visit(commit.end, &changes)?;
+            }
+            Step::Gap(gap) => {
+                let reason = describe(&gap, synced_upto);
+                let first = || Error::corrupt(path, gap.damage_at, reason.clone());
+                findings.first_error.get_or_insert_with(first);
+                let range = name_lost(source, &gap, reason, &mut listed_bytes);
+                findings.damaged.push(range);
+            }
+        }
+    }
+    findings.commits_upto = survey.commits_upto();
+    let (offset, damage) = survey.end();
+    let reason = match damage {
+        Some(damage) => Some(damage.reason.to_string()),
+        None if offset > findings.commits_upto => Some("what comes before it is lost".to_owned()),
+        None => None,
+    };
+    findings.torn = reason
+        .map(|reason| Torn {
+            offset,
+            bytes: torn_bytes(source, offset),
+            reason,
+        })
+        .filter(|torn| damage.is_some() || torn.bytes > 0);
+    Ok(findings)
+}
+
+fn read_head<S: Source + ?Sized>(source: &S, path: &Path) -> Result<Head> {
+    let len = source.len().min(LOG_START);
+    let pages = usize::try_from(len)
+        .ok()
+        .and_then(|len| source.bytes(0, len))
+        .unwrap_or_default();
+    let mut damaged = Vec::new();
+    let mut first_error = None;
+    let (header, slots, holds) = match parse_header(pages, path) {
+        Ok((header, slots)) => (header, slots, true),
+        Err(error @ Error::Corrupt { .. }) => {
+            let page = pages.first_chunk::<PAGE_BYTES>();
+            let Some(header) = page
+                .and_then(FileHeader::decode_damaged)
+                .filter(|_| len == LOG_START)
+            else {
+                return Err(error);
+            };
+            if let Error::Corrupt { reason, .. } = &error {
+                damaged.push(range_of_pages(0, 1, reason.clone()));
+            }
+            first_error = Some(error);
+            let salt = believable_salt(source, pages, header.salt);
+            let header = FileHeader { salt, ..header };
+            (header, Slots::decode(pages, salt), false)
+        }
+        Err(error) => return Err(error),
+    };
+    if slots.is_none() {
+        let reason = "neither of the two slots is valid".to_owned();
+        let error = Error::corrupt(path, PAGE_BYTES as u64, reason.clone());
+        first_error.get_or_insert(error);
+        damaged.push(range_of_pages(1, 2, reason));
+    }
+    Ok(Head {
+        header,
+        holds,
+        slots,
+        damaged,
+        first_error,
+    })
+}
+
+/// The salt of a file whose header is damaged: as it stands there, or as the first record has it in
+/// the place of a checksum before it; the one under which a slot or that record is valid.
+fn believable_salt<S: Source + ?Sized>(source: &S, pages: &[u8], stored: u32) -> u32 {
+    let in_first_record = source
+        .bytes(LOG_START, record::HEADER_BYTES)
+        .and_then(record::stored_previous);
+    [Some(stored), in_first_record]
+        .into_iter()
+        .flatten()
+        .find(|salt| {
+            Slots::decode(pages, *salt).is_some()
+                || matches!(Reader::from_start(source, *salt).next_commit(), Ok(Some(_)))
+        })
+        .unwrap_or(stored)
+}
+
+fn range_of_pages(first: u64, count: u64, reason: String) -> DamagedRange {
+    DamagedRange {
+        offset: first * PAGE_BYTES as u64,
+        bytes: count * PAGE_BYTES as u64,
+        reason,
+        lost: Vec::new(),
+        unlisted_count: 0,
+    }
+}
+
+fn describe(gap: &Gap, synced_upto: u64) -> String {
+    let mut reason = match gap.reason {
+        None => "the log ends here".to_owned(),
+        Some(reason) if gap.damage_at == gap.start => reason.to_string(),
+        Some(reason) => format!("at offset {}: {reason}", gap.damage_at),
+    };
+    reason.push_str(&format!(
+        ", and the log is known to be on the device up to offset {synced_upto}"
+    ));
+    if gap.given_up {
+        reason.push_str("; the search for records behind it was given up");
+    }
+    reason
+}
+
+fn name_lost<S: Source + ?Sized>(
+    source: &S,
+    gap: &Gap,
+    reason: String,
+    listed_bytes: &mut usize,
+) -> DamagedRange {
+    let mut range = DamagedRange {
+        offset: gap.start,
+        bytes: gap.end - gap.start,
+        reason,
+        lost: Vec::new(),
+        unlisted_count: gap.unlisted_count,
+    };
+    for Lost { offset, certain } in &gap.lost {
+        let Some(change) = crate::log::stored_change(source, *offset) else {
+            continue;
+        };
+        *listed_bytes += change.key.len() + change.field.len();
+        if *listed_bytes > MAX_LISTED_BYTES {
+            range.unlisted_count += 1;
+            continue;
+        }
+        range.lost.push(LostRecord {
+            offset: *offset,
+            kind: change.kind.name(),
+            database: change.database,
+            key: change.key.to_vec(),
+            field: change.field.to_vec(),
+            certain: *certain,
+        });
+    }
+    range
+}

@@ -1,0 +1,412 @@
+//! Repair: what survives of a damaged file, written into a new one.
+//!
+//! Invariants:
+//!
+//! 1. No byte of the original is changed, and it never loses its last name: in place it is given
+//!    another one, which is on the device, before the new file takes its own.
+//! 2. At each moment the path names a whole file: the original, or the finished and synced new one.
+//!    A repair that died is simply done again.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::examine::{DamagedRange, Findings, examine};
+use super::open::{draw_header, lock_for_life};
+use super::rewrite::Rewrite;
+use crate::clock::Clock;
+use crate::log::FileHeader;
+use crate::storage::{Access, FileId, Mapping, Storage, StorageFile};
+use crate::{Error, Options, Result};
+
+/// How often a repair begins again because the path named another file by the time it was locked.
+const MAX_ATTEMPTS: usize = 8;
+
+/// How many originals are kept beside a file that is repaired in place.
+const MAX_KEPT: u32 = 10_000;
+
+/// How a file is repaired; for [`repair`](crate::inspect::repair).
+///
+/// ```
+/// use brasa::inspect::RepairOptions;
+///
+/// let beside = RepairOptions::new().output("salvaged.brasa");
+/// let in_place = RepairOptions::new().in_place(true);
+/// # let _ = (beside, in_place);
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct RepairOptions {
+    in_place: bool,
+    output: Option<PathBuf>,
+    lock_timeout: Duration,
+    /// Whether a new file is made even where nothing survives.
+    allow_empty: bool,
+}
+
+impl Default for RepairOptions {
+    fn default() -> Self {
+        Self {
+            in_place: false,
+            output: None,
+            lock_timeout: Duration::from_secs(5),
+            allow_empty: false,
+        }
+    }
+}
+
+impl RepairOptions {
+    /// Writes the new file beside the damaged one, with `.repaired` behind its name.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether the new file takes the name of the damaged one, which is kept with `.damaged-0` behind its name,
+    /// or the first number that is free. No by default.
+    ///
+    /// Owner and mode are kept. It needs a file system with hard links.
+    pub fn in_place(mut self, in_place: bool) -> Self {
+        self.in_place = in_place;
+        self
+    }
+
+    /// Where the new file is written. There must be none of that name. Repair in place writes to the path alone,
+    /// and takes no notice of this.
+    pub fn output(mut self, output: impl Into<PathBuf>) -> Self {
+        self.output = Some(output.into());
+        self
+    }
+
+    /// How long to wait for another handle to let go of the file; 5 seconds by default.
+    pub fn lock_timeout(mut self, lock_timeout: Duration) -> Self {
+        self.lock_timeout = lock_timeout;
+        self
+    }
+
+    pub(super) fn allow_empty(mut self) -> Self {
+        self.allow_empty = true;
+        self
+    }
+}
+
+/// What a repair found, saved and lost; from [`repair`](crate::inspect::repair).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct RepairReport {
+    /// The file that was looked at.
+    pub path: PathBuf,
+    /// The new file; `None` where there was nothing to do.
+    pub output: Option<PathBuf>,
+    /// Where the damaged file is kept now, after a repair in place.
+    pub original: Option<PathBuf>,
+    /// The damaged parts, each with what was lost in it.
+    pub damaged: Vec<DamagedRange>,
+    /// Bytes behind the log that belong to no commit: a write that was cut short, or what only made sense
+    /// with what was lost before it. They are not in the new file.
+    pub torn_bytes: u64,
+    /// Why the file took no more writes, if a failed sync had been recorded in it. The new file takes them.
+    pub poisoned: Option<String>,
+    /// Commits in the new file.
+    pub kept_commit_count: u64,
+    /// Their records.
+    pub kept_record_count: u64,
+    /// Bytes of these records.
+    pub kept_bytes: u64,
+}
+
+impl RepairReport {
+    /// Whether the file was sound, so that nothing was done.
+    pub fn nothing_to_do(&self) -> bool {
+        self.output.is_none()
+    }
+
+    /// Bytes in all damaged parts together.
+    pub fn lost_bytes(&self) -> u64 {
+        self.damaged
+            .iter()
+            .fold(0, |sum, range| sum.saturating_add(range.bytes))
+    }
+}
+
+/// Writes what survives of the file at `path` into a new one; nothing where it is sound.
+pub(crate) fn repair(
+    storage: &dyn Storage,
+    path: &Path,
+    options: &RepairOptions,
+    clock: &dyn Clock,
+) -> Result<RepairReport> {
+    let path = &storage.resolve(path).map_err(Error::io("find", path))?;
+    for _ in 0..MAX_ATTEMPTS {
+        let file = lock(storage, path, options)?;
+        // While the lock was waited for, somebody else may have repaired it: then this is the kept original.
+        let id = file.id().map_err(Error::io("look at", path))?;
+        if options.in_place && id_of(storage, path)? != Some(id) {
+            continue;
+        }
+        let repair = Repair {
+            storage,
+            path,
+            options,
+            clock,
+            file: &*file,
+        };
+        return repair.run(id);
+    }
+    Err(Error::io("repair", path)(io::Error::other(
+        "it keeps being replaced",
+    )))
+}
+
+/// Opens the file and keeps writers out.
+///
+/// Only a repair in place needs to be alone, and able to write; for a copy it is enough that nobody writes, so
+/// that a file on a read-only medium can be saved too.
+fn lock(
+    storage: &dyn Storage,
+    path: &Path,
+    options: &RepairOptions,
+) -> Result<std::sync::Arc<dyn StorageFile>> {
+    let access = match options.in_place {
+        true => Access::ReadWrite,
+        false => Access::Read,
+    };
+    let file = storage
+        .open(path, access)
+        .map_err(Error::io("open", path))?;
+    let locking = Options::default()
+        .read_only(!options.in_place)
+        .lock_timeout(options.lock_timeout);
+    lock_for_life(&*file, path, &locking)?;
+    Ok(file)
+}
+
+/// Which file a path names; `None` where there is none.
+fn id_of(storage: &dyn Storage, path: &Path) -> Result<Option<FileId>> {
+    match storage.open(path, Access::Read) {
+        Ok(file) => file.id().map(Some).map_err(Error::io("look at", path)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io("open", path)(error)),
+    }
+}
+
+/// A path with something behind its name.
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// A repair of a file that is locked.
+struct Repair<'a> {
+    storage: &'a dyn Storage,
+    path: &'a Path,
+    options: &'a RepairOptions,
+    clock: &'a dyn Clock,
+    file: &'a dyn StorageFile,
+}
+
+impl Repair<'_> {
+    fn run(&self, id: FileId) -> Result<RepairReport> {
+        let size = self
+            .file
+            .size()
+            .map_err(self.io_error("read the size of"))?;
+        // No mapping has no bytes; the one of an empty file is not read.
+        let mapping = self.file.map(size.max(1)).map_err(self.io_error("map"))?;
+        let mut report = RepairReport {
+            path: self.path.to_owned(),
+            output: None,
+            original: None,
+            damaged: Vec::new(),
+            torn_bytes: 0,
+            poisoned: None,
+            kept_commit_count: 0,
+            kept_record_count: 0,
+            kept_bytes: 0,
+        };
+        let findings = match examine(&mapping, self.path, &mut |_, _| Ok(())) {
+            Ok(findings) => Some(findings),
+            // Too short for a log: there is nothing to survive.
+            Err(Error::Corrupt { .. }) if self.options.allow_empty => None,
+            Err(error) => return Err(error),
+        };
+        if let Some(findings) = &findings {
+            if findings.damaged.is_empty() && findings.poison.is_none() {
+                return Ok(report);
+            }
+            if findings.commit_count == 0 && !self.options.allow_empty {
+                return Err(nothing_survives(self.path, findings));
+            }
+        }
+        let target = self.target()?;
+        let rewrite = self.rewrite(&target, &mapping, findings.as_ref(), &mut report)?;
+        report.damaged = findings.map_or_else(Vec::new, |findings| {
+            report.torn_bytes = findings.torn.map_or(0, |torn| torn.bytes);
+            report.poisoned = findings.poison;
+            findings.damaged
+        });
+        self.name(rewrite, &target, id, &mut report)?;
+        report.output = Some(target);
+        Ok(report)
+    }
+
+    fn io_error(&self, operation: &'static str) -> impl FnOnce(io::Error) -> Error {
+        Error::io(operation, self.path)
+    }
+
+    /// Where the new file is to stand. That it is free is decided only when it takes the name, and looked at
+    /// here to spare the work.
+    fn target(&self) -> Result<PathBuf> {
+        if self.options.in_place {
+            return Ok(self.path.to_owned());
+        }
+        let target = match &self.options.output {
+            Some(output) => self
+                .storage
+                .resolve(output)
+                .map_err(Error::io("find", output))?,
+            None => with_suffix(self.path, ".repaired"),
+        };
+        match id_of(self.storage, &target)? {
+            None => Ok(target),
+            Some(_) => Err(Error::io("create", &target)(
+                io::ErrorKind::AlreadyExists.into(),
+            )),
+        }
+    }
+
+    /// Copies what survives. Records about the log itself are left out: they are about the old one.
+    fn rewrite(
+        &self,
+        target: &Path,
+        mapping: &Mapping,
+        findings: Option<&Findings>,
+        report: &mut RepairReport,
+    ) -> Result<Rewrite> {
+        let mut writer = [0; 4];
+        self.storage
+            .random(&mut writer)
+            .map_err(self.io_error("draw random numbers for"))?;
+        let header = self.new_header(findings)?;
+        let writer = u32::from_le_bytes(writer);
+        let mut rewrite = Rewrite::begin(self.storage, target, header, writer)?;
+        let Some(findings) = findings else {
+            return Ok(rewrite);
+        };
+        examine(mapping, self.path, &mut |_, changes| {
+            if changes.iter().any(|change| !change.kind.is_data()) {
+                return Ok(());
+            }
+            report.kept_commit_count += 1;
+            report.kept_record_count += changes.len() as u64;
+            report.kept_bytes += changes
+                .iter()
+                .map(|change| change.size_bytes())
+                .sum::<u64>();
+            rewrite.append(changes)
+        })?;
+        // Whoever followed the old log had seen it up to here at most.
+        let seen_upto = findings
+            .synced_upto
+            .min(mapping.readable_bytes())
+            .max(findings.commits_upto);
+        let old = &findings.header;
+        rewrite.end_copy(
+            old.base_position
+                .saturating_add(seen_upto)
+                .saturating_sub(old.copied_upto),
+        );
+        Ok(rewrite)
+    }
+
+    fn new_header(&self, findings: Option<&Findings>) -> Result<FileHeader> {
+        let drawn = draw_header(self.storage, self.path, self.clock)?;
+        Ok(match findings {
+            None => drawn,
+            Some(findings) => FileHeader {
+                generation: findings.header.generation.saturating_add(1),
+                // A damaged key could be one that somebody can guess.
+                hash_key: match findings.header_holds {
+                    true => findings.header.hash_key,
+                    false => drawn.hash_key,
+                },
+                ..drawn
+            },
+        })
+    }
+
+    /// Completes the new file and gives it its name.
+    fn name(
+        &self,
+        rewrite: Rewrite,
+        target: &Path,
+        id: FileId,
+        report: &mut RepairReport,
+    ) -> Result<()> {
+        if !self.options.in_place {
+            let temporary = rewrite.finish()?;
+            temporary
+                .persist_new(target)
+                .map_err(Error::io("create", target))?;
+            return self.sync_directory(target);
+        }
+        // Before the sync, which may carry them through as well.
+        if let Some(attributes) = self
+            .file
+            .attributes()
+            .map_err(self.io_error("read owner and mode of"))?
+        {
+            rewrite
+                .file()
+                .set_attributes(attributes)
+                .map_err(self.io_error("keep owner and mode of"))?;
+        }
+        let temporary = rewrite.finish()?;
+        report.original = Some(self.keep_original(id)?);
+        // Invariant 1: the other name must be on the device before this one is taken away.
+        self.sync_directory(target)?;
+        temporary
+            .replace(target)
+            .map_err(self.io_error("replace"))?;
+        self.sync_directory(target)
+    }
+
+    fn sync_directory(&self, path: &Path) -> Result<()> {
+        self.storage
+            .sync_directory(path)
+            .map_err(Error::io("sync the directory of", path))
+    }
+
+    /// Gives the original a further name.
+    fn keep_original(&self, id: FileId) -> Result<PathBuf> {
+        for number in 0..MAX_KEPT {
+            let kept = with_suffix(self.path, &format!(".damaged-{number}"));
+            match self.storage.link_new(self.path, &kept) {
+                Ok(()) => return Ok(kept),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    // An earlier repair came as far as this and died.
+                    if id_of(self.storage, &kept).is_ok_and(|kept_id| kept_id == Some(id)) {
+                        return Ok(kept);
+                    }
+                }
+                Err(error) => return Err(self.io_error("keep, under another name,")(error)),
+            }
+        }
+        Err(self.io_error("keep, under another name,")(
+            io::ErrorKind::AlreadyExists.into(),
+        ))
+    }
+}
+
+fn nothing_survives(path: &Path, findings: &Findings) -> Error {
+    let found = findings
+        .damaged
+        .first()
+        .map_or("", |range| range.reason.as_str());
+    let offset = findings.damaged.first().map_or(0, |range| range.offset);
+    Error::corrupt(
+        path,
+        offset,
+        format!("{found}; not one whole commit is left, so there is nothing to save"),
+    )
+}

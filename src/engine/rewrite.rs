@@ -1,0 +1,266 @@
+//! A complete new file, built beside another one: for creation, for salvage, for whatever
+//! replaces a file by a better one.
+//!
+//! Invariants:
+//!
+//! 1. The file has no name before it is complete and on the device. A rewrite that is dropped
+//!    leaves nothing.
+//! 2. The slot that says how much is on the device is written after the sync that made it so;
+//!    before it, the slots claim nothing.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::limits::MAX_FILE_BYTES;
+use crate::log::{
+    END_WORD, FileHeader, LOG_START, RESERVE_BYTES, Slot, Slots, Tail, file_bytes_needed,
+    seal_commit,
+};
+use crate::mutation::{self, Mutation};
+use crate::record::{self, Change};
+use crate::storage::{Storage, StorageFile, TemporaryFile};
+use crate::{Error, Result};
+
+/// Bytes that are gathered before they are written.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// A new file that takes commits one after another.
+///
+/// After an error it is in no defined state, and to be dropped.
+#[derive(Debug)]
+pub(super) struct Rewrite {
+    path: PathBuf,
+    temporary: Box<dyn TemporaryFile>,
+    file: Arc<dyn StorageFile>,
+    header: FileHeader,
+    /// The number in its records.
+    writer: u32,
+    tail: Tail,
+    /// What was not written yet.
+    buffer: Vec<u8>,
+    /// Where the buffer goes.
+    written_upto: u64,
+}
+
+impl Rewrite {
+    /// Begins a file that is to stand at `path`, under a name of its own.
+    ///
+    /// The header is the new file's; `copied_upto` and `base_position` can be set later, by
+    /// [`Rewrite::end_copy`].
+    pub(super) fn begin(
+        storage: &dyn Storage,
+        path: &Path,
+        header: FileHeader,
+        writer: u32,
+    ) -> Result<Rewrite> {
+        let temporary = storage
+            .create_temporary(path)
+            .map_err(Error::io("create a temporary file beside", path))?;
+        let file = temporary.file();
+        // The slots' pages too: a later write to them must not find the disk full.
+        file.allocate(file_bytes_needed(LOG_START))
+            .map_err(Error::io("create", path))?;
+        Ok(Rewrite {
+            path: path.to_owned(),
+            temporary,
+            file,
+            header,
+            writer,
+            tail: Tail {
+                offset: LOG_START,
+                previous: record::first_previous(header.salt),
+            },
+            buffer: Vec::new(),
+            written_upto: LOG_START,
+        })
+    }
+
+    pub(super) fn file(&self) -> &dyn StorageFile {
+        &*self.file
+    }
+
+    /// Appends a commit, of at least one change.
+    pub(super) fn append(&mut self, changes: &[Change<'_>]) -> Result<()> {
+        let start = self.buffer.len();
+        let mut starts = Vec::with_capacity(changes.len());
+        for change in changes {
+            starts.push(self.buffer.len() - start);
+            record::encode(change, &mut self.buffer)?;
+        }
+        let end = self.tail.offset + (self.buffer.len() - start) as u64;
+        if end + RESERVE_BYTES > MAX_FILE_BYTES {
+            return Err(Error::TooLarge {
+                what: "the file",
+                length: end,
+                limit: MAX_FILE_BYTES,
+            });
+        }
+        self.tail = seal_commit(
+            &mut self.buffer[start..],
+            starts.into_iter(),
+            self.tail,
+            self.header.salt,
+            self.writer,
+        );
+        if self.buffer.len() >= BUFFER_BYTES {
+            self.write_buffer()?;
+        }
+        Ok(())
+    }
+
+    /// Says that what was appended so far is a copy without positions of its own, and that whatever
+    /// comes next stands at `base_position` of the log's history.
+    pub(super) fn end_copy(&mut self, base_position: u64) {
+        self.header.base_position = base_position;
+        self.header.copied_upto = self.tail.offset;
+    }
+
+    /// Carries what was appended so far through to the device, so that little is left to do in
+    /// [`Rewrite::finish`]; more may be appended afterwards.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for a rewrite that has to end while others wait")
+    )]
+    pub(super) fn sync(&mut self) -> Result<()> {
+        self.write_buffer()?;
+        self.file
+            .sync()
+            .map_err(Error::io("sync the new file for", &self.path))
+    }
+
+    /// Completes the file and carries it through to the device; it only lacks its name.
+    pub(super) fn finish(mut self) -> Result<Box<dyn TemporaryFile>> {
+        self.buffer.extend_from_slice(&END_WORD);
+        self.write_buffer()?;
+        let io_error = |operation| Error::io(operation, &self.path);
+        let put_slot = |slots: Slots| {
+            let offset = slots.current_offset();
+            let bytes = slots.current().encode(self.header.salt, offset);
+            self.file.write_at(&bytes, offset)
+        };
+        self.file
+            .write_at(&self.header.encode(), 0)
+            .and_then(|()| put_slot(Slots::FIRST))
+            .map_err(io_error("write the new file for"))?;
+        let sync = || match mutation::is_on(Mutation::NameBeforeSync) {
+            true => Ok(()),
+            false => self.file.sync().map_err(io_error("sync the new file for")),
+        };
+        sync()?;
+        if self.tail.offset > Slots::FIRST.current().synced_upto {
+            // Only now it is true (invariant 2).
+            let synced = Slot {
+                synced_upto: self.tail.offset,
+                ..Slot::FIRST
+            };
+            put_slot(Slots::FIRST.succeeded_by(synced))
+                .map_err(io_error("write the new file for"))?;
+            // Else damage before the next sync might pass for a write that was cut short.
+            sync()?;
+        }
+        Ok(self.temporary)
+    }
+
+    fn write_buffer(&mut self) -> Result<()> {
+        self.file
+            .write_at(&self.buffer, self.written_upto)
+            .map_err(|source| write_error(source, &self.path, self.buffer.len()))?;
+        self.written_upto += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+fn write_error(source: io::Error, path: &Path, needed: usize) -> Error {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::DiskFull {
+            path: path.to_owned(),
+            needed: needed as u64,
+        },
+        _ => Error::io("write the new file for", path)(source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{Reader, Source};
+    use crate::record::Kind;
+    use crate::storage::{Access, Mapping, MemoryStorage};
+
+    const HEADER: FileHeader = FileHeader {
+        salt: 0x5a17_5a17,
+        hash_key: *b"0123456789abcdef",
+        generation: 3,
+        base_position: 0,
+        copied_upto: LOG_START,
+        created_ms: 1_700_000_000_000,
+    };
+
+    fn set<'a>(key: &'a [u8], value: &'a [u8]) -> Change<'a> {
+        Change {
+            value,
+            ..Change::of_key(Kind::Set, 0, key)
+        }
+    }
+
+    fn begin(storage: &MemoryStorage) -> Rewrite {
+        Rewrite::begin(storage, Path::new("file"), HEADER, 7).unwrap()
+    }
+
+    fn mapping(file: &dyn StorageFile) -> Mapping {
+        file.map(file.size().unwrap()).unwrap()
+    }
+
+    fn read(mapping: &Mapping) -> (FileHeader, Slot) {
+        let pages = mapping.bytes(0, 3 * crate::log::PAGE_BYTES).unwrap();
+        let header = FileHeader::decode(pages.first_chunk().unwrap()).unwrap();
+        let slots = Slots::decode(pages, header.salt).unwrap();
+        (header, slots.current())
+    }
+
+    #[test]
+    fn a_rewrite_of_nothing_is_a_new_file() {
+        let storage = MemoryStorage::default();
+        let temporary = begin(&storage).finish().unwrap();
+        let file = temporary.file();
+        assert_eq!(file.size().unwrap(), file_bytes_needed(LOG_START));
+        let (header, slot) = read(&mapping(&*file));
+        assert_eq!((header, slot), (HEADER, Slot::FIRST));
+        assert!(storage.open(Path::new("file"), Access::Read).is_err());
+        temporary.persist_new(Path::new("file")).unwrap();
+        assert!(storage.open(Path::new("file"), Access::Read).is_ok());
+    }
+
+    #[test]
+    fn commits_stand_in_one_chain_across_writes_of_the_buffer() {
+        let storage = MemoryStorage::default();
+        let mut rewrite = begin(&storage);
+        let value = vec![b'v'; BUFFER_BYTES / 3];
+        for _ in 0..5 {
+            rewrite.append(&[set(b"large", &value)]).unwrap();
+            rewrite.append(&[set(b"a", b"1"), set(b"b", b"2")]).unwrap();
+        }
+        rewrite.sync().unwrap();
+        rewrite.end_copy(1_000_000);
+        let copied_upto = rewrite.tail.offset;
+        rewrite.append(&[set(b"after", b"the sync")]).unwrap();
+        let end = rewrite.tail.offset;
+        let temporary = rewrite.finish().unwrap();
+
+        let mapping = mapping(&*temporary.file());
+        let (header, slot) = read(&mapping);
+        assert_eq!(header.copied_upto, copied_upto);
+        assert_eq!(header.base_position, 1_000_000);
+        assert_eq!((slot.synced_upto, slot.named), (end, false));
+        let mut reader = Reader::from_start(&mapping, HEADER.salt);
+        let mut sizes = Vec::new();
+        while reader.next_commit().unwrap().is_some() {
+            sizes.push(reader.records().count());
+        }
+        assert_eq!(sizes, [1, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1]);
+        assert_eq!(reader.link().offset, end);
+        assert_eq!(mapping.len(), file_bytes_needed(end));
+    }
+}

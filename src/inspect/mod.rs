@@ -1,0 +1,50 @@
+//! Looking into a file without opening it as a database: its records, whether they are sound, and what can be
+//! saved of it where they are not.
+//!
+//! Looking takes no lock and changes no byte. A file that is being written meanwhile is seen as
+//! it is at that moment, the commit that is just being written perhaps as a torn tail. [`repair`] locks the file,
+//! and writes another.
+//!
+//! ```
+//! # fn main() -> brasa::Result<()> {
+//! # let directory = tempfile::tempdir().unwrap();
+//! # let path = directory.path().join("cache.brasa");
+//! let db = brasa::Db::open(&path)?;
+//! db.set("chave_1", "Relou Uourdi")?;
+//! db.close()?;
+//!
+//! let report = brasa::inspect::check(&path, |_, _| {})?;
+//! assert!(report.is_sound());
+//! assert_eq!(report.record_count, 1);
+//!
+//! for record in brasa::inspect::records(&path)? {
+//!     let record = record?;
+//!     println!("{} {} {:?}", record.offset, record.kind, record.key);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod check;
+mod records;
+mod repair;
+
+use std::path::Path;
+
+pub use check::{CheckReport, LogEnd, check, check_bytes};
+pub use records::{RecordInfo, Records, records};
+pub use repair::{repair, salvage_bytes};
+
+pub use crate::engine::{DamagedRange, LostRecord, RepairOptions, RepairReport};
+
+use crate::storage::{Access, DiskStorage, Mapping, Storage};
+use crate::{Error, Result};
+
+fn map(path: &Path) -> Result<Mapping> {
+    let file = DiskStorage
+        .open(path, Access::Read)
+        .map_err(Error::io("open", path))?;
+    let size = file.size().map_err(Error::io("read the size of", path))?;
+    // No mapping has no bytes, so an empty file gets one of one byte, which is not read.
+    file.map(size.max(1)).map_err(Error::io("map", path))
+}

@@ -1,0 +1,129 @@
+//! The records of a file, one by one.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+use super::map;
+use crate::engine::{judge_end, parse_header};
+use crate::log::{Commit, LOG_START, PAGE_BYTES, Reader, Slots, Source};
+use crate::record::Link;
+use crate::storage::Mapping;
+use crate::{Error, Result};
+
+/// One record of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecordInfo {
+    /// Where it stands, in bytes from the start of the file.
+    pub offset: u64,
+    /// Bytes that it takes, envelope and padding included.
+    pub size_bytes: u64,
+    /// What it says, as the format calls it: `set`, `delete`, `hash set`, ...
+    pub kind: &'static str,
+    /// The database it is about.
+    pub database: u8,
+    /// The deadline in it, in Unix milliseconds, 0 for none.
+    pub deadline_ms: u64,
+    /// The key; empty for a record that is about none.
+    pub key: Vec<u8>,
+    /// The field; empty for a record that is about none.
+    pub field: Vec<u8>,
+    /// Length of the value.
+    pub value_bytes: u64,
+    /// Whether the commit goes on with the next record.
+    pub more: bool,
+    /// The number that the handle which wrote it had drawn.
+    pub writer: u32,
+}
+
+/// The records of a file's whole commits, in the order they were written; from [`records`].
+#[derive(Debug)]
+pub struct Records {
+    path: PathBuf,
+    mapping: Mapping,
+    /// Where the next commit begins; `None` when the log has ended.
+    link: Option<Link>,
+    synced_slot: Slots,
+    pending: VecDeque<RecordInfo>,
+}
+
+/// Reads the records of a file, dead ones too.
+///
+/// # Errors
+///
+/// As [`check`]. Damage in the log where it was known to be on the device comes as the last item.
+pub fn records(path: impl AsRef<Path>) -> Result<Records> {
+    let path = path.as_ref();
+    let mapping = map(path)?;
+    let (salt, slots) = header(&mapping, path)?;
+    let synced_slot = slots.ok_or_else(|| {
+        Error::corrupt(path, PAGE_BYTES as u64, "neither of the two slots is valid")
+    })?;
+    let link = Reader::from_start(&mapping, salt).link();
+    Ok(Records {
+        path: path.to_owned(),
+        mapping,
+        link: Some(link),
+        synced_slot,
+        pending: VecDeque::new(),
+    })
+}
+
+impl Iterator for Records {
+    type Item = Result<RecordInfo>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.pending.is_empty() {
+            let mut reader = Reader::from_link(&self.mapping, self.link?);
+            let reached = reader.next_commit();
+            self.link = Some(reader.link());
+            match reached {
+                Ok(Some(commit)) => {
+                    self.pending = record_infos(&reader, commit);
+                    if reader.has_ended() {
+                        self.link = None;
+                    }
+                }
+                ended => {
+                    self.link = None;
+                    let end = reader.link().offset;
+                    let ended = ended.map(drop);
+                    return judge_end(&self.path, end, ended, self.synced_slot.current())
+                        .err()
+                        .map(Err);
+                }
+            }
+        }
+        self.pending.pop_front().map(Ok)
+    }
+}
+
+fn record_infos(reader: &Reader<'_, Mapping>, commit: Commit) -> VecDeque<RecordInfo> {
+    let writer = reader.writer();
+    reader
+        .records()
+        .map(|(offset, change)| RecordInfo {
+            writer,
+            offset,
+            size_bytes: change.size_bytes(),
+            kind: change.kind.name(),
+            database: change.database,
+            deadline_ms: change.deadline_ms,
+            key: change.key.to_vec(),
+            field: change.field.to_vec(),
+            value_bytes: change.value.len() as u64,
+            more: offset + change.size_bytes() < commit.end,
+        })
+        .collect()
+}
+
+/// The salt and, where one is valid, the slots.
+fn header<S: Source + ?Sized>(source: &S, path: &Path) -> Result<(u32, Option<Slots>)> {
+    let len = source.len().min(LOG_START);
+    let pages = usize::try_from(len)
+        .ok()
+        .and_then(|len| source.bytes(0, len))
+        .unwrap_or_default();
+    let (header, slots) = parse_header(pages, path)?;
+    Ok((header.salt, slots))
+}

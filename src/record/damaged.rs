@@ -1,0 +1,59 @@
+//! What can still be told of a record that is damaged.
+
+use byteorder::{ByteOrder, LittleEndian};
+
+use super::{FLAG_MORE, HEADER_BYTES, at};
+
+/// The checksum as it stands in a record, damaged or not.
+pub(crate) fn stored_checksum(record: &[u8]) -> Option<u32> {
+    record.get(at::CHECKSUM).map(LittleEndian::read_u32)
+}
+
+/// The checksum of the record before, as it stands in a record, damaged or not.
+pub(crate) fn stored_previous(record: &[u8]) -> Option<u32> {
+    record.get(at::PREVIOUS).map(LittleEndian::read_u32)
+}
+
+/// Whether the commit of a damaged record went on with the record behind it; `None` where that
+/// cannot be told.
+///
+/// `checksum_then` is the checksum that the record had, which the one behind it knows. Nothing but the
+/// flags and the checksum's own field may be wrong if it comes out: then the answer is certain. Else it
+/// is enough that the stored checksum is that one, which shows that the two do follow
+/// each other: the flags are then believed unless damage is seen where they stand.
+pub(crate) fn goes_on(record: &[u8], salt: u32, offset: u64, checksum_then: u32) -> Option<bool> {
+    let header: &[u8; HEADER_BYTES] = record.first_chunk()?;
+    for flags in [0, FLAG_MORE] {
+        if checksum_with(record, header, flags, salt, offset) == checksum_then {
+            return Some(flags == FLAG_MORE);
+        }
+    }
+    // A first word that was wiped has flags of zero too, and says nothing; it never is zero (invariant 1).
+    let wiped = header[..8] == [0; 8];
+    if LittleEndian::read_u32(&header[at::CHECKSUM]) != checksum_then || wiped {
+        return None;
+    }
+    match header[at::FLAGS] {
+        0 => Some(false),
+        FLAG_MORE => Some(true),
+        _ => None,
+    }
+}
+
+/// The checksum that a record would have with other flags.
+fn checksum_with(
+    record: &[u8],
+    header: &[u8; HEADER_BYTES],
+    flags: u8,
+    salt: u32,
+    offset: u64,
+) -> u32 {
+    let mut header = *header;
+    header[at::FLAGS] = flags;
+    LittleEndian::write_u32(&mut header[at::CHECKSUM], salt);
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&offset.to_le_bytes());
+    hasher.update(&header);
+    hasher.update(&record[HEADER_BYTES..]);
+    hasher.finalize()
+}
