@@ -61,7 +61,7 @@ pub mod simulation;
 mod storage;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use db::{Batch, Db, FieldPage, KeyType, Keys, ScanOptions, ScanPage, Ttl};
+pub use db::{Batch, Db, ExpireCondition, FieldPage, KeyType, Keys, ScanOptions, ScanPage, Ttl};
 pub use engine::{Recovery, Stats, Value};
 pub use error::{Error, Result};
 pub use options::{Durability, Options, SetOptions, SetOutcome};

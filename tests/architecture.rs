@@ -42,6 +42,7 @@ const ITEMS: [(&str, &[&str]); 3] = [
         &[
             "Db",
             "Batch",
+            "ExpireCondition",
             "Keys",
             "KeyType",
             "ScanOptions",

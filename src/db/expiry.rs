@@ -18,6 +18,41 @@ pub enum Ttl {
     Remaining(Duration),
 }
 
+/// What a key's deadline must be like for [`Db::expire_at_if`] to change it. A key without one
+/// counts as living forever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum ExpireCondition {
+    /// Whatever it is.
+    #[default]
+    Always,
+    /// The key has no deadline (NX).
+    Persistent,
+    /// The key has a deadline (XX).
+    Expiring,
+    /// The new deadline is later than the present one (GT).
+    Later,
+    /// The new deadline is earlier than the present one (LT).
+    Earlier,
+    /// The key has a deadline, and the new one is earlier (XX and LT).
+    ExpiringAndEarlier,
+}
+
+impl ExpireCondition {
+    fn allows(self, present: Option<u64>, deadline_ms: u64) -> bool {
+        match self {
+            ExpireCondition::Always => true,
+            ExpireCondition::Persistent => present.is_none(),
+            ExpireCondition::Expiring => present.is_some(),
+            ExpireCondition::Later => present.is_some_and(|present| deadline_ms > present),
+            ExpireCondition::Earlier => present.is_none_or(|present| deadline_ms < present),
+            ExpireCondition::ExpiringAndEarlier => {
+                present.is_some_and(|present| deadline_ms < present)
+            }
+        }
+    }
+}
+
 impl Db {
     /// Gives the key a time to live, or a new one. Gives back whether there is such a key.
     ///
@@ -61,9 +96,38 @@ impl Db {
     /// # }
     /// ```
     pub fn expire_at(&self, key: impl AsRef<[u8]>, deadline_ms: u64) -> Result<bool> {
+        self.expire_at_if(key, deadline_ms, ExpireCondition::Always)
+    }
+
+    /// As [`Db::expire_at`], where the deadline that the key has allows it. Gives back whether it did.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::expire`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use brasa::{Db, ExpireCondition};
+    /// let db = Db::in_memory()?;
+    /// db.set("k", "v")?;
+    /// assert!(db.expire_at_if("k", 4_102_444_800_000, ExpireCondition::Persistent)?);
+    /// assert!(!db.expire_at_if("k", 4_102_444_900_000, ExpireCondition::Earlier)?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn expire_at_if(
+        &self,
+        key: impl AsRef<[u8]>,
+        deadline_ms: u64,
+        condition: ExpireCondition,
+    ) -> Result<bool> {
         let key = key.as_ref();
-        self.engine()
-            .write(|tx| expire(tx, self.database, key, deadline_ms))
+        self.engine().write(|tx| {
+            let present = tx.key(self.database, key)?.deadline_ms();
+            // A key that is not there is refused below, whatever the condition.
+            Ok(condition.allows(present, deadline_ms)
+                && expire(tx, self.database, key, deadline_ms)?)
+        })
     }
 
     /// Takes the key's deadline away. Gives back whether it had one.

@@ -105,6 +105,30 @@ impl Db {
             .field(self.database, key.as_ref(), field.as_ref())
     }
 
+    /// The values of several fields, at one moment; `None` for a field that is not there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::hget`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.hset("meu_hash", "nome", "thailan")?;
+    /// let values = db.hget_many("meu_hash", &["nome", "idade"])?;
+    /// assert!(values[0].is_some() && values[1].is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn hget_many<F: AsRef<[u8]>>(
+        &self,
+        key: impl AsRef<[u8]>,
+        fields: &[F],
+    ) -> Result<Vec<Option<Value>>> {
+        self.engine()
+            .some_fields(self.database, key.as_ref(), fields)
+    }
+
     /// All fields and their values, in no particular order; empty where there is no such key.
     ///
     /// # Errors

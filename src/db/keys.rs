@@ -69,6 +69,25 @@ impl Db {
         Ok(self.key_type(key)?.is_some())
     }
 
+    /// How many of several keys are there, at one moment. A key that is named twice counts twice.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::exists`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.set("a", "1")?;
+    /// assert_eq!(db.exists_many(&["a", "b", "a"])?, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn exists_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<u64> {
+        let states = self.engine().states(self.database, keys)?;
+        Ok(states.iter().flatten().count() as u64)
+    }
+
     /// What the key holds; `None` where there is no such key.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use batch::Batch;
-pub use expiry::Ttl;
+pub use expiry::{ExpireCondition, Ttl};
 pub use keys::KeyType;
 pub use scan::{FieldPage, Keys, ScanOptions, ScanPage};
 
@@ -178,6 +178,20 @@ impl Db {
     /// Which of the 16 databases this handle shows.
     pub fn database_number(&self) -> u8 {
         self.database
+    }
+
+    /// The time by this handle's clock, in Unix milliseconds: what deadlines are compared with.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use brasa::{Db, ManualClock};
+    /// let db = Db::options().clock(ManualClock::new(1_000)).open_in_memory()?;
+    /// assert_eq!(db.now_ms(), 1_000);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn now_ms(&self) -> u64 {
+        self.engine().now_ms()
     }
 
     /// The path the file was opened by; `:memory:` for one in memory.

@@ -105,6 +105,36 @@ impl Engine {
         database: u8,
         keys: &[K],
     ) -> Result<Vec<Option<Value>>> {
+        self.at_one_moment(database, keys, |view, hash, key| {
+            match view.string(hash, key) {
+                Err(Error::WrongType) => Ok(None),
+                found => found,
+            }
+        })
+    }
+
+    /// What several keys hold, at one moment; `None` for one that is not there.
+    pub(crate) fn states<K: AsRef<[u8]>>(
+        &self,
+        database: u8,
+        keys: &[K],
+    ) -> Result<Vec<Option<KeyState>>> {
+        self.at_one_moment(database, keys, |view, hash, key| {
+            let state = match view.locate(hash, key) {
+                Some(location) => view.key_state(location)?,
+                None => KeyState::Absent,
+            };
+            Ok((state != KeyState::Absent).then_some(state))
+        })
+    }
+
+    /// Looks up several keys while no commit can change any of them.
+    fn at_one_moment<K: AsRef<[u8]>, R: Clone>(
+        &self,
+        database: u8,
+        keys: &[K],
+        look: impl Fn(&View<'_>, KeyHash, &[u8]) -> Result<Option<R>>,
+    ) -> Result<Vec<Option<R>>> {
         let hashes: Vec<KeyHash> = keys
             .iter()
             .map(|key| self.hasher.hash(key.as_ref()))
@@ -130,27 +160,41 @@ impl Engine {
                 shard: &shards[at],
                 mapping: &mapping,
             };
-            match view.string(*hash, key.as_ref()) {
-                Err(Error::WrongType) => Ok(None),
-                found => found,
-            }
+            look(&view, *hash, key.as_ref())
         };
         keys.iter().zip(&hashes).map(read).collect()
     }
 
     pub(crate) fn field(&self, database: u8, key: &[u8], field: &[u8]) -> Result<Option<Value>> {
-        let now_ms = || self.now_ms();
         let hash = self.hasher.hash(key);
         self.view(database, hash.shard(), |view| {
             let Some(object) = view.hash(hash, key)? else {
                 return Ok(None);
             };
-            let found = view.field(object, field)?;
-            Ok(found
-                .filter(|dated| dated.deadline_ms == 0 || !has_passed(dated.deadline_ms, now_ms()))
-                .map(|dated| dated.value))
+            view.live_field(object, field)
         })
         .unwrap_or(Ok(None))
+    }
+
+    /// Several fields of one hash, at one moment.
+    pub(crate) fn some_fields<F: AsRef<[u8]>>(
+        &self,
+        database: u8,
+        key: &[u8],
+        fields: &[F],
+    ) -> Result<Vec<Option<Value>>> {
+        let hash = self.hasher.hash(key);
+        let absent = || Ok(vec![None; fields.len()]);
+        self.view(database, hash.shard(), |view| {
+            let Some(object) = view.hash(hash, key)? else {
+                return absent();
+            };
+            fields
+                .iter()
+                .map(|field| view.live_field(object, field.as_ref()))
+                .collect()
+        })
+        .unwrap_or_else(absent)
     }
 
     pub(crate) fn fields(&self, database: u8, key: &[u8]) -> Result<Vec<(Value, Value)>> {
@@ -372,6 +416,15 @@ impl View<'_> {
             None => Ok(None),
             Some((_, offset, _)) => Ok(Some(self.dated(offset)?.1)),
         }
+    }
+
+    fn live_field(&self, object: &HashObject, field: &[u8]) -> Result<Option<Value>> {
+        let found = self.field(object, field)?;
+        Ok(found
+            .filter(|dated| {
+                dated.deadline_ms == 0 || !has_passed(dated.deadline_ms, self.engine.now_ms())
+            })
+            .map(|dated| dated.value))
     }
 
     fn live_field_count(&self, object: &HashObject) -> u64 {
