@@ -1,1 +1,47 @@
-//! x
+//! Redis commands: words in, a reply out.
+//!
+//! What this layer knows: the commands' names, options, checks and error texts, as in Redis 7.0.
+//! What it must not know: anything below the public [`Db`](crate::Db), and where the
+//! words come from. The command line reads them from its arguments or from lines
+//! ([`split_words`]); a server reads them from a socket.
+//!
+//! Every command stands in one table ([`commands`]), next to what carries it out.
+//!
+//! ```
+//! # fn main() -> brasa::Result<()> {
+//! use brasa::command::{Reply, Session};
+//!
+//! let mut session = Session::new(brasa::Db::in_memory()?);
+//! assert_eq!(session.execute(&["SET", "chave_1", "Relou Uourdi"]), Reply::OK);
+//! assert_eq!(session.execute(&["STRLEN", "chave_1"]), Reply::Integer(12));
+//!
+//! let Reply::Error(error) = session.execute(&["HGET", "chave_1", "nome"]) else {
+//!     panic!("a string is no hash");
+//! };
+//! assert_eq!(error.code(), "WRONGTYPE");
+//! # Ok(())
+//! # }
+//! ```
+
+mod arguments;
+mod connection;
+mod error;
+mod expiry;
+mod glob;
+mod hashes;
+mod keys;
+mod reply;
+mod scan;
+mod server;
+mod session;
+mod strings;
+mod table;
+#[cfg(test)]
+mod tests;
+mod words;
+
+pub use error::ErrorReply;
+pub use reply::{Bulk, Reply};
+pub use session::{Session, refusal};
+pub use table::{Command, Flags, Group, KeyPositions, commands, find};
+pub use words::{UnbalancedQuotes, split_words};

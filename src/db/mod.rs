@@ -19,6 +19,7 @@ pub use batch::Batch;
 pub use expiry::{ExpireCondition, Ttl};
 pub use keys::KeyType;
 pub use scan::{FieldPage, Keys, ScanOptions, ScanPage};
+pub(crate) use strings::parse_integer;
 
 use crate::engine::{Engine, Recovery, Stats};
 use crate::limits::DATABASE_COUNT;

@@ -177,7 +177,7 @@ impl Db {
 
 /// Reads an integer as Redis 7.0's `string2ll` does: an optional minus, no plus, no spaces, no
 /// leading zeros, no `-0`.
-pub(super) fn parse_integer(text: &[u8]) -> Option<i64> {
+pub(crate) fn parse_integer(text: &[u8]) -> Option<i64> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
     let canonical = match digits {
         b"0" => digits.len() == text.len(),

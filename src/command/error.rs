@@ -1,0 +1,111 @@
+//! Error replies: the one place where this crate's errors become Redis's texts.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::Error;
+
+/// The text of an error reply: a code in capitals, a space, and what is wrong.
+///
+/// It is one line. It may quote what the user gave, hence bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ErrorReply(Cow<'static, [u8]>);
+
+impl ErrorReply {
+    /// `text` is complete, its code included. A line break in it becomes a space, since the
+    /// protocol ends an error with one.
+    pub(super) fn new(text: impl Into<Cow<'static, [u8]>>) -> Self {
+        let mut text = text.into();
+        if text.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
+            for byte in text.to_mut() {
+                if matches!(byte, b'\r' | b'\n') {
+                    *byte = b' ';
+                }
+            }
+        }
+        Self(text)
+    }
+
+    /// The whole text, which is UTF-8 where the user's words were.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Its first word, as `ERR` or `WRONGTYPE`.
+    pub fn code(&self) -> &str {
+        let word = self.0.split(|byte| *byte == b' ').next();
+        str::from_utf8(word.unwrap_or_default()).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for ErrorReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        String::from_utf8_lossy(&self.0).fmt(f)
+    }
+}
+
+impl fmt::Debug for ErrorReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ErrorReply({self})")
+    }
+}
+
+/// Why a command did not do its work.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It has too few words, too many, or an odd one out.
+    Arity,
+    /// Its deadline is zero, negative, or beyond what can be stored.
+    ExpireTime,
+    /// Another check of the command's own; the text without its code, which is `ERR`.
+    Text(Cow<'static, [u8]>),
+    /// The database refused.
+    Db(Error),
+}
+
+impl Failure {
+    pub(super) const SYNTAX: Failure = Failure::text("syntax error");
+    pub(super) const NOT_AN_INTEGER: Failure =
+        Failure::text("value is not an integer or out of range");
+
+    pub(super) const fn text(text: &'static str) -> Failure {
+        Failure::Text(Cow::Borrowed(text.as_bytes()))
+    }
+
+    /// The reply, in the name of the command of this name.
+    pub(super) fn into_reply(self, command: &str) -> ErrorReply {
+        match self {
+            Failure::Arity => err(format!("wrong number of arguments for '{command}' command")),
+            Failure::ExpireTime => err(format!("invalid expire time in '{command}' command")),
+            Failure::Text(text) => err(text),
+            Failure::Db(error) => of_error(&error, command),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Db(error)
+    }
+}
+
+fn of_error(error: &Error, command: &str) -> ErrorReply {
+    match error {
+        Error::WrongType => ErrorReply::new(
+            &b"WRONGTYPE Operation against a key holding the wrong kind of value"[..],
+        ),
+        Error::DeadlineOutOfRange => Failure::ExpireTime.into_reply(command),
+        Error::NoSuchDatabase { .. } => err("DB index is out of range"),
+        // Redis's clients look for this text; a key's or a field's length has none in Redis.
+        Error::TooLarge {
+            what: "a value", ..
+        } => err("string exceeds maximum allowed size (proto-max-bulk-len)"),
+        Error::ReadOnly { .. } => ErrorReply::new(format!("READONLY {error}").into_bytes()),
+        // The others' messages say what happened to which file; some of them in Redis's words.
+        error => err(error.to_string()),
+    }
+}
+
+fn err(text: impl AsRef<[u8]>) -> ErrorReply {
+    ErrorReply::new([b"ERR ", text.as_ref()].concat())
+}

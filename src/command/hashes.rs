@@ -1,0 +1,150 @@
+//! Hashes: fields under one key.
+
+use super::arguments::{integer, pairs};
+use super::error::Failure;
+use super::table::{Command, Flags, Group, Handler, KeyPositions};
+use super::{Reply, Session};
+
+const READ: Flags = Flags::READONLY;
+const READ_FAST: Flags = READ.and(Flags::FAST);
+const WRITE_FAST: Flags = Flags::WRITE.and(Flags::DENYOOM).and(Flags::FAST);
+
+const fn of_hash(name: &'static str, arity: i16, handler: Handler) -> Command {
+    Command::new(Group::Hash, name, arity, handler).keys(KeyPositions::FIRST)
+}
+
+pub(super) static COMMANDS: &[Command] = &[
+    of_hash("hget", 3, hget)
+        .flags(READ_FAST)
+        .help("key field", "Gives the value of a field"),
+    of_hash("hmget", -3, hmget).flags(READ_FAST).help(
+        "key field [field ...]",
+        "Gives the values of several fields",
+    ),
+    of_hash("hgetall", 2, hgetall)
+        .flags(READ)
+        .help("key", "Gives all fields with their values"),
+    of_hash("hkeys", 2, hkeys)
+        .flags(READ)
+        .help("key", "Gives the names of all fields"),
+    of_hash("hvals", 2, hvals)
+        .flags(READ)
+        .help("key", "Gives the values of all fields"),
+    of_hash("hlen", 2, hlen)
+        .flags(READ_FAST)
+        .help("key", "Counts the fields"),
+    of_hash("hexists", 3, hexists)
+        .flags(READ_FAST)
+        .help("key field", "Tells whether there is such a field"),
+    of_hash("hset", -4, hset).flags(WRITE_FAST).help(
+        "key field value [field value ...]",
+        "Sets fields, all at once, and counts the new ones",
+    ),
+    of_hash("hmset", -4, hmset).flags(WRITE_FAST).help(
+        "key field value [field value ...]",
+        "Sets fields, all at once",
+    ),
+    of_hash("hsetnx", 4, hsetnx)
+        .flags(WRITE_FAST)
+        .help("key field value", "Sets a field that is not there yet"),
+    of_hash("hdel", -3, hdel)
+        .flags(Flags::WRITE.and(Flags::FAST))
+        .help(
+            "key field [field ...]",
+            "Removes fields, and counts those that were there",
+        ),
+    of_hash("hincrby", 4, hincrby)
+        .flags(WRITE_FAST)
+        .help("key field increment", "Adds to the integer in a field"),
+];
+
+fn hget(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    let [key, field] = arguments else {
+        return Err(Failure::Arity);
+    };
+    Ok(session.db().hget(key, field)?.into())
+}
+
+fn hmget(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    let [key, fields @ ..] = arguments else {
+        return Err(Failure::Arity);
+    };
+    Ok(Reply::array(session.db().hget_many(key, fields)?))
+}
+
+fn hgetall(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    let [key] = arguments else {
+        return Err(Failure::Arity);
+    };
+    let fields = session.db().hgetall(key)?.into_iter();
+    let fields = fields.map(|(field, value)| (field.into(), value.into()));
+    Ok(Reply::Map(fields.collect()))
+}
+
+fn hkeys(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    let [key] = arguments else {
+        return Err(Failure::Arity);
+    };
+    Ok(Reply::array(session.db().hkeys(key)?))
+}
+
+fn hvals(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    let [key] = arguments else {
+        return Err(Failure::Arity);
+    };
+    Ok(Reply::array(session.db().hvals(key)?))
+}
+
+fn hlen(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    let [key] = arguments else {
+        return Err(Failure::Arity);
+    };
+    Ok(Reply::count(session.db().hlen(key)?))
+}
+
+fn hexists(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    let [key, field] = arguments else {
+        return Err(Failure::Arity);
+    };
+    Ok(Reply::flag(session.db().hexists(key, field)?))
+}
+
+fn hset(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    Ok(Reply::count(set_fields(session, arguments)?))
+}
+
+fn hmset(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    set_fields(session, arguments)?;
+    Ok(Reply::OK)
+}
+
+fn set_fields(session: &mut Session, arguments: &[&[u8]]) -> Result<u64, Failure> {
+    let [key, fields @ ..] = arguments else {
+        return Err(Failure::Arity);
+    };
+    let fields = pairs(fields).ok_or(Failure::Arity)?;
+    let fields: Vec<_> = fields.iter().map(|[field, value]| (field, value)).collect();
+    Ok(session.db().hset_many(key, &fields)?)
+}
+
+fn hsetnx(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    let [key, field, value] = arguments else {
+        return Err(Failure::Arity);
+    };
+    Ok(Reply::flag(session.db().hset_if_absent(key, field, value)?))
+}
+
+fn hdel(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    let [key, fields @ ..] = arguments else {
+        return Err(Failure::Arity);
+    };
+    Ok(Reply::count(session.db().hdel_many(key, fields)?))
+}
+
+fn hincrby(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    let [key, field, increment] = arguments else {
+        return Err(Failure::Arity);
+    };
+    let sum = session.db().hincr_by(key, field, integer(increment)?)?;
+    Ok(Reply::Integer(sum))
+}

@@ -1,0 +1,117 @@
+//! What a command answers.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Deref;
+
+use super::error::ErrorReply;
+use crate::Value;
+
+/// The answer to a command, with the types of Redis's protocol, version 3.
+///
+/// Whoever speaks version 2 shows a map as a flat array of keys and values, and a double as its text.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Reply {
+    /// A short text such as `OK`.
+    Status(Cow<'static, str>),
+    /// The command was refused, or failed.
+    Error(ErrorReply),
+    /// A number.
+    Integer(i64),
+    /// A floating point number.
+    Double(f64),
+    /// Bytes.
+    Bulk(Bulk),
+    /// Nothing: no such key, or a condition was not met.
+    Nil,
+    /// A list of replies.
+    Array(Vec<Reply>),
+    /// Keys and their values.
+    Map(Vec<(Reply, Reply)>),
+}
+
+impl Reply {
+    /// The status `OK`.
+    pub const OK: Reply = Reply::Status(Cow::Borrowed("OK"));
+
+    /// Bytes that were made for the reply.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use brasa::command::{Reply, Session};
+    /// let mut session = Session::new(brasa::Db::in_memory()?);
+    /// assert_eq!(session.execute(&["ECHO", "hi"]), Reply::bulk("hi"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn bulk(bytes: impl Into<Vec<u8>>) -> Reply {
+        Reply::Bulk(Bulk::Owned(bytes.into()))
+    }
+
+    /// 1 for yes and 0 for no.
+    pub(super) fn flag(yes: bool) -> Reply {
+        Reply::Integer(i64::from(yes))
+    }
+
+    /// A number that Redis keeps signed; what exceeds that is cut to its maximum.
+    pub(super) fn count(count: u64) -> Reply {
+        Reply::Integer(i64::try_from(count).unwrap_or(i64::MAX))
+    }
+
+    /// A bulk for each value, nil for each that is missing.
+    pub(super) fn array<I>(values: I) -> Reply
+    where
+        I: IntoIterator,
+        I::Item: Into<Reply>,
+    {
+        Reply::Array(values.into_iter().map(Into::into).collect())
+    }
+}
+
+impl From<Value> for Reply {
+    fn from(value: Value) -> Self {
+        Reply::Bulk(Bulk::Shared(value))
+    }
+}
+
+impl From<Option<Value>> for Reply {
+    fn from(value: Option<Value>) -> Self {
+        value.map_or(Reply::Nil, Reply::from)
+    }
+}
+
+/// The bytes of a reply: a value of the database that was not copied, or bytes of its own.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum Bulk {
+    /// A value, which points into the mapped file.
+    Shared(Value),
+    /// Bytes that were made for the reply.
+    Owned(Vec<u8>),
+}
+
+impl Deref for Bulk {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Bulk::Shared(value) => value,
+            Bulk::Owned(bytes) => bytes,
+        }
+    }
+}
+
+impl PartialEq for Bulk {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Bulk {}
+
+impl fmt::Debug for Bulk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "b\"{}\"", self.escape_ascii())
+    }
+}

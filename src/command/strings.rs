@@ -1,0 +1,276 @@
+//! Strings: SET, GET and what changes them in place.
+
+use super::arguments::{integer, is, pairs};
+use super::error::Failure;
+use super::expiry::{Origin, Unit, deadline_ms};
+use super::table::{Command, Flags, Group, KeyPositions};
+use super::{Reply, Session};
+use crate::SetOptions;
+
+const READ: Flags = Flags::READONLY.and(Flags::FAST);
+const WRITE: Flags = Flags::WRITE.and(Flags::DENYOOM);
+const WRITE_FAST: Flags = WRITE.and(Flags::FAST);
+
+const fn of_key(name: &'static str, arity: i16, handler: super::table::Handler) -> Command {
+    Command::new(Group::String, name, arity, handler).keys(KeyPositions::FIRST)
+}
+
+pub(super) static COMMANDS: &[Command] = &[
+    of_key("get", 2, get)
+        .flags(READ)
+        .help("key", "Gives the string at a key"),
+    of_key("set", -3, set).flags(WRITE).help(
+        "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | \
+         PXAT unix-time-milliseconds | KEEPTTL]",
+        "Sets the string at a key, on a condition and with a deadline if wanted",
+    ),
+    of_key("setex", 4, |session, arguments| {
+        set_with_ttl(session, arguments, Unit::Seconds)
+    })
+    .flags(WRITE)
+    .help(
+        "key seconds value",
+        "Sets the string at a key, to be removed after this many seconds",
+    ),
+    of_key("psetex", 4, |session, arguments| {
+        set_with_ttl(session, arguments, Unit::Milliseconds)
+    })
+    .flags(WRITE)
+    .help(
+        "key milliseconds value",
+        "Sets the string at a key, to be removed after this many milliseconds",
+    ),
+    of_key("setnx", 3, setnx).flags(WRITE_FAST).help(
+        "key value",
+        "Sets the string at a key that is not there yet",
+    ),
+    of_key("getset", 3, getset).flags(WRITE_FAST).help(
+        "key value",
+        "Sets the string at a key, and gives what it was before",
+    ),
+    of_key("mget", -2, mget)
+        .keys(KeyPositions::ALL)
+        .flags(READ)
+        .help("key [key ...]", "Gives the strings at several keys"),
+    of_key("mset", -3, mset)
+        .keys(KeyPositions::PAIRS)
+        .flags(WRITE)
+        .help(
+            "key value [key value ...]",
+            "Sets the strings at several keys, all at once",
+        ),
+    of_key("strlen", 2, strlen)
+        .flags(READ)
+        .help("key", "Gives the length of the string at a key, in bytes"),
+    of_key("append", 3, append).flags(WRITE_FAST).help(
+        "key value",
+        "Appends to the string at a key, and gives its new length",
+    ),
+    of_key("incr", 2, |session, arguments| {
+        add(session, arguments, |_| Ok(1))
+    })
+    .flags(WRITE_FAST)
+    .help("key", "Adds one to the integer at a key"),
+    of_key("decr", 2, |session, arguments| {
+        add(session, arguments, |_| Ok(-1))
+    })
+    .flags(WRITE_FAST)
+    .help("key", "Subtracts one from the integer at a key"),
+    of_key("incrby", 3, |session, arguments| {
+        add(session, arguments, Ok)
+    })
+    .flags(WRITE_FAST)
+    .help("key increment", "Adds to the integer at a key"),
+    of_key("decrby", 3, |session, arguments| {
+        add(session, arguments, |decrement| {
+            decrement
+                .checked_neg()
+                .ok_or(Failure::text("decrement would overflow"))
+        })
+    })
+    .flags(WRITE_FAST)
+    .help("key decrement", "Subtracts from the integer at a key"),
+];
+
+fn get(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    let [key] = arguments else {
+        return Err(Failure::Arity);
+    };
+    Ok(session.db().get(key)?.into())
+}
+
+fn set(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    let [key, value, options @ ..] = arguments else {
+        return Err(Failure::Arity);
+    };
+    let words = SetWords::read(options)?;
+    let outcome = session.db().set_with(key, value, words.options(session)?)?;
+    Ok(if words.get {
+        outcome.previous.into()
+    } else if outcome.written {
+        Reply::OK
+    } else {
+        Reply::Nil
+    })
+}
+
+/// What the options of SET say, before their numbers are read: a wrong word is reported
+/// before a wrong number.
+#[derive(Debug, Default)]
+struct SetWords<'w> {
+    nx: bool,
+    xx: bool,
+    get: bool,
+    keep_ttl: bool,
+    time: Option<(Unit, Origin, &'w [u8])>,
+}
+
+impl<'w> SetWords<'w> {
+    fn read(options: &[&'w [u8]]) -> Result<Self, Failure> {
+        let mut words = SetWords::default();
+        let mut options = options.iter();
+        while let Some(option) = options.next() {
+            if is(option, "NX") {
+                words.nx = true;
+            } else if is(option, "XX") {
+                words.xx = true;
+            } else if is(option, "GET") {
+                words.get = true;
+            } else if is(option, "KEEPTTL") {
+                words.keep_ttl = true;
+            } else if let Some((unit, origin)) = time_option(option) {
+                let time = options.next().ok_or(Failure::SYNTAX)?;
+                // The same option twice is allowed, and the last one counts; two of them are not.
+                if let Some((earlier_unit, earlier_origin, _)) = words.time
+                    && (earlier_unit, earlier_origin) != (unit, origin)
+                {
+                    return Err(Failure::SYNTAX);
+                }
+                words.time = Some((unit, origin, time));
+            } else {
+                return Err(Failure::SYNTAX);
+            }
+        }
+        if (words.nx && words.xx) || (words.keep_ttl && words.time.is_some()) {
+            return Err(Failure::SYNTAX);
+        }
+        Ok(words)
+    }
+
+    fn options(&self, session: &Session) -> Result<SetOptions, Failure> {
+        let mut options = SetOptions::new();
+        if self.nx {
+            options = options.only_if_absent();
+        }
+        if self.xx {
+            options = options.only_if_present();
+        }
+        if self.get {
+            options = options.return_previous();
+        }
+        if self.keep_ttl {
+            options = options.keep_ttl();
+        }
+        if let Some((unit, origin, time)) = self.time {
+            options = options.deadline_ms(positive_deadline_ms(session, time, unit, origin)?);
+        }
+        Ok(options)
+    }
+}
+
+fn time_option(option: &[u8]) -> Option<(Unit, Origin)> {
+    [
+        ("EX", Unit::Seconds, Origin::Now),
+        ("PX", Unit::Milliseconds, Origin::Now),
+        ("EXAT", Unit::Seconds, Origin::Epoch),
+        ("PXAT", Unit::Milliseconds, Origin::Epoch),
+    ]
+    .into_iter()
+    .find_map(|(name, unit, origin)| is(option, name).then_some((unit, origin)))
+}
+
+/// SET and its kin refuse zero and negative times, which EXPIRE takes.
+fn positive_deadline_ms(
+    session: &Session,
+    time: &[u8],
+    unit: Unit,
+    origin: Origin,
+) -> Result<u64, Failure> {
+    let time = integer(time)?;
+    if time <= 0 {
+        return Err(Failure::ExpireTime);
+    }
+    let deadline_ms = deadline_ms(session, time, unit, origin)?;
+    u64::try_from(deadline_ms).map_err(|_| Failure::ExpireTime)
+}
+
+fn set_with_ttl(session: &mut Session, arguments: &[&[u8]], unit: Unit) -> Result<Reply, Failure> {
+    let [key, time, value] = arguments else {
+        return Err(Failure::Arity);
+    };
+    let deadline_ms = positive_deadline_ms(session, time, unit, Origin::Now)?;
+    let options = SetOptions::new().deadline_ms(deadline_ms);
+    session.db().set_with(key, value, options)?;
+    Ok(Reply::OK)
+}
+
+fn setnx(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    let [key, value] = arguments else {
+        return Err(Failure::Arity);
+    };
+    let options = SetOptions::new().only_if_absent();
+    let outcome = session.db().set_with(key, value, options)?;
+    Ok(Reply::flag(outcome.written))
+}
+
+fn getset(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    let [key, value] = arguments else {
+        return Err(Failure::Arity);
+    };
+    let options = SetOptions::new().return_previous();
+    let outcome = session.db().set_with(key, value, options)?;
+    Ok(outcome.previous.into())
+}
+
+fn mget(session: &mut Session, keys: &[&[u8]]) -> Result<Reply, Failure> {
+    Ok(Reply::array(session.db().get_many(keys)?))
+}
+
+fn mset(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    let pairs = pairs(arguments).ok_or(Failure::Arity)?;
+    session.db().batch(|batch| {
+        for [key, value] in pairs {
+            batch.set(key, value);
+        }
+    })?;
+    Ok(Reply::OK)
+}
+
+fn strlen(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    let [key] = arguments else {
+        return Err(Failure::Arity);
+    };
+    Ok(Reply::count(session.db().strlen(key)?))
+}
+
+fn append(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    let [key, value] = arguments else {
+        return Err(Failure::Arity);
+    };
+    Ok(Reply::count(session.db().append(key, value)?))
+}
+
+/// Adds what `increment` makes of the number that was given, which is 0 where there is none.
+fn add(
+    session: &mut Session,
+    arguments: &[&[u8]],
+    increment: fn(i64) -> Result<i64, Failure>,
+) -> Result<Reply, Failure> {
+    let (key, given) = match arguments {
+        [key] => (key, 0),
+        [key, number] => (key, integer(number)?),
+        _ => return Err(Failure::Arity),
+    };
+    let sum = session.db().incr_by(key, increment(given)?)?;
+    Ok(Reply::Integer(sum))
+}

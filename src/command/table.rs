@@ -1,0 +1,260 @@
+//! The command table: what there is, and how it is called.
+//!
+//! Each group of commands declares its part next to the functions that carry
+//! them out; here the parts become one table, sorted by name.
+
+use std::fmt;
+use std::sync::LazyLock;
+
+use super::error::Failure;
+use super::{Reply, Session, connection, expiry, hashes, keys, scan, server, strings};
+
+/// Carries out a command; the words are those behind its name.
+pub(super) type Handler = fn(&mut Session, &[&[u8]]) -> Result<Reply, Failure>;
+
+/// One command: its name, how it is called, and what it does.
+#[non_exhaustive]
+pub struct Command {
+    /// The name, in lower case.
+    pub name: &'static str,
+    /// How many words it takes, its name included; where negative, at least that many.
+    pub arity: i16,
+    /// What kind of command it is.
+    pub flags: Flags,
+    /// Which of its words are keys.
+    pub keys: KeyPositions,
+    /// Where it belongs.
+    pub group: Group,
+    /// What follows its name, as in Redis's documentation: options in brackets, alternatives with bars.
+    pub syntax: &'static str,
+    /// What it does, in a sentence without a full stop.
+    pub summary: &'static str,
+    pub(super) handler: Handler,
+}
+
+impl Command {
+    pub(super) const fn new(
+        group: Group,
+        name: &'static str,
+        arity: i16,
+        handler: Handler,
+    ) -> Command {
+        Command {
+            name,
+            arity,
+            flags: Flags(0),
+            keys: KeyPositions::NONE,
+            group,
+            syntax: "",
+            summary: "",
+            handler,
+        }
+    }
+
+    pub(super) const fn flags(mut self, flags: Flags) -> Command {
+        self.flags = flags;
+        self
+    }
+
+    pub(super) const fn keys(mut self, keys: KeyPositions) -> Command {
+        self.keys = keys;
+        self
+    }
+
+    pub(super) const fn help(mut self, syntax: &'static str, summary: &'static str) -> Command {
+        self.syntax = syntax;
+        self.summary = summary;
+        self
+    }
+
+    /// Whether it may be called with this many words, its name included.
+    ///
+    /// ```
+    /// let get = brasa::command::find(b"GET").unwrap();
+    /// assert!(get.takes(2) && !get.takes(3));
+    /// ```
+    pub fn takes(&self, word_count: usize) -> bool {
+        let arity = usize::from(self.arity.unsigned_abs());
+        if self.arity < 0 {
+            word_count >= arity
+        } else {
+            word_count == arity
+        }
+    }
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Command")
+            .field("name", &self.name)
+            .field("arity", &self.arity)
+            .field("flags", &self.flags)
+            .field("keys", &self.keys)
+            .field("group", &self.group)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What kind of command it is, with the names that Redis's COMMAND gives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Flags(u32);
+
+impl Flags {
+    /// It may change data.
+    pub const WRITE: Flags = Flags(1);
+    /// It reads data and changes none.
+    pub const READONLY: Flags = Flags(1 << 1);
+    /// It may need more space, and is refused where there is none.
+    pub const DENYOOM: Flags = Flags(1 << 2);
+    /// It may be called while data is still being loaded.
+    pub const LOADING: Flags = Flags(1 << 3);
+    /// It may be called where the data may be out of date.
+    pub const STALE: Flags = Flags(1 << 4);
+    /// It takes constant or logarithmic time.
+    pub const FAST: Flags = Flags(1 << 5);
+
+    const NAMES: [(Flags, &'static str); 6] = [
+        (Flags::WRITE, "write"),
+        (Flags::READONLY, "readonly"),
+        (Flags::DENYOOM, "denyoom"),
+        (Flags::LOADING, "loading"),
+        (Flags::STALE, "stale"),
+        (Flags::FAST, "fast"),
+    ];
+
+    /// These and those.
+    #[must_use]
+    pub const fn and(self, other: Flags) -> Flags {
+        Flags(self.0 | other.0)
+    }
+
+    /// Whether all of the others are among these.
+    pub const fn contains(self, other: Flags) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Their names, in Redis's order.
+    ///
+    /// ```
+    /// let get = brasa::command::find(b"get").unwrap();
+    /// assert!(get.flags.names().eq(["readonly", "fast"]));
+    /// ```
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Flags::NAMES
+            .into_iter()
+            .filter(move |(flag, _)| self.contains(*flag))
+            .map(|(_, name)| name)
+    }
+}
+
+impl fmt::Debug for Flags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.names()).finish()
+    }
+}
+
+/// Which of a command's words are keys; the name is word 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeyPositions {
+    /// The first key; 0 where there are none.
+    pub first: i16,
+    /// The last key; -1 is the last word.
+    pub last: i16,
+    /// How far it is from one key to the next.
+    pub step: i16,
+}
+
+impl KeyPositions {
+    /// It takes no keys.
+    pub const NONE: KeyPositions = KeyPositions::new(0, 0, 0);
+    /// The word behind the name is its only key.
+    pub const FIRST: KeyPositions = KeyPositions::new(1, 1, 1);
+    /// Every word behind the name is a key.
+    pub const ALL: KeyPositions = KeyPositions::new(1, -1, 1);
+    /// Every other word is a key, beginning behind the name.
+    pub const PAIRS: KeyPositions = KeyPositions::new(1, -1, 2);
+
+    const fn new(first: i16, last: i16, step: i16) -> KeyPositions {
+        KeyPositions { first, last, step }
+    }
+}
+
+/// The chapter of Redis's documentation that a command belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Group {
+    /// Strings.
+    String,
+    /// Hashes.
+    Hash,
+    /// Keys of either type.
+    Generic,
+    /// The conversation itself.
+    Connection,
+    /// All data at once.
+    Server,
+}
+
+impl Group {
+    /// Its name, as in COMMAND DOCS.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Group::String => "string",
+            Group::Hash => "hash",
+            Group::Generic => "generic",
+            Group::Connection => "connection",
+            Group::Server => "server",
+        }
+    }
+}
+
+/// The parts of the table; a new group of commands is named here once.
+static PARTS: [&[Command]; 7] = [
+    connection::COMMANDS,
+    expiry::COMMANDS,
+    hashes::COMMANDS,
+    keys::COMMANDS,
+    scan::COMMANDS,
+    server::COMMANDS,
+    strings::COMMANDS,
+];
+
+static TABLE: LazyLock<Vec<&'static Command>> = LazyLock::new(|| {
+    let mut table: Vec<&Command> = PARTS.into_iter().flatten().collect();
+    table.sort_unstable_by_key(|command| command.name);
+    table
+});
+
+/// Longer than any name, so that a longer word is none.
+pub(super) const MAX_NAME_BYTES: usize = 32;
+
+/// Every command, sorted by name.
+///
+/// ```
+/// for command in brasa::command::commands() {
+///     println!("{} {}: {}", command.name, command.syntax, command.summary);
+/// }
+/// ```
+pub fn commands() -> &'static [&'static Command] {
+    &TABLE
+}
+
+/// The command of this name, in upper or lower case.
+///
+/// ```
+/// use brasa::command::{Flags, find};
+/// assert_eq!(find(b"HSet").unwrap().name, "hset");
+/// assert!(find(b"HSET").unwrap().flags.contains(Flags::WRITE));
+/// assert!(find(b"HSETTER").is_none());
+/// ```
+pub fn find(name: &[u8]) -> Option<&'static Command> {
+    let mut buffer = [0; MAX_NAME_BYTES];
+    let lower = buffer.get_mut(..name.len())?;
+    lower.copy_from_slice(name);
+    lower.make_ascii_lowercase();
+    let at = TABLE
+        .binary_search_by(|command| command.name.as_bytes().cmp(lower))
+        .ok()?;
+    TABLE.get(at).copied()
+}
