@@ -66,11 +66,32 @@ fn show(reply: &Reply) -> String {
     }
 }
 
-/// The bulks of an array, sorted.
-fn bulks(reply: &Reply) -> Vec<String> {
-    let Reply::Array(replies) = reply else {
-        panic!("{reply:?} is no array");
-    };
+#[track_caller]
+fn elements(reply: Reply) -> Vec<Reply> {
+    match reply {
+        Reply::Array(replies) => replies,
+        other => unreachable!("{other:?} is no array"),
+    }
+}
+
+#[track_caller]
+fn bytes(reply: &Reply) -> &[u8] {
+    match reply {
+        Reply::Bulk(bytes) => bytes,
+        other => unreachable!("{other:?} is no bulk"),
+    }
+}
+
+/// A cursor and what was found, of SCAN and its kin.
+#[track_caller]
+fn page(reply: Reply) -> (String, Vec<Reply>) {
+    let [cursor, found] = elements(reply).try_into().unwrap();
+    let cursor = String::from_utf8(bytes(&cursor).to_vec()).unwrap();
+    (cursor, elements(found))
+}
+
+/// Replies as texts, sorted.
+fn sorted(replies: &[Reply]) -> Vec<String> {
     let mut texts: Vec<String> = replies.iter().map(show).collect();
     texts.sort();
     texts
@@ -294,16 +315,11 @@ fn hashes_field_by_field() {
 fn names_and_values_of_a_hash_come_in_the_same_order() {
     let mut talk = Talk::new();
     talk.say("HSET h a 1 b 2 c 3");
-    let Reply::Array(names) = talk.session.execute(&["HKEYS", "h"]) else {
-        panic!();
-    };
-    let Reply::Array(values) = talk.session.execute(&["HVALS", "h"]) else {
-        panic!();
-    };
+    let names = elements(talk.session.execute(&["HKEYS", "h"]));
+    let values = elements(talk.session.execute(&["HVALS", "h"]));
     assert_eq!((names.len(), values.len()), (3, 3));
     for (name, value) in names.iter().zip(&values) {
-        let Reply::Bulk(name) = name else { panic!() };
-        let found = talk.session.execute(&[&b"HGET"[..], b"h", name]);
+        let found = talk.session.execute(&[b"HGET", &b"h"[..], bytes(name)]);
         assert_eq!(&found, value);
     }
 }
@@ -497,7 +513,7 @@ fn keys_of_either_type() {
 fn keys_lists_what_fits_the_pattern() {
     let mut talk = Talk::new();
     talk.say("MSET user:1 a user:2 b page:1 c \"\" d");
-    let mut list = |pattern: &str| bulks(&talk.session.execute(&["KEYS", pattern]));
+    let mut list = |pattern: &str| sorted(&elements(talk.session.execute(&["KEYS", pattern])));
     assert_eq!(list("user:*"), ["\"user:1\"", "\"user:2\""]);
     assert_eq!(list("*:1"), ["\"page:1\"", "\"user:1\""]);
     assert_eq!(list("*").len(), 4);
@@ -511,17 +527,11 @@ fn scan_all(talk: &mut Talk, options: &str) -> Vec<String> {
     let mut cursor = "0".to_owned();
     loop {
         let words = split_words(format!("SCAN {cursor} {options}").as_bytes()).unwrap();
-        let Reply::Array(parts) = talk.session.execute(&words) else {
-            panic!("SCAN answers an array");
-        };
-        let [Reply::Bulk(next), keys] = &parts[..] else {
-            panic!("of a cursor and keys");
-        };
-        found.extend(bulks(keys));
-        cursor = String::from_utf8(next.to_vec()).unwrap();
+        let (next, keys) = page(talk.session.execute(&words));
+        found.extend(keys);
+        cursor = next;
         if cursor == "0" {
-            found.sort();
-            return found;
+            return sorted(&found);
         }
     }
 }
@@ -614,12 +624,9 @@ fn hscan_comes_by_every_field() {
     let (mut cursor, mut seen) = ("0".to_owned(), 0);
     loop {
         let reply = talk.session.execute(&["HSCAN", "h", &cursor, "COUNT", "9"]);
-        let Reply::Array(parts) = reply else { panic!() };
-        let [Reply::Bulk(next), Reply::Array(pairs)] = &parts[..] else {
-            panic!()
-        };
+        let (next, pairs) = page(reply);
         seen += pairs.len() / 2;
-        cursor = String::from_utf8(next.to_vec()).unwrap();
+        cursor = next;
         if cursor == "0" {
             break;
         }

@@ -1,2 +1,91 @@
-//! x
-fn main() {}
+//! `brasa`: Redis's verbs on one file, from the command line.
+//!
+//! The verbs are the library's (`brasa::command`); here are the arguments, the file they are
+//! about, and the two forms in which replies are shown.
+
+mod arguments;
+mod conversation;
+mod inspection;
+mod location;
+mod render;
+
+use std::io;
+use std::process::ExitCode;
+
+use arguments::{Arguments, Topic, Verb};
+use render::Form;
+
+/// Why the program ends early.
+enum Failure {
+    /// Whoever read the output has seen enough.
+    OutputClosed,
+    /// It went wrong; what to say about it.
+    Message(String),
+    /// It was called in a way that cannot work; what to say about it.
+    Usage(String),
+}
+
+impl From<brasa::Error> for Failure {
+    fn from(error: brasa::Error) -> Self {
+        Failure::Message(error.to_string())
+    }
+}
+
+/// Errors of the operating system come from standard output and input alone: the files are the library's.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Failure::OutputClosed;
+        }
+        Failure::Message(format!("cannot read or write: {error}"))
+    }
+}
+
+/// Whether everything was done as asked, which is the exit status.
+type Outcome = Result<bool, Failure>;
+
+fn main() -> ExitCode {
+    let outcome = run(arguments::parse());
+    match outcome {
+        Ok(true) | Err(Failure::OutputClosed) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(Failure::Message(message)) => {
+            render::complain(&message);
+            ExitCode::FAILURE
+        }
+        Err(Failure::Usage(message)) => {
+            render::complain(&message);
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Outcome {
+    let Arguments {
+        file,
+        database,
+        raw,
+        no_raw,
+        verb,
+    } = arguments;
+    let form = Form::choose(raw, no_raw);
+    match verb {
+        None => conversation::hold(&location::of_data(file)?, database, form),
+        Some(Verb::Redis(words)) => {
+            let words: Vec<&[u8]> = words.iter().map(|word| word.as_encoded_bytes()).collect();
+            if let [name, b"--help"] = words[..] {
+                return arguments::print_help(Topic::Redis(name));
+            }
+            conversation::say(&words, || location::of_data(file), database, form)
+        }
+        Some(Verb::Stats { path }) => inspection::stats(&location::of_file(path, file)?),
+        Some(Verb::Check { path }) => inspection::check(&location::of_file(path, file)?),
+        Some(Verb::Log { path, json }) => inspection::log(&location::of_file(path, file)?, json),
+        Some(Verb::Completions { shell }) => arguments::print_completions(shell),
+        Some(Verb::Man) => arguments::print_manual(),
+        Some(Verb::Help { verb: None }) => arguments::print_help(Topic::Everything),
+        Some(Verb::Help { verb: Some(verb) }) => {
+            arguments::print_help(Topic::Any(verb.as_encoded_bytes()))
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Commands of Redis: one from the arguments, or many from standard input.
+
+use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use brasa::command::{self, Flags, Reply, Session, UnbalancedQuotes};
+use brasa::{Db, Error};
+
+use super::arguments::{redis_help, usage};
+use super::render::{self, Form};
+use super::{Failure, Outcome};
+
+/// Executes one command and shows its reply.
+///
+/// What cannot be a command is refused before the file is touched: a slip of the
+/// finger must not create one.
+pub(super) fn say(
+    words: &[&[u8]],
+    locate: impl FnOnce() -> Result<PathBuf, Failure>,
+    database: u8,
+    form: Form,
+) -> Outcome {
+    if let Some(refusal) = command::refusal(words) {
+        render::error(&refusal, form, "");
+        if let Some(hint) = hint(words) {
+            render::complain(&hint);
+        }
+        return Ok(false);
+    }
+    let reads = words
+        .first()
+        .and_then(|name| command::find(name))
+        .is_some_and(|verb| verb.flags.contains(Flags::READONLY));
+    let db = open(&locate()?, reads)?;
+    let mut session = Session::new(db.database(database)?);
+    drop(db);
+    let reply = session.execute(words);
+    // Closed before the reply is shown: whoever pages through a long one keeps nobody waiting.
+    // The values in it stay readable.
+    let closed = session.close();
+    let mut output = BufWriter::new(io::stdout().lock());
+    let fine = show(&reply, form, "", &mut output)?;
+    output.flush()?;
+    closed?;
+    Ok(fine)
+}
+
+/// Executes a command for each line of standard input, and goes on after those that fail.
+pub(super) fn hold(path: &Path, database: u8, form: Form) -> Outcome {
+    let db = open(path, false)?;
+    let mut session = Session::new(db.database(database)?);
+    drop(db);
+    let prompting = io::stdin().is_terminal() && io::stdout().is_terminal();
+    let talked = talk(&mut session, prompting, form);
+    session.close()?;
+    talked
+}
+
+fn talk(session: &mut Session, prompting: bool, form: Form) -> Outcome {
+    let mut input = BufReader::new(io::stdin().lock());
+    let mut output = BufWriter::new(io::stdout().lock());
+    let mut fine = true;
+    let mut line = Vec::new();
+    for number in 1_u64.. {
+        if prompting {
+            prompt(session.db(), &mut output)?;
+        }
+        line.clear();
+        if input.read_until(b'\n', &mut line)? == 0 {
+            if prompting {
+                // The prompt still stands there.
+                writeln!(output)?;
+            }
+            break;
+        }
+        let place = if prompting {
+            String::new()
+        } else {
+            format!("line {number}: ")
+        };
+        match execute_line(session, &line, form, &place, &mut output)? {
+            Line::Done => {}
+            Line::Failed => fine = false,
+            Line::Quit => break,
+        }
+        // Whoever sends one line and waits for the answer gets it; whoever sends many
+        // is served in bulk.
+        if input.buffer().is_empty() {
+            output.flush()?;
+        }
+    }
+    output.flush()?;
+    // Nobody is there to see the status of a conversation.
+    Ok(fine || prompting)
+}
+
+/// What became of a line.
+enum Line {
+    Done,
+    Failed,
+    Quit,
+}
+
+fn execute_line(
+    session: &mut Session,
+    line: &[u8],
+    form: Form,
+    place: &str,
+    output: &mut impl Write,
+) -> Result<Line, Failure> {
+    let words = match command::split_words(line) {
+        Ok(words) => words,
+        Err(UnbalancedQuotes) => {
+            output.flush()?;
+            render::complain(&format!("{place}{UnbalancedQuotes}"));
+            return Ok(Line::Failed);
+        }
+    };
+    match &words[..] {
+        [] => Ok(Line::Done),
+        [word] if is(word, "quit") || is(word, "exit") => Ok(Line::Quit),
+        [word, name] if is(word, "help") => {
+            match redis_help(name) {
+                Ok(text) => output.write_all(text.as_bytes())?,
+                Err(Failure::Usage(message)) => render::complain(&message),
+                Err(other) => return Err(other),
+            }
+            Ok(Line::Done)
+        }
+        words => match show(&session.execute(words), form, place, output)? {
+            true => Ok(Line::Done),
+            false => Ok(Line::Failed),
+        },
+    }
+}
+
+fn is(word: &[u8], expected: &str) -> bool {
+    word.eq_ignore_ascii_case(expected.as_bytes())
+}
+
+/// Shows a reply, an error on standard error behind `place`; gives back whether it was none.
+fn show(reply: &Reply, form: Form, place: &str, output: &mut impl Write) -> io::Result<bool> {
+    if let Reply::Error(error) = reply {
+        // What was said before it is to be read before it.
+        output.flush()?;
+        render::error(error, form, place);
+        return Ok(false);
+    }
+    render::reply(reply, form, output)?;
+    Ok(true)
+}
+
+fn prompt(db: &Db, output: &mut impl Write) -> io::Result<()> {
+    match db.database_number() {
+        0 => write!(output, "brasa> ")?,
+        number => write!(output, "brasa[{number}]> ")?,
+    }
+    output.flush()
+}
+
+/// Opens the file. Who only reads may do so without permission to write.
+fn open(path: &Path, only_reads: bool) -> Result<Db, Failure> {
+    let opened = Db::open(path);
+    if let Err(Error::Io { source, .. }) = &opened
+        && only_reads
+        && forbids_writing(source)
+        && let Ok(db) = Db::options().read_only(true).create(false).open(path)
+    {
+        return Ok(db);
+    }
+    Ok(opened?)
+}
+
+fn forbids_writing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+    )
+}
+
+/// What to do about a command that was refused.
+fn hint(words: &[&[u8]]) -> Option<String> {
+    let name = words.first()?;
+    match command::find(name) {
+        Some(verb) => Some(format!("usage: {}", usage(verb))),
+        None => {
+            const ABOUT_FILE: [&str; 6] = ["stats", "check", "log", "completions", "man", "help"];
+            let meant = ABOUT_FILE.into_iter().find(|verb| is(name, verb));
+            Some(match meant {
+                Some(verb) => format!("did you mean `brasa {verb}`?"),
+                None => "`brasa help` lists the commands".to_owned(),
+            })
+        }
+    }
+}

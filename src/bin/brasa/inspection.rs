@@ -1,0 +1,178 @@
+//! Commands about the file: what it holds, whether it is sound, what was written.
+
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use brasa::inspect::{self, CheckReport, LogEnd, RecordInfo};
+use brasa::{Db, Error};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use super::render::{complain, quoted};
+use super::{Failure, Outcome};
+
+/// Prints sizes and counts.
+pub(super) fn stats(path: &Path) -> Outcome {
+    let db = Db::options().read_only(true).create(false).open(path)?;
+    let stats = db.stats()?;
+    let mut output = BufWriter::new(io::stdout().lock());
+    writeln!(output, "file: {}", path.display())?;
+    for (name, value) in [
+        ("file_bytes", stats.file_bytes),
+        ("log_bytes", stats.log_bytes),
+        ("live_bytes", stats.live_bytes),
+        ("dead_bytes", stats.dead_bytes),
+        ("synced_upto", stats.synced_upto),
+        ("keys", stats.key_count),
+    ] {
+        writeln!(output, "{name}: {value}")?;
+    }
+    for (number, keys) in stats.keys_by_database.iter().enumerate() {
+        if *keys > 0 {
+            writeln!(output, "keys_in_database_{number}: {keys}")?;
+        }
+    }
+    writeln!(output, "index_bytes: {}", stats.index_bytes)?;
+    let per_key = stats.index_bytes_per_key();
+    writeln!(output, "index_bytes_per_key: {per_key}")?;
+    output.flush()?;
+    Ok(true)
+}
+
+/// Verifies the file; says no where it is damaged.
+pub(super) fn check(path: &Path) -> Outcome {
+    let bar = ProgressBar::new(0).with_style(
+        ProgressStyle::with_template("{bar:40} {binary_bytes}/{binary_total_bytes} {eta}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
+    let checked = inspect::check(path, |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    let report = match checked {
+        Err(Error::Corrupt { offset, reason, .. }) => return damaged(path, offset, &reason),
+        checked => checked?,
+    };
+    if let LogEnd::Damaged(error) = &report.end {
+        complain(&format!(
+            "{}: sound before the damage: {}",
+            path.display(),
+            extent(&report)
+        ));
+        return match error {
+            Error::Corrupt { offset, reason, .. } => damaged(path, *offset, reason),
+            other => Err(Failure::Message(other.to_string())),
+        };
+    }
+    let mut output = io::stdout().lock();
+    writeln!(output, "{}: sound: {}", path.display(), extent(&report))?;
+    if let LogEnd::Torn {
+        offset,
+        torn_bytes,
+        reason,
+    } = &report.end
+    {
+        writeln!(
+            output,
+            "a write was cut short at offset {offset}: {torn_bytes} bytes belong to no commit \
+             ({reason}); opening passes over them"
+        )?;
+    }
+    output.flush()?;
+    Ok(true)
+}
+
+/// How much was verified.
+fn extent(report: &CheckReport) -> String {
+    let counted = |count: u64, what: &str| match count {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
+    };
+    format!(
+        "{} in {}, {} of log",
+        counted(report.record_count, "record"),
+        counted(report.commit_count, "commit"),
+        counted(report.log_bytes, "byte")
+    )
+}
+
+fn damaged(path: &Path, offset: u64, reason: &str) -> Outcome {
+    let path = path.display();
+    complain(&format!("{path}: damaged at offset {offset}: {reason}"));
+    Ok(false)
+}
+
+/// Prints the records.
+pub(super) fn log(path: &Path, as_json: bool) -> Outcome {
+    let records = inspect::records(path)?;
+    let mut output = BufWriter::new(io::stdout().lock());
+    if !as_json {
+        writeln!(
+            output,
+            "{:>12} {:>10} {:<13} {:>2} {:>15} {:>11}  KEY FIELD",
+            "OFFSET", "BYTES", "KIND", "DB", "DEADLINE_MS", "VALUE_BYTES"
+        )?;
+    }
+    for record in records {
+        match record {
+            Ok(record) if as_json => writeln!(output, "{}", object(&record))?,
+            Ok(record) => line(&record, &mut output)?,
+            Err(error) => {
+                // What was sound is to be read before the damage.
+                output.flush()?;
+                return Err(error.into());
+            }
+        }
+    }
+    output.flush()?;
+    Ok(true)
+}
+
+/// A record as a line; a plus stands behind the kind where the commit goes on.
+fn line(record: &RecordInfo, output: &mut impl Write) -> io::Result<()> {
+    let kind = if record.more {
+        format!("{} +", record.kind)
+    } else {
+        record.kind.to_owned()
+    };
+    let deadline = match record.deadline_ms {
+        0 => "-".to_owned(),
+        deadline_ms => deadline_ms.to_string(),
+    };
+    write!(
+        output,
+        "{:>12} {:>10} {kind:<13} {:>2} {deadline:>15} {:>11}  ",
+        record.offset, record.size_bytes, record.database, record.value_bytes
+    )?;
+    quoted(&record.key, output)?;
+    if !record.field.is_empty() {
+        output.write_all(b" ")?;
+        quoted(&record.field, output)?;
+    }
+    output.write_all(b"\n")
+}
+
+fn object(record: &RecordInfo) -> serde_json::Value {
+    let mut object = json!({
+        "offset": record.offset,
+        "size_bytes": record.size_bytes,
+        "kind": record.kind,
+        "database": record.database,
+        "value_bytes": record.value_bytes,
+        "deadline_ms": (record.deadline_ms != 0).then_some(record.deadline_ms),
+        "more": record.more,
+    });
+    for (name, bytes) in [("key", &record.key), ("field", &record.field)] {
+        match str::from_utf8(bytes) {
+            Ok(text) => object[name] = text.into(),
+            // JSON has no bytes.
+            Err(_) => object[format!("{name}_hex")] = hexadecimal(bytes).into(),
+        }
+    }
+    object
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
