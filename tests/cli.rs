@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -411,15 +412,21 @@ fn who_sends_a_line_and_waits_gets_the_answer() {
         .spawn()
         .unwrap();
     let mut input = child.stdin.take().unwrap();
-    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let output = BufReader::new(child.stdout.take().unwrap());
+    let (sender, answers) = mpsc::channel();
+    let reader = thread::spawn(move || {
+        for line in output.lines() {
+            sender.send(line.unwrap()).unwrap();
+        }
+    });
     for number in 1..=3 {
         writeln!(input, "INCR n").unwrap();
-        let mut line = String::new();
-        output.read_line(&mut line).unwrap();
-        assert_eq!(line, format!("{number}\n"));
+        let answer = answers.recv_timeout(Duration::from_secs(20));
+        assert_eq!(answer.as_deref(), Ok(number.to_string().as_str()));
     }
     drop(input);
     assert!(child.wait().unwrap().success());
+    reader.join().unwrap();
 }
 
 // ---------------------------------------------------------------- which file

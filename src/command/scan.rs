@@ -157,3 +157,30 @@ fn read_cursor(word: &[u8]) -> Result<u64, Failure> {
         cursor
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::read_cursor;
+
+    #[test]
+    fn a_cursor_is_read_as_c_reads_a_number() {
+        for (word, expected) in [
+            ("0", Some(0)),
+            ("007", Some(7)),
+            ("+7", Some(7)),
+            ("", Some(0)),
+            ("-0", Some(0)),
+            ("-1", Some(u64::MAX)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("18446744073709551616", None),
+            ("-", None),
+            ("+", None),
+            ("--1", None),
+            (" 1", None),
+            ("1 ", None),
+            ("1x", None),
+        ] {
+            assert_eq!(read_cursor(word.as_bytes()).ok(), expected, "{word:?}");
+        }
+    }
+}

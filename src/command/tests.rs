@@ -800,6 +800,40 @@ fn a_string_over_its_limit_is_refused() {
 }
 
 #[test]
+fn a_command_on_several_names_sees_no_half_of_a_commit() {
+    let mut reading = Talk::new();
+    reading.say("HSET h a 0 b 0");
+    reading.say("MSET x 0 y 0 here 1");
+    let db = reading.session.db().clone();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut writing = Session::new(db.clone());
+            for number in 0..2_000 {
+                let number = number.to_string();
+                writing.execute(&["HSET", "h", "a", &number, "b", &number]);
+                writing.execute(&["MSET", "x", &number, "y", &number]);
+                let (gone, here) = match number.ends_with(['0', '2', '4', '6', '8']) {
+                    true => ("here", "there"),
+                    false => ("there", "here"),
+                };
+                db.batch(|batch| {
+                    batch.del(gone);
+                    batch.set(here, "1");
+                })
+                .unwrap();
+            }
+        });
+        for _ in 0..2_000 {
+            for words in [&["HMGET", "h", "a", "b"][..], &["MGET", "x", "y"]] {
+                let values = elements(reading.session.execute(words));
+                assert_eq!(values[0], values[1], "{words:?}");
+            }
+            assert_eq!(reading.say("EXISTS here there"), "1");
+        }
+    });
+}
+
+#[test]
 fn no_word_makes_a_command_panic() {
     let mut talk = Talk::new();
     let odd: [&[u8]; 9] = [
@@ -860,6 +894,73 @@ fn the_table_is_sorted_and_each_command_well_described() {
     }
 }
 
+/// Name, arity, flags and key positions, as Redis 7.0.15 answers COMMAND INFO.
+const REDIS_TABLE: &str = "\
+append 3 write denyoom fast 1 1 1
+dbsize 1 readonly fast 0 0 0
+decr 2 write denyoom fast 1 1 1
+decrby 3 write denyoom fast 1 1 1
+del -2 write 1 -1 1
+echo 2 loading stale fast 0 0 0
+exists -2 readonly fast 1 -1 1
+expire -3 write fast 1 1 1
+expireat -3 write fast 1 1 1
+flushall -1 write 0 0 0
+flushdb -1 write 0 0 0
+get 2 readonly fast 1 1 1
+getset 3 write denyoom fast 1 1 1
+hdel -3 write fast 1 1 1
+hexists 3 readonly fast 1 1 1
+hget 3 readonly fast 1 1 1
+hgetall 2 readonly 1 1 1
+hincrby 4 write denyoom fast 1 1 1
+hkeys 2 readonly 1 1 1
+hlen 2 readonly fast 1 1 1
+hmget -3 readonly fast 1 1 1
+hmset -4 write denyoom fast 1 1 1
+hscan -3 readonly 1 1 1
+hset -4 write denyoom fast 1 1 1
+hsetnx 4 write denyoom fast 1 1 1
+hvals 2 readonly 1 1 1
+incr 2 write denyoom fast 1 1 1
+incrby 3 write denyoom fast 1 1 1
+keys 2 readonly 0 0 0
+mget -2 readonly fast 1 -1 1
+mset -3 write denyoom 1 -1 2
+persist 2 write fast 1 1 1
+pexpire -3 write fast 1 1 1
+pexpireat -3 write fast 1 1 1
+ping -1 fast 0 0 0
+psetex 4 write denyoom 1 1 1
+pttl 2 readonly fast 1 1 1
+scan -2 readonly 0 0 0
+select 2 loading stale fast 0 0 0
+set -3 write denyoom 1 1 1
+setex 4 write denyoom 1 1 1
+setnx 3 write denyoom fast 1 1 1
+strlen 2 readonly fast 1 1 1
+time 1 loading stale fast 0 0 0
+ttl 2 readonly fast 1 1 1
+type 2 readonly fast 1 1 1
+unlink -2 write fast 1 -1 1
+";
+
+#[test]
+fn the_table_is_that_of_redis() {
+    let lines: Vec<String> = commands()
+        .iter()
+        .map(|command| {
+            let KeyPositions { first, last, step } = command.keys;
+            let flags: Vec<&str> = command.flags.names().collect();
+            let flags = flags.join(" ");
+            let (name, arity) = (command.name, command.arity);
+            format!("{name} {arity} {flags} {first} {last} {step}")
+        })
+        .collect();
+    let expected: Vec<&str> = REDIS_TABLE.lines().collect();
+    assert_eq!(lines, expected);
+}
+
 #[test]
 fn keys_stand_where_the_table_says() {
     for command in commands() {
@@ -907,8 +1008,9 @@ fn a_command_reads_or_writes_where_it_has_keys() {
 #[test]
 fn a_command_that_only_reads_leaves_the_log_alone() {
     let mut talk = Talk::new();
-    talk.say("SET s v");
-    talk.say("HSET h f v");
+    // Words that each writing command could do something with.
+    talk.say("SET s 1");
+    talk.say("HSET h 0 1");
     let log_bytes = talk.session.db().stats().unwrap().log_bytes;
     for command in commands() {
         if command.flags.contains(Flags::WRITE) {

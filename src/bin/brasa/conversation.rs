@@ -39,10 +39,12 @@ pub(super) fn say(
     // The values in it stay readable.
     let closed = session.close();
     let mut output = BufWriter::new(io::stdout().lock());
-    let fine = show(&reply, form, "", &mut output)?;
-    output.flush()?;
+    let shown = show(&reply, form, "", &mut output).and_then(|fine| {
+        output.flush()?;
+        Ok(fine)
+    });
     closed?;
-    Ok(fine)
+    Ok(shown?)
 }
 
 /// Executes a command for each line of standard input, and goes on after those that fail.
