@@ -27,7 +27,7 @@
 //! - [`docs::durability`] says what survives what.
 //! - [`docs::format`] is the specification of the file, byte by byte.
 //! - [`docs::architecture`] is the map of the modules, for whoever changes them.
-//! - [`inspect`] looks into a file without opening it: its records, and whether they are sound.
+//! - [`inspect`] looks into a file without opening it: its records, whether they are sound, and what can be saved.
 //! - [`command`] runs Redis commands, words in and a reply out, as the command line does.
 
 // What comes from a file, a socket, an argument or a clock must not panic, and must not be cut.
@@ -65,7 +65,7 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use db::{Batch, Db, ExpireCondition, FieldPage, KeyType, Keys, ScanOptions, ScanPage, Ttl};
 pub use engine::{Recovery, Stats, Value};
 pub use error::{Error, Result};
-pub use options::{Durability, Options, SetOptions, SetOutcome};
+pub use options::{Durability, Fallback, OnDamage, Options, SetOptions, SetOutcome};
 
 /// The project's prose, rendered with the documentation.
 pub mod docs {

@@ -31,6 +31,34 @@ impl Default for Durability {
     }
 }
 
+/// What becomes of a file that is damaged where it was known to be on the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum OnDamage {
+    /// Opening fails with [`Error::Corrupt`](crate::Error::Corrupt), and nothing is changed.
+    #[default]
+    Error,
+    /// What survives is written into a new file that takes the damaged one's place, as
+    /// [`repair`](crate::inspect::repair) does it, even if that is nothing. The damaged file is kept as
+    /// `FILE.damaged-0`, or the next number that is free: remove those when you have seen them.
+    Salvage,
+}
+
+/// What is opened instead where the place of the file cannot be written: no permission, a read-only
+/// file system, a full disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Fallback {
+    /// Nothing: opening fails.
+    #[default]
+    None,
+    /// The file, for reading only; opening fails where there is none. Every write fails with
+    /// [`Error::ReadOnly`](crate::Error::ReadOnly).
+    ReadOnly,
+    /// A new database in memory, which is gone when it is closed: everything works, and nothing is kept.
+    Memory,
+}
+
 /// Options for opening a file; made by [`Db::options`].
 ///
 /// ```
@@ -51,6 +79,8 @@ pub struct Options {
     pub(crate) read_only: bool,
     pub(crate) create: bool,
     pub(crate) verify_on_read: bool,
+    pub(crate) on_damage: OnDamage,
+    pub(crate) fallback: Fallback,
     pub(crate) lock_timeout: Duration,
     pub(crate) mapping_step_bytes: u64,
     pub(crate) clock: Arc<dyn Clock>,
@@ -63,6 +93,8 @@ impl Default for Options {
             read_only: false,
             create: true,
             verify_on_read: false,
+            on_damage: OnDamage::Error,
+            fallback: Fallback::None,
             lock_timeout: Duration::from_secs(5),
             mapping_step_bytes: 64 << 20,
             clock: Arc::new(SystemClock),
@@ -99,6 +131,46 @@ impl Options {
     /// [`Error::Corrupt`](crate::Error::Corrupt) instead of a wrong value.
     pub fn verify_on_read(mut self, verify_on_read: bool) -> Self {
         self.verify_on_read = verify_on_read;
+        self
+    }
+
+    /// What to do about a damaged file; [`OnDamage::Error`] by default.
+    ///
+    /// [`OnDamage::Salvage`] is for caches, where starting with what is left beats not starting: an older value
+    /// can come back where its newest record was lost. [`Db::recovery`] says what happened. A file that
+    /// refuses writes since a sync failed is copied into a new one, too. With [`Options::read_only`]
+    /// nothing is written: what survives is read into memory.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("cache.brasa");
+    /// use brasa::{Db, Fallback, OnDamage};
+    ///
+    /// let cache = Db::options()
+    ///     .on_damage(OnDamage::Salvage)
+    ///     .fallback(Fallback::Memory)
+    ///     .open(&path)?;
+    /// if let Some(report) = &cache.recovery().salvaged {
+    ///     eprintln!("{} bytes of the cache were lost", report.lost_bytes());
+    /// }
+    /// if let Some(reason) = &cache.recovery().fallback_reason {
+    ///     eprintln!("working without a file: {reason}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_damage(mut self, on_damage: OnDamage) -> Self {
+        self.on_damage = on_damage;
+        self
+    }
+
+    /// What to open instead where the place of the file cannot be written; [`Fallback::None`] by default.
+    ///
+    /// That another handle has the file is no reason to fall back, and neither is a file of something else.
+    /// [`Db::recovery`] says whether it happened and why.
+    pub fn fallback(mut self, fallback: Fallback) -> Self {
+        self.fallback = fallback;
         self
     }
 
@@ -164,6 +236,8 @@ impl fmt::Debug for Options {
             .field("read_only", &self.read_only)
             .field("create", &self.create)
             .field("verify_on_read", &self.verify_on_read)
+            .field("on_damage", &self.on_damage)
+            .field("fallback", &self.fallback)
             .field("lock_timeout", &self.lock_timeout)
             .field("mapping_step_bytes", &self.mapping_step_bytes)
             .finish_non_exhaustive()

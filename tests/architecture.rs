@@ -20,7 +20,7 @@ const LAYERS: [(&str, &[&str]); 10] = [
 ];
 
 /// What every layer may name: modules, and the public items that lib.rs re-exports from them.
-const COMMON: [&str; 12] = [
+const COMMON: [&str; 14] = [
     "mutation",
     "simulation",
     "clock",
@@ -33,6 +33,8 @@ const COMMON: [&str; 12] = [
     "Result",
     "Options",
     "Durability",
+    "Fallback",
+    "OnDamage",
 ];
 
 /// Public items, by the layer that they belong to.

@@ -128,10 +128,15 @@ fn contents_after(operations: &[Operation], kept: &[usize]) -> Contents {
 }
 
 fn contents_of(bytes: &[u8]) -> Contents {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("file");
-    std::fs::write(&path, bytes).unwrap();
-    contents(&Db::options().read_only(true).open(&path).unwrap())
+    thread_local! {
+        // Thousands of directories would take longer than the rest of the test.
+        static DIRECTORY: tempfile::TempDir = tempfile::tempdir().unwrap();
+    }
+    DIRECTORY.with(|directory| {
+        let path = directory.path().join("file");
+        std::fs::write(&path, bytes).unwrap();
+        contents(&Db::options().read_only(true).open(&path).unwrap())
+    })
 }
 
 /// Repairs, and asserts that exactly these commits were kept; gives back the report.

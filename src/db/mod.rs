@@ -72,7 +72,8 @@ impl Db {
     /// - [`Error::Locked`] where another handle holds the file and does not let go.
     /// - [`Error::NotABrasaFile`] for a file of something else, an empty one too; it is left alone.
     /// - [`Error::UnsupportedVersion`] for a file of a newer version.
-    /// - [`Error::Corrupt`] for a file that is damaged where it was known to be on the device.
+    /// - [`Error::Corrupt`] for a file that is damaged where it was known to be on the device; see
+    ///   [`Options::on_damage`].
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -128,14 +129,14 @@ impl Db {
         path: &Path,
         options: &Options,
     ) -> Result<Db> {
-        let engine = Engine::open(Arc::new(disk.clone()), path, options)?;
+        let engine = Engine::open_or_recover(Arc::new(disk.clone()), path, options)?;
         Ok(Db::over(Arc::new(engine), None))
     }
 
     pub(crate) fn open_with(path: &Path, options: &Options) -> Result<Db> {
         let engine = Arc::new(Engine::open_on_disk(path, options)?);
         let background =
-            background::IntervalSync::start(&engine, options.durability, options.read_only)?;
+            background::IntervalSync::start(&engine, options.durability, engine.is_read_only())?;
         Ok(Db::over(engine, background))
     }
 

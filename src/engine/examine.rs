@@ -32,6 +32,18 @@ pub struct DamagedRange {
     pub unlisted_count: u64,
 }
 
+impl DamagedRange {
+    pub(super) fn without_records(offset: u64, end: u64, reason: String) -> Self {
+        Self {
+            offset,
+            bytes: end.saturating_sub(offset),
+            reason,
+            lost: Vec::new(),
+            unlisted_count: 0,
+        }
+    }
+}
+
 /// A record that is lost with a [`DamagedRange`].
 ///
 /// A lost `clear`, `delete` or `expire` is a loss too: what it took away comes back.
@@ -181,7 +193,8 @@ fn read_head<S: Source + ?Sized>(source: &S, path: &Path) -> Result<Head> {
                 return Err(error);
             };
             if let Error::Corrupt { reason, .. } = &error {
-                damaged.push(range_of_pages(0, 1, reason.clone()));
+                let page = PAGE_BYTES as u64;
+                damaged.push(DamagedRange::without_records(0, page, reason.clone()));
             }
             first_error = Some(error);
             let salt = believable_salt(source, pages, header.salt);
@@ -194,7 +207,8 @@ fn read_head<S: Source + ?Sized>(source: &S, path: &Path) -> Result<Head> {
         let reason = "neither of the two slots is valid".to_owned();
         let error = Error::corrupt(path, PAGE_BYTES as u64, reason.clone());
         first_error.get_or_insert(error);
-        damaged.push(range_of_pages(1, 2, reason));
+        let page = PAGE_BYTES as u64;
+        damaged.push(DamagedRange::without_records(page, LOG_START, reason));
     }
     Ok(Head {
         header,
@@ -219,16 +233,6 @@ fn believable_salt<S: Source + ?Sized>(source: &S, pages: &[u8], stored: u32) ->
                 || matches!(Reader::from_start(source, *salt).next_commit(), Ok(Some(_)))
         })
         .unwrap_or(stored)
-}
-
-fn range_of_pages(first: u64, count: u64, reason: String) -> DamagedRange {
-    DamagedRange {
-        offset: first * PAGE_BYTES as u64,
-        bytes: count * PAGE_BYTES as u64,
-        reason,
-        lost: Vec::new(),
-        unlisted_count: 0,
-    }
 }
 
 fn describe(gap: &Gap, synced_upto: u64) -> String {

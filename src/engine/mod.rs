@@ -15,6 +15,7 @@ mod commit;
 mod examine;
 mod open;
 mod read;
+mod recover;
 mod repair;
 mod rewrite;
 mod stats;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::apply::{Applied, apply_commit};
 use super::commit::{Writer, mapping_len};
+use super::repair::RepairReport;
 use super::rewrite::Rewrite;
 use super::sync::SyncState;
 use super::{Engine, Settings};
@@ -22,7 +23,7 @@ use crate::record::{HEADER_BYTES, Kind};
 use crate::storage::{
     Access, DiskStorage, LockByte, LockMode, Mapping, MemoryStorage, Storage, StorageFile, acquire,
 };
-use crate::{Error, Options, Result};
+use crate::{Error, Fallback, Options, Result};
 
 /// How often opening goes back to the start because the file appeared or vanished meanwhile.
 const MAX_ATTEMPTS: usize = 8;
@@ -44,6 +45,13 @@ pub struct Recovery {
     pub torn_bytes: u64,
     /// Time that opening took.
     pub duration: Duration,
+    /// What was saved and lost, where the file was damaged and
+    /// [`OnDamage::Salvage`](crate::OnDamage::Salvage) was asked for.
+    pub salvaged: Option<RepairReport>,
+    /// What was opened instead of a file that can be written; [`Fallback::None`] as a rule.
+    pub fallback: Fallback,
+    /// The error that would have been returned without [`Options::fallback`].
+    pub fallback_reason: Option<String>,
 }
 
 /// What replaying a log gives.
@@ -57,7 +65,7 @@ struct Replayed {
 
 impl Engine {
     pub(crate) fn open_on_disk(path: &Path, options: &Options) -> Result<Engine> {
-        Engine::open(Arc::new(DiskStorage), path, options)
+        Engine::open_or_recover(Arc::new(DiskStorage), path, options)
     }
 
     pub(crate) fn open_in_memory(options: &Options) -> Result<Engine> {

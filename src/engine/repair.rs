@@ -15,7 +15,7 @@ use super::examine::{DamagedRange, Findings, examine};
 use super::open::{draw_header, lock_for_life};
 use super::rewrite::Rewrite;
 use crate::clock::Clock;
-use crate::log::FileHeader;
+use crate::log::{FileHeader, LOG_START};
 use crate::storage::{Access, FileId, Mapping, Storage, StorageFile};
 use crate::{Error, Options, Result};
 
@@ -95,7 +95,7 @@ impl RepairOptions {
 pub struct RepairReport {
     /// The file that was looked at.
     pub path: PathBuf,
-    /// The new file; `None` where there was nothing to do.
+    /// The new file; `None` where there was nothing to do, or it is in memory.
     pub output: Option<PathBuf>,
     /// Where the damaged file is kept now, after a repair in place.
     pub original: Option<PathBuf>,
@@ -117,7 +117,7 @@ pub struct RepairReport {
 impl RepairReport {
     /// Whether the file was sound, so that nothing was done.
     pub fn nothing_to_do(&self) -> bool {
-        self.output.is_none()
+        self.damaged.is_empty() && self.poisoned.is_none()
     }
 
     /// Bytes in all damaged parts together.
@@ -135,6 +135,17 @@ pub(crate) fn repair(
     options: &RepairOptions,
     clock: &dyn Clock,
 ) -> Result<RepairReport> {
+    repair_into(storage, storage, path, options, clock)
+}
+
+/// As [`repair`], into a new file that is somewhere else.
+pub(super) fn repair_into(
+    new_storage: &dyn Storage,
+    storage: &dyn Storage,
+    path: &Path,
+    options: &RepairOptions,
+    clock: &dyn Clock,
+) -> Result<RepairReport> {
     let path = &storage.resolve(path).map_err(Error::io("find", path))?;
     for _ in 0..MAX_ATTEMPTS {
         let file = lock(storage, path, options)?;
@@ -144,6 +155,7 @@ pub(crate) fn repair(
             continue;
         }
         let repair = Repair {
+            new_storage,
             storage,
             path,
             options,
@@ -198,6 +210,8 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 /// A repair of a file that is locked.
 struct Repair<'a> {
+    /// Where the new file goes.
+    new_storage: &'a dyn Storage,
     storage: &'a dyn Storage,
     path: &'a Path,
     options: &'a RepairOptions,
@@ -227,7 +241,12 @@ impl Repair<'_> {
         let findings = match examine(&mapping, self.path, &mut |_, _| Ok(())) {
             Ok(findings) => Some(findings),
             // Too short for a log: there is nothing to survive.
-            Err(Error::Corrupt { .. }) if self.options.allow_empty => None,
+            Err(Error::Corrupt { offset, reason, .. }) if self.options.allow_empty => {
+                report
+                    .damaged
+                    .push(DamagedRange::without_records(offset, LOG_START, reason));
+                None
+            }
             Err(error) => return Err(error),
         };
         if let Some(findings) = &findings {
@@ -240,11 +259,11 @@ impl Repair<'_> {
         }
         let target = self.target()?;
         let rewrite = self.rewrite(&target, &mapping, findings.as_ref(), &mut report)?;
-        report.damaged = findings.map_or_else(Vec::new, |findings| {
+        if let Some(findings) = findings {
             report.torn_bytes = findings.torn.map_or(0, |torn| torn.bytes);
             report.poisoned = findings.poison;
-            findings.damaged
-        });
+            report.damaged = findings.damaged;
+        }
         self.name(rewrite, &target, id, &mut report)?;
         report.output = Some(target);
         Ok(report)
@@ -262,12 +281,12 @@ impl Repair<'_> {
         }
         let target = match &self.options.output {
             Some(output) => self
-                .storage
+                .new_storage
                 .resolve(output)
                 .map_err(Error::io("find", output))?,
             None => with_suffix(self.path, ".repaired"),
         };
-        match id_of(self.storage, &target)? {
+        match id_of(self.new_storage, &target)? {
             None => Ok(target),
             Some(_) => Err(Error::io("create", &target)(
                 io::ErrorKind::AlreadyExists.into(),
@@ -289,7 +308,7 @@ impl Repair<'_> {
             .map_err(self.io_error("draw random numbers for"))?;
         let header = self.new_header(findings)?;
         let writer = u32::from_le_bytes(writer);
-        let mut rewrite = Rewrite::begin(self.storage, target, header, writer)?;
+        let mut rewrite = Rewrite::begin(self.new_storage, target, header, writer)?;
         let Some(findings) = findings else {
             return Ok(rewrite);
         };
@@ -372,7 +391,7 @@ impl Repair<'_> {
     }
 
     fn sync_directory(&self, path: &Path) -> Result<()> {
-        self.storage
+        self.new_storage
             .sync_directory(path)
             .map_err(Error::io("sync the directory of", path))
     }
