@@ -234,7 +234,10 @@ pub fn damaged_operations(data: &[u8]) {
         0 => &states[synced..],
         _ => &states[..],
     };
-    assert!(allowed.contains(&found), "{found:?}, not one of {allowed:?}");
+    assert!(
+        allowed.contains(&found),
+        "{found:?}, not one of {allowed:?}"
+    );
 }
 
 /// Expired or not: what the log says.

@@ -255,7 +255,8 @@ impl Db {
         self.engine().recovery()
     }
 
-    /// Syncs; and where this is the last handle, closes the file and gives reserved space back.
+    /// Syncs; and where this is the last handle, closes the file and gives the space reserved behind
+    /// the log back, down to the next page of 4096 bytes.
     ///
     /// # Errors
     ///

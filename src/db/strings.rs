@@ -1,6 +1,8 @@
 //! Strings: SET, GET and what changes them in place.
 
 use crate::engine::{KeyState, Transaction};
+use crate::error::check_length;
+use crate::limits::MAX_VALUE_BYTES;
 use crate::options::{Condition, Expiry};
 use crate::{Db, Error, Result, SetOptions, SetOutcome, Value};
 
@@ -130,13 +132,15 @@ impl Db {
     pub fn append(&self, key: impl AsRef<[u8]>, suffix: impl AsRef<[u8]>) -> Result<u64> {
         let (key, suffix) = (key.as_ref(), suffix.as_ref());
         self.engine().write(|tx| {
-            let (mut value, deadline_ms) = match tx.string(self.database, key)? {
-                Some(string) => (string.value.to_vec(), string.deadline_ms),
-                None => (Vec::new(), 0),
+            let found = tx.string(self.database, key)?;
+            let (old, deadline_ms) = match &found {
+                Some(string) => (&*string.value, string.deadline_ms),
+                None => (&[][..], 0),
             };
-            value.extend_from_slice(suffix);
-            tx.set(self.database, key, &value, deadline_ms)?;
-            Ok(value.len() as u64)
+            let length = old.len().saturating_add(suffix.len());
+            check_length("a value", length, MAX_VALUE_BYTES)?;
+            tx.set(self.database, key, &[old, suffix].concat(), deadline_ms)?;
+            Ok(length as u64)
         })
     }
 
