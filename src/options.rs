@@ -76,6 +76,7 @@ pub enum Fallback {
 #[must_use = "options do nothing until they are opened"]
 pub struct Options {
     pub(crate) durability: Durability,
+    pub(crate) exclusive: bool,
     pub(crate) read_only: bool,
     pub(crate) create: bool,
     pub(crate) verify_on_read: bool,
@@ -90,6 +91,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             durability: Durability::default(),
+            exclusive: true,
             read_only: false,
             create: true,
             verify_on_read: false,
@@ -106,6 +108,15 @@ impl Options {
     /// When a write is carried through to the device; [`Durability::Interval`] of one second by default.
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
+        self
+    }
+
+    /// Whether to keep all other handles out for as long as this one lives; yes by default.
+    ///
+    /// In this version nobody can share a file to write to it: `false` makes opening fail, unless it is for
+    /// reading only. Handles that only read always share the file with each other.
+    pub fn exclusive(mut self, exclusive: bool) -> Self {
+        self.exclusive = exclusive;
         self
     }
 
@@ -233,6 +244,7 @@ impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
             .field("durability", &self.durability)
+            .field("exclusive", &self.exclusive)
             .field("read_only", &self.read_only)
             .field("create", &self.create)
             .field("verify_on_read", &self.verify_on_read)

@@ -319,6 +319,12 @@ fn describe_foreign(start: &[u8]) -> String {
 
 /// Takes the locks that the handle keeps until it is closed.
 pub(super) fn lock_for_life(file: &dyn StorageFile, path: &Path, options: &Options) -> Result<()> {
+    if !options.exclusive && !options.read_only {
+        return Err(Error::io("share", path)(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "this version opens a file for one writing handle at a time",
+        )));
+    }
     let writer_mode = if options.read_only {
         LockMode::Shared
     } else {
