@@ -201,7 +201,7 @@ impl fmt::Display for Error {
             } => write!(
                 f,
                 "{} is damaged at offset {offset}: {reason}; nothing was changed, \
-                 `brasa check` names the damage",
+                 `brasa check` names the damage, `brasa repair` saves the rest",
                 path.display()
             ),
             Error::TooLarge {
@@ -231,7 +231,7 @@ impl fmt::Display for Error {
             Error::Poisoned { path, reason } => write!(
                 f,
                 "{} takes no more writes since a sync failed ({reason}); reads go on, \
-                 copy what you need into a new file",
+                 `brasa repair` copies it into one that does",
                 path.display()
             ),
         }

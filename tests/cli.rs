@@ -928,7 +928,7 @@ fn check_names_the_offset_of_the_first_damage() {
             .run(&["check"])
             .code(1)
             .stdout(is_empty())
-            .stderr(contains(&named).and(contains("sound before the damage: ")));
+            .stderr(contains(&named).and(contains("sound but for the damage: ")));
         scratch
             .run(&["GET", "chave_1"])
             .code(1)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use brasa::inspect::{self, RepairOptions, RepairReport, repair, salvage_bytes};
+use brasa::inspect::{self, LogEnd, RepairOptions, RepairReport, repair, salvage_bytes};
 use brasa::{Db, Durability, Error, KeyType};
 
 const LOG_START: usize = 12_288;
@@ -134,6 +134,8 @@ fn contents_of(bytes: &[u8]) -> Contents {
     }
     DIRECTORY.with(|directory| {
         let path = directory.path().join("file");
+        // A file that is cut and written again is flushed by ext4 when it is closed.
+        let _ = std::fs::remove_file(&path);
         std::fs::write(&path, bytes).unwrap();
         contents(&Db::options().read_only(true).open(&path).unwrap())
     })
@@ -147,7 +149,7 @@ fn assert_keeps(damaged: &[u8], kept: &[usize], what: &str) -> RepairReport {
     let salvaged = salvaged.unwrap_or_else(|| panic!("{what}: nothing was done"));
     let checked = inspect::check_bytes(&salvaged).unwrap();
     assert!(
-        checked.is_sound() && checked.torn_bytes == 0,
+        checked.is_sound() && matches!(checked.end, LogEnd::Clean),
         "{what}: {checked:?}"
     );
     assert_eq!(checked.commit_count, report.kept_commit_count, "{what}");
@@ -307,7 +309,7 @@ fn a_batch_with_damage_in_it_is_lost_whole_and_its_keys_are_named() {
     assert_eq!(lost, expected);
     assert_eq!(report.damaged[0].lost[2].field, b"nome");
     assert_eq!(report.damaged[0].lost[2].kind, "hash set");
-    assert!(report.damaged[0].reason.contains(&second.to_string()));
+    assert_eq!(report.damaged[0].damage_offset, second as u64);
 }
 
 /// Even the salt comes back: the first record has it too.

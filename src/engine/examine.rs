@@ -24,7 +24,10 @@ pub struct DamagedRange {
     pub offset: u64,
     /// How long it is. It may go beyond the end of a file that was cut.
     pub bytes: u64,
-    /// What is wrong, and where, if it does not begin with that.
+    /// Where the first thing stands that is not as it must be: not the beginning, where whole records
+    /// of the same commit come first.
+    pub damage_offset: u64,
+    /// What is wrong there.
     pub reason: String,
     /// The records in it that can be told.
     pub lost: Vec<LostRecord>,
@@ -37,6 +40,7 @@ impl DamagedRange {
         Self {
             offset,
             bytes: end.saturating_sub(offset),
+            damage_offset: offset,
             reason,
             lost: Vec::new(),
             unlisted_count: 0,
@@ -74,8 +78,6 @@ pub(crate) struct Findings {
     pub(crate) synced_upto: u64,
     /// In the order of the file.
     pub(crate) damaged: Vec<DamagedRange>,
-    /// The first damage, as opening would report it.
-    pub(crate) first_error: Option<Error>,
     pub(crate) commit_count: u64,
     pub(crate) record_count: u64,
     /// Where the last whole commit ends.
@@ -99,7 +101,6 @@ struct Head {
     holds: bool,
     slots: Option<Slots>,
     damaged: Vec<DamagedRange>,
-    first_error: Option<Error>,
 }
 
 /// Reads a file from its first byte to its last, passes each whole commit to `visit`, and gives back
@@ -123,7 +124,6 @@ pub(crate) fn examine<S: Source + ?Sized>(
         header_holds: head.holds,
         synced_upto,
         damaged: head.damaged,
-        first_error: head.first_error,
         commit_count: 0,
         record_count: 0,
         commits_upto: LOG_START,
@@ -150,8 +150,6 @@ pub(crate) fn examine<S: Source + ?Sized>(
             }
             Step::Gap(gap) => {
                 let reason = describe(&gap, synced_upto);
-                let first = || Error::corrupt(path, gap.damage_at, reason.clone());
-                findings.first_error.get_or_insert_with(first);
                 let range = name_lost(source, &gap, reason, &mut listed_bytes);
                 findings.damaged.push(range);
             }
@@ -181,7 +179,6 @@ fn read_head<S: Source + ?Sized>(source: &S, path: &Path) -> Result<Head> {
         .and_then(|len| source.bytes(0, len))
         .unwrap_or_default();
     let mut damaged = Vec::new();
-    let mut first_error = None;
     let (header, slots, holds) = match parse_header(pages, path) {
         Ok((header, slots)) => (header, slots, true),
         Err(error @ Error::Corrupt { .. }) => {
@@ -196,7 +193,6 @@ fn read_head<S: Source + ?Sized>(source: &S, path: &Path) -> Result<Head> {
                 let page = PAGE_BYTES as u64;
                 damaged.push(DamagedRange::without_records(0, page, reason.clone()));
             }
-            first_error = Some(error);
             let salt = believable_salt(source, pages, header.salt);
             let header = FileHeader { salt, ..header };
             (header, Slots::decode(pages, salt), false)
@@ -205,8 +201,6 @@ fn read_head<S: Source + ?Sized>(source: &S, path: &Path) -> Result<Head> {
     };
     if slots.is_none() {
         let reason = "neither of the two slots is valid".to_owned();
-        let error = Error::corrupt(path, PAGE_BYTES as u64, reason.clone());
-        first_error.get_or_insert(error);
         let page = PAGE_BYTES as u64;
         damaged.push(DamagedRange::without_records(page, LOG_START, reason));
     }
@@ -215,7 +209,6 @@ fn read_head<S: Source + ?Sized>(source: &S, path: &Path) -> Result<Head> {
         holds,
         slots,
         damaged,
-        first_error,
     })
 }
 
@@ -238,8 +231,7 @@ fn believable_salt<S: Source + ?Sized>(source: &S, pages: &[u8], stored: u32) ->
 fn describe(gap: &Gap, synced_upto: u64) -> String {
     let mut reason = match gap.reason {
         None => "the log ends here".to_owned(),
-        Some(reason) if gap.damage_at == gap.start => reason.to_string(),
-        Some(reason) => format!("at offset {}: {reason}", gap.damage_at),
+        Some(reason) => reason.to_string(),
     };
     reason.push_str(&format!(
         ", and the log is known to be on the device up to offset {synced_upto}"
@@ -259,6 +251,7 @@ fn name_lost<S: Source + ?Sized>(
     let mut range = DamagedRange {
         offset: gap.start,
         bytes: gap.end - gap.start,
+        damage_offset: gap.damage_at,
         reason,
         lost: Vec::new(),
         unlisted_count: gap.unlisted_count,

@@ -418,11 +418,10 @@ impl Repair<'_> {
 }
 
 fn nothing_survives(path: &Path, findings: &Findings) -> Error {
-    let found = findings
-        .damaged
-        .first()
-        .map_or("", |range| range.reason.as_str());
-    let offset = findings.damaged.first().map_or(0, |range| range.offset);
+    let (offset, found) = match findings.damaged.first() {
+        Some(range) => (range.damage_offset, range.reason.as_str()),
+        None => (LOG_START, "a sync of it had failed"),
+    };
     Error::corrupt(
         path,
         offset,

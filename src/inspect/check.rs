@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::map;
+use crate::Result;
 use crate::engine::{DamagedRange, Findings, examine};
 use crate::log::{LOG_START, Source};
-use crate::{Error, Result};
 
 /// How the log of a file ends.
 #[derive(Debug)]
@@ -13,7 +13,8 @@ use crate::{Error, Result};
 pub enum LogEnd {
     /// With the last whole commit.
     Clean,
-    /// With a write that was cut short: opening will pass over it.
+    /// With a write that was cut short: opening will pass over it. Behind damage it may also be
+    /// what only made sense with what is lost.
     Torn {
         /// Where the log ends.
         offset: u64,
@@ -22,9 +23,6 @@ pub enum LogEnd {
         /// Why they belong to none.
         reason: String,
     },
-    /// For whoever opens the file, with the first damage: always [`Error::Corrupt`]. All of it is
-    /// in [`CheckReport::damaged`].
-    Damaged(Error),
 }
 
 /// What [`check`] found.
@@ -43,11 +41,9 @@ pub struct CheckReport {
     pub synced_upto: u64,
     /// Each damaged part, in the order of the file; none in a sound file.
     pub damaged: Vec<DamagedRange>,
-    /// Bytes behind the log that belong to no commit, damage in the file or not.
-    pub torn_bytes: u64,
     /// Why the file takes no more writes, if a failed sync is recorded in it. It is sound all the same.
     pub poisoned: Option<String>,
-    /// How the log ends.
+    /// How the log ends, be there damage before or not.
     pub end: LogEnd,
 }
 
@@ -103,15 +99,13 @@ fn check_source<S: Source + ?Sized>(
 }
 
 fn report(findings: Findings, file_bytes: u64) -> CheckReport {
-    let torn_bytes = findings.torn.as_ref().map_or(0, |torn| torn.bytes);
-    let end = match (findings.first_error, findings.torn) {
-        (Some(error), _) => LogEnd::Damaged(error),
-        (None, Some(torn)) => LogEnd::Torn {
+    let end = match findings.torn {
+        Some(torn) => LogEnd::Torn {
             offset: torn.offset,
-            torn_bytes,
+            torn_bytes: torn.bytes,
             reason: torn.reason,
         },
-        (None, None) => LogEnd::Clean,
+        None => LogEnd::Clean,
     };
     CheckReport {
         file_bytes,
@@ -120,7 +114,6 @@ fn report(findings: Findings, file_bytes: u64) -> CheckReport {
         record_count: findings.record_count,
         synced_upto: findings.synced_upto,
         damaged: findings.damaged,
-        torn_bytes,
         poisoned: findings.poison,
         end,
     }

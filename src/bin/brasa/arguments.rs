@@ -56,8 +56,23 @@ pub(super) enum Verb {
         #[arg(value_name = "FILE")]
         path: Option<PathBuf>,
     },
-    /// Verifies every record and the chain they form; names the offset of the first damage.
+    /// Verifies every record and the chain they form; names every damaged range and what was lost in it.
     Check {
+        /// The file, instead of -f.
+        #[arg(value_name = "FILE")]
+        path: Option<PathBuf>,
+    },
+    /// Writes what survives of a damaged file into a new one and lists what was lost; the damaged one is kept.
+    ///
+    /// Where a key's newest record was lost, an older value comes back.
+    Repair {
+        /// Gives the new file the damaged one's name; that one is kept as FILE.damaged-0 or the
+        /// next free number.
+        #[arg(long, conflicts_with = "output")]
+        in_place: bool,
+        /// The new file, instead of FILE.repaired; it must not be there.
+        #[arg(long, value_name = "PATH")]
+        output: Option<PathBuf>,
         /// The file, instead of -f.
         #[arg(value_name = "FILE")]
         path: Option<PathBuf>,
@@ -107,6 +122,7 @@ Examples:
   brasa -f c.brasa --no-raw SCAN 0 MATCH 'user:*' COUNT 100
   brasa -f c.brasa < verbs.txt              a command a line, quoted as in redis-cli
   brasa check c.brasa
+  brasa repair c.brasa --in-place
   brasa help SET
 
 Exit status:

@@ -8,8 +8,8 @@ use brasa::{Db, Error};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::render::{complain, quoted};
-use super::{Failure, Outcome};
+use super::render::{complain, counted, quoted};
+use super::{Outcome, damage};
 
 /// Prints sizes and counts.
 pub(super) fn stats(path: &Path) -> Outcome {
@@ -51,27 +51,32 @@ pub(super) fn check(path: &Path) -> Outcome {
     });
     bar.finish_and_clear();
     let report = match checked {
-        Err(Error::Corrupt { offset, reason, .. }) => return damaged(path, offset, &reason),
+        Err(Error::Corrupt { offset, reason, .. }) => {
+            damage::complain_about(path, offset, &reason);
+            return Ok(false);
+        }
         checked => checked?,
     };
-    if let LogEnd::Damaged(error) = &report.end {
+    let mut output = io::stdout().lock();
+    if report.is_sound() {
+        writeln!(output, "{}: sound: {}", path.display(), extent(&report))?;
+    } else {
+        for range in &report.damaged {
+            damage::complain_about(path, range.damage_offset, &range.reason);
+            damage::list_lost(range, &mut io::stderr())?;
+        }
         complain(&format!(
-            "{}: sound before the damage: {}",
+            "{}: sound but for the damage: {}; `brasa repair` saves it",
             path.display(),
             extent(&report)
         ));
-        return match error {
-            Error::Corrupt { offset, reason, .. } => damaged(path, *offset, reason),
-            other => Err(Failure::Message(other.to_string())),
-        };
     }
-    let mut output = io::stdout().lock();
-    writeln!(output, "{}: sound: {}", path.display(), extent(&report))?;
     if let LogEnd::Torn {
         offset,
         torn_bytes,
         reason,
     } = &report.end
+        && report.is_sound()
     {
         writeln!(
             output,
@@ -79,28 +84,25 @@ pub(super) fn check(path: &Path) -> Outcome {
              ({reason}); opening passes over them"
         )?;
     }
+    if let Some(reason) = &report.poisoned {
+        writeln!(
+            output,
+            "it takes no more writes since a sync failed ({reason}); `brasa repair` copies it into \
+             one that does"
+        )?;
+    }
     output.flush()?;
-    Ok(true)
+    Ok(report.is_sound())
 }
 
 /// How much was verified.
 fn extent(report: &CheckReport) -> String {
-    let counted = |count: u64, what: &str| match count {
-        1 => format!("1 {what}"),
-        count => format!("{count} {what}s"),
-    };
     format!(
         "{} in {}, {} of log",
         counted(report.record_count, "record"),
         counted(report.commit_count, "commit"),
         counted(report.log_bytes, "byte")
     )
-}
-
-fn damaged(path: &Path, offset: u64, reason: &str) -> Outcome {
-    let path = path.display();
-    complain(&format!("{path}: damaged at offset {offset}: {reason}"));
-    Ok(false)
 }
 
 /// Prints the records.

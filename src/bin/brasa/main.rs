@@ -5,6 +5,7 @@
 
 mod arguments;
 mod conversation;
+mod damage;
 mod inspection;
 mod location;
 mod render;
@@ -80,6 +81,11 @@ fn run(arguments: Arguments) -> Outcome {
         }
         Some(Verb::Stats { path }) => inspection::stats(&location::of_file(path, file)?),
         Some(Verb::Check { path }) => inspection::check(&location::of_file(path, file)?),
+        Some(Verb::Repair {
+            in_place,
+            output,
+            path,
+        }) => damage::repair(&location::of_file(path, file)?, in_place, output),
         Some(Verb::Log { path, json }) => inspection::log(&location::of_file(path, file)?, json),
         Some(Verb::Completions { shell }) => arguments::print_completions(shell),
         Some(Verb::Man) => arguments::print_manual(),

@@ -52,6 +52,14 @@ pub(super) fn complain(message: &str) {
     let _ = writeln!(io::stderr(), "brasa: {message}");
 }
 
+/// A number of things.
+pub(super) fn counted(count: u64, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
+    }
+}
+
 /// `indent` is how far the lines behind the first one are moved in.
 fn terminal(reply: &Reply, indent: usize, output: &mut impl Write) -> io::Result<()> {
     match reply {
