@@ -43,3 +43,8 @@ fn the_corpus_of_operations_holds() {
 fn the_corpus_of_damaged_operations_holds() {
     replay("damaged_operations", fuzz::damaged_operations);
 }
+
+#[test]
+fn the_corpus_of_salvage_holds() {
+    replay("salvage", fuzz::salvage);
+}

@@ -1,4 +1,8 @@
 //! Damage of every kind to a small file, and what a repair saves of it.
+#![allow(
+    clippy::single_range_in_vec_init,
+    reason = "ranges of damaged bytes, often of one"
+)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -29,9 +29,13 @@ pub fn header(synced_upto: u64) -> Vec<u8> {
 
 /// The checksum of something that stands at `offset` and keeps its checksum at `place`.
 fn checksum(bytes: &[u8], offset: u64, place: usize) -> u32 {
+    checksum_under(SALT, bytes, offset, place)
+}
+
+pub fn checksum_under(salt: u32, bytes: &[u8], offset: u64, place: usize) -> u32 {
     let mut input = offset.to_le_bytes().to_vec();
     input.extend_from_slice(bytes);
-    input[8 + place..12 + place].copy_from_slice(&SALT.to_le_bytes());
+    input[8 + place..12 + place].copy_from_slice(&salt.to_le_bytes());
     crc32fast::hash(&input)
 }
 

@@ -10,7 +10,9 @@ mod image;
 mod model;
 mod open;
 mod operate;
+mod salvage;
 
 pub use decoder::log_decoder;
 pub use open::open_file;
 pub use operate::{damaged_operations, operations};
+pub use salvage::salvage;

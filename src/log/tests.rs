@@ -245,3 +245,101 @@ fn a_reader_takes_whole_commits_and_stays_before_the_rest() {
     let commits = std::iter::from_fn(|| reader.next_commit().unwrap()).count();
     assert_eq!(commits, 2);
 }
+
+/// Reads to the end; gives back the number of commits, and the gaps.
+fn survey(bytes: &[u8], synced_upto: u64) -> (usize, Vec<Gap>) {
+    let mut survey = Survey::new(bytes, SALT, synced_upto);
+    let (mut commit_count, mut gaps) = (0, Vec::new());
+    while let Some(step) = survey.next_step() {
+        match step {
+            Step::Commit(_) => commit_count += 1,
+            Step::Gap(gap) => gaps.push(gap),
+        }
+    }
+    (commit_count, gaps)
+}
+
+/// A sealed record of its own commit that follows nothing in particular.
+fn stray(change: &Change<'_>, offset: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    record::encode(change, &mut bytes).unwrap();
+    let tail = Tail {
+        offset: offset as u64,
+        previous: 1,
+    };
+    seal_commit(&mut bytes, std::iter::once(0), tail, SALT, WRITER);
+    bytes
+}
+
+/// The first bytes of a record that seems to go on up to `end`, and does not.
+fn lure(offset: usize, end: usize) -> Vec<u8> {
+    let mut bytes = stray(&set("", b"", 0), offset);
+    let body_len = u32::try_from(end - offset - bytes.len()).unwrap();
+    bytes[..4].copy_from_slice(&body_len.to_le_bytes());
+    bytes
+}
+
+/// Each of a hundred thousand places would have to be summed up to the end: minutes, where the
+/// budget leaves milliseconds.
+#[test]
+fn a_hostile_file_costs_time_in_proportion_to_its_size() {
+    let len = usize::try_from(LOG_START).unwrap() + (4 << 20);
+    let mut lures = Image::new().bytes[..usize::try_from(LOG_START).unwrap()].to_vec();
+    while lures.len() < len {
+        lures.extend(lure(lures.len(), len));
+    }
+    let (commit_count, gaps) = survey(&lures, len as u64);
+    assert_eq!(commit_count, 0);
+    let [gap] = gaps.as_slice() else {
+        panic!("{} gaps", gaps.len());
+    };
+    assert!(gap.given_up);
+    assert_eq!((gap.start, gap.end), (LOG_START, len as u64));
+
+    // With a valid record before each, the chain runs into them instead of the search.
+    let mut mixed = lures[..usize::try_from(LOG_START).unwrap()].to_vec();
+    while mixed.len() < len {
+        mixed.extend(stray(&set("", b"", 0), mixed.len()));
+        mixed.extend(lure(mixed.len(), len));
+    }
+    let (_, gaps) = survey(&mixed, mixed.len() as u64);
+    assert!(gaps.len() < 100 && gaps.last().unwrap().given_up);
+}
+
+#[test]
+fn a_hostile_file_costs_bounded_memory() {
+    let mut bytes = Image::new().bytes[..usize::try_from(LOG_START).unwrap()].to_vec();
+    for _ in 0..100_000 {
+        bytes.extend([0xff; 8]);
+        bytes.extend(stray(&Change::control(Kind::Padding, b""), bytes.len()));
+    }
+    let (_, gaps) = survey(&bytes, bytes.len() as u64);
+    assert!(gaps.len() <= 1 << 16 && gaps.last().unwrap().given_up);
+
+    // One commit that never ends: its records are counted, and not all listed.
+    let mut image = Image::new();
+    let changes = vec![of_kind(Kind::Delete, "", "", 0); 50_000];
+    image.commit(&changes);
+    let last_checksum = image.bytes.len() - END_WORD.len() - record::HEADER_BYTES + 8;
+    image.bytes[last_checksum] ^= 1;
+    let (commit_count, gaps) = survey(&image.bytes, image.tail.offset);
+    assert_eq!(commit_count, 0);
+    assert!(gaps[0].lost.len() < 20_000);
+    assert_eq!(gaps[0].lost.len() as u64 + gaps[0].unlisted_count, 50_000);
+}
+
+/// Nothing counts behind a failed sync, even where a slot claims more.
+#[test]
+fn nothing_is_looked_for_behind_a_poisoned_record() {
+    let mut image = Image::new();
+    image.commit(&[set("a", b"1", 0)]);
+    image.commit(&[Change::control(Kind::Poisoned, b"EIO")]);
+    let poisoned_at = image.tail.offset;
+    image.commit(&[set("b", b"1", 0)]);
+    let (commit_count, gaps) = survey(&image.bytes, image.tail.offset);
+    assert_eq!(commit_count, 2);
+    assert_eq!(
+        (gaps[0].start, gaps[0].end),
+        (poisoned_at, image.tail.offset)
+    );
+}
