@@ -46,6 +46,13 @@ impl SyncState {
     }
 }
 
+fn is_disk_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
 impl Engine {
     pub(super) fn synced_upto(&self) -> u64 {
         self.synced_upto.load(Ordering::Acquire)
@@ -146,13 +153,16 @@ impl Engine {
         if synced_upto <= current.synced_upto {
             return Ok(());
         }
-        self.put_slot(
-            state,
-            Slot {
-                synced_upto,
-                ..current
-            },
-        )
+        let slot = Slot {
+            synced_upto,
+            ..current
+        };
+        match self.put_slot(state, slot) {
+            // Where a page cannot be written in place (btrfs) a full disk may have none for it. The old
+            // slot is true as well, a lower bound; what it says less of is on the device all the same.
+            Err(Error::Io { source, .. }) if is_disk_full(&source) => Ok(()),
+            written => written,
+        }
     }
 
     fn put_slot(&self, state: &mut SyncState, slot: Slot) -> Result<()> {
