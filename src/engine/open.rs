@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::apply::{Applied, apply_commit};
 use super::commit::{Writer, mapping_len};
 use super::repair::RepairReport;
-use super::rewrite::Rewrite;
+use super::rewrite::{Rewrite, write_error};
 use super::sync::SyncState;
 use super::{Engine, Settings};
 use crate::clock::Clock;
@@ -210,7 +210,7 @@ fn create(
     match temporary.persist_new(path) {
         Ok(()) => Ok(Some(file)),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
-        Err(error) => Err(Error::io("create", path)(error)),
+        Err(error) => Err(write_error("create", path, PAGE_BYTES as u64)(error)),
     }
 }
 

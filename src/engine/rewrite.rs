@@ -54,13 +54,15 @@ impl Rewrite {
         header: FileHeader,
         writer: u32,
     ) -> Result<Rewrite> {
-        let temporary = storage
-            .create_temporary(path)
-            .map_err(Error::io("create a temporary file beside", path))?;
+        let temporary = storage.create_temporary(path).map_err(write_error(
+            "create a temporary file beside",
+            path,
+            file_bytes_needed(LOG_START),
+        ))?;
         let file = temporary.file();
         // The slots' pages too: a later write to them must not find the disk full.
         file.allocate(file_bytes_needed(LOG_START))
-            .map_err(Error::io("create", path))?;
+            .map_err(write_error("create", path, file_bytes_needed(LOG_START)))?;
         Ok(Rewrite {
             path: path.to_owned(),
             temporary,
@@ -124,16 +126,17 @@ impl Rewrite {
     )]
     pub(super) fn sync(&mut self) -> Result<()> {
         self.write_buffer()?;
+        let needed = self.tail.offset;
         self.file
             .sync()
-            .map_err(Error::io("sync the new file for", &self.path))
+            .map_err(write_error("sync the new file for", &self.path, needed))
     }
 
     /// Completes the file and carries it through to the device; it only lacks its name.
     pub(super) fn finish(mut self) -> Result<Box<dyn TemporaryFile>> {
         self.buffer.extend_from_slice(&END_WORD);
         self.write_buffer()?;
-        let io_error = |operation| Error::io(operation, &self.path);
+        let io_error = |operation| write_error(operation, &self.path, self.tail.offset);
         let put_slot = |slots: Slots| {
             let offset = slots.current_offset();
             let bytes = slots.current().encode(self.header.salt, offset);
@@ -165,20 +168,30 @@ impl Rewrite {
     fn write_buffer(&mut self) -> Result<()> {
         self.file
             .write_at(&self.buffer, self.written_upto)
-            .map_err(|source| write_error(source, &self.path, self.buffer.len()))?;
+            .map_err(write_error(
+                "write the new file for",
+                &self.path,
+                self.buffer.len() as u64,
+            ))?;
         self.written_upto += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
     }
 }
 
-fn write_error(source: io::Error, path: &Path, needed: usize) -> Error {
-    match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::DiskFull {
-            path: path.to_owned(),
-            needed: needed as u64,
-        },
-        _ => Error::io("write the new file for", path)(source),
+/// What a failure means that came while a file at `path` was made of `needed` bytes. A full disk
+/// has more ways to show than in a write: it has no room for a name, or notices at the sync.
+pub(super) fn write_error(
+    operation: &'static str,
+    path: &Path,
+    needed: u64,
+) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Error::DiskFull { path, needed }
+        }
+        _ => Error::io(operation, &path)(source),
     }
 }
 

@@ -25,6 +25,9 @@ const SLOT_LAG_SYNCS: u32 = 64;
 /// And at most by this long.
 const SLOT_LAG: Duration = Duration::from_secs(1);
 
+/// Space that closing leaves for deletions, for whoever opens the file when the disk is full.
+const SPARE_BYTES: u64 = 512;
+
 /// What whoever syncs must hold.
 #[derive(Debug)]
 pub(super) struct SyncState {
@@ -41,6 +44,13 @@ impl SyncState {
             slot_written: Instant::now(),
         }
     }
+}
+
+fn is_disk_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 impl Engine {
@@ -143,13 +153,16 @@ impl Engine {
         if synced_upto <= current.synced_upto {
             return Ok(());
         }
-        self.put_slot(
-            state,
-            Slot {
-                synced_upto,
-                ..current
-            },
-        )
+        let slot = Slot {
+            synced_upto,
+            ..current
+        };
+        match self.put_slot(state, slot) {
+            // Where a page cannot be written in place (btrfs) a full disk may have none for it. The old
+            // slot is true as well, a lower bound; what it says less of is on the device all the same.
+            Err(Error::Io { source, .. }) if is_disk_full(&source) => Ok(()),
+            written => written,
+        }
     }
 
     fn put_slot(&self, state: &mut SyncState, slot: Slot) -> Result<()> {
@@ -199,10 +212,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Cuts the file to what it holds, rounded to a page: within its last block it costs nothing,
-    /// and leaves a full disk some room for deletions.
+    /// Cuts the file to what it holds and some room for deletions on a full disk, rounded to a page:
+    /// within its last block it costs nothing.
     fn trim(&self, published_upto: u64) -> Result<()> {
-        let end = file_bytes_needed(published_upto) + CONTROL_BYTES;
+        let end = file_bytes_needed(published_upto) + CONTROL_BYTES + SPARE_BYTES;
         let file_bytes = end.next_multiple_of(PAGE_BYTES as u64);
         let io_error = |operation| Error::io(operation, &self.path);
         if self.file.size().map_err(io_error("read the size of"))? <= file_bytes {
