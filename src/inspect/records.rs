@@ -51,7 +51,7 @@ pub struct Records {
 ///
 /// # Errors
 ///
-/// As [`check`]. Damage in the log where it was known to be on the device comes as the last item.
+/// As [`check`](super::check). Damage in the log where it was known to be on the device comes as the last item.
 pub fn records(path: impl AsRef<Path>) -> Result<Records> {
     let path = path.as_ref();
     let mapping = map(path)?;
