@@ -184,7 +184,14 @@ impl Db {
     }
 }
 
-fn expire(tx: &mut Transaction<'_>, database: u8, key: &[u8], deadline_ms: u64) -> Result<bool> {
+/// Changes a key's deadline, and deletes a key whose deadline has passed. Gives back whether there
+/// was such a key.
+pub(super) fn expire(
+    tx: &mut Transaction<'_>,
+    database: u8,
+    key: &[u8],
+    deadline_ms: u64,
+) -> Result<bool> {
     if deadline_ms <= tx.now_ms() {
         return tx.delete(database, key);
     }

@@ -194,7 +194,8 @@ pub(crate) fn parse_integer(text: &[u8]) -> Option<i64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-fn set_with(
+/// What [`Db::set_with`] does, within a transaction.
+pub(super) fn set_with(
     tx: &mut Transaction<'_>,
     database: u8,
     key: &[u8],

@@ -1,0 +1,41 @@
+//! What the model (`tests/model.rs`) has found in the engine, each in a few lines.
+
+use std::time::Duration;
+
+use brasa::{Db, KeyType, ManualClock, Ttl};
+
+const NOW_MS: u64 = 1_700_000_000_000;
+
+fn open(clock: &ManualClock) -> Db {
+    let options = Db::options().clock(clock.clone());
+    options.open_in_memory().unwrap()
+}
+
+/// It wrote a deadline that had passed and went on as if the key were there: the field that came
+/// after it went into the old hash and vanished with it, and a field after a string was refused.
+#[test]
+fn a_key_that_a_batch_gives_no_time_is_gone_for_the_rest_of_the_batch() {
+    let db = open(&ManualClock::new(NOW_MS));
+    db.batch(|batch| {
+        batch.hset("h", "old", "1");
+        batch.expire("h", Duration::ZERO);
+        batch.hset("h", "new", "2");
+        batch.set_ex("s", "v", Duration::from_micros(999));
+        batch.hset("s", "f", "v");
+    })
+    .unwrap();
+    assert_eq!(db.hkeys("h").unwrap(), ["new"]);
+    assert_eq!(db.ttl("h").unwrap(), Ttl::Persistent);
+    assert_eq!(db.key_type("s").unwrap(), Some(KeyType::Hash));
+}
+
+/// Zero is "no deadline" in a record, and so a time to live of nothing became one without end.
+#[test]
+fn a_clock_at_zero_gives_no_key_of_a_batch_eternal_life() {
+    let db = open(&ManualClock::new(0));
+    db.batch(|batch| {
+        batch.set_ex("k", "v", Duration::ZERO);
+    })
+    .unwrap();
+    assert!(!db.exists("k").unwrap());
+}
