@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use brasa::{Db, KeyType, ManualClock, Ttl};
+use brasa::limits::MAX_DEADLINE_MS;
+use brasa::{Db, Error, KeyType, ManualClock, SetOptions, Ttl};
 
 const NOW_MS: u64 = 1_700_000_000_000;
 
@@ -38,4 +39,26 @@ fn a_clock_at_zero_gives_no_key_of_a_batch_eternal_life() {
     })
     .unwrap();
     assert!(!db.exists("k").unwrap());
+}
+
+/// It was an error for a key that was there, and "no such key" for one that was not.
+#[test]
+fn a_deadline_that_cannot_be_stored_is_refused_whatever_is_there() {
+    let db = open(&ManualClock::new(NOW_MS));
+    db.set("there", "v").unwrap();
+    for key in ["there", "nobody"] {
+        let refused = |result| matches!(result, Err(Error::DeadlineOutOfRange));
+        assert!(refused(db.expire_at(key, MAX_DEADLINE_MS + 1)));
+        assert!(refused(db.expire(key, Duration::MAX)));
+        for options in [
+            SetOptions::new().only_if_absent(),
+            SetOptions::new().only_if_present(),
+        ] {
+            let at = options.deadline_ms(MAX_DEADLINE_MS + 1);
+            let after = options.ttl(Duration::MAX);
+            assert!(refused(db.set_with(key, "w", at).map(|_| true)));
+            assert!(refused(db.set_with(key, "w", after).map(|_| true)));
+        }
+    }
+    assert_eq!(db.get("there").unwrap().unwrap(), b"v");
 }
