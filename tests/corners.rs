@@ -62,3 +62,35 @@ fn a_deadline_that_cannot_be_stored_is_refused_whatever_is_there() {
     }
     assert_eq!(db.get("there").unwrap().unwrap(), b"v");
 }
+
+/// The deletion found nothing and wrote nothing: after a step of the clock it was undone. Of a
+/// `set_with` whose own deadline had passed, the value that it had replaced came back.
+#[test]
+fn what_was_deleted_after_its_time_stays_away_when_the_clock_steps_back() {
+    let deletions: [fn(&Db); 6] = [
+        |db| assert!(!db.del("k").unwrap()),
+        |db| assert!(!db.hdel("k", "f").unwrap()),
+        |db| assert!(!db.expire("k", Duration::ZERO).unwrap()),
+        |db| assert!(!db.expire_at("k", 1).unwrap()),
+        |db| {
+            let past = SetOptions::new().deadline_ms(1);
+            assert!(db.set_with("k", "w", past).unwrap().written);
+        },
+        |db| {
+            db.batch(|batch| {
+                batch.del("k");
+            })
+            .unwrap();
+        },
+    ];
+    for (number, delete) in deletions.into_iter().enumerate() {
+        let clock = ManualClock::new(NOW_MS);
+        let db = open(&clock);
+        db.hset("k", "f", "v").unwrap();
+        db.expire("k", Duration::from_secs(10)).unwrap();
+        clock.advance(Duration::from_secs(10));
+        delete(&db);
+        clock.set(NOW_MS);
+        assert!(!db.exists("k").unwrap(), "deletion {number}");
+    }
+}
