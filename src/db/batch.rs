@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use crate::engine::Transaction;
-use crate::{Db, Result};
+use crate::{Db, Result, SetOptions};
 
-use super::expiry::deadline_after;
+use super::expiry::{deadline_after, expire};
+use super::strings::set_with;
 
 /// Changes that are collected, and then take effect together; see [`Db::batch`].
 #[derive(Debug, Default)]
@@ -49,7 +50,7 @@ impl Batch {
         })
     }
 
-    /// Sets a string with a time to live, counted from the moment of the commit.
+    /// Sets a string with a time to live, counted from the moment of the commit; zero deletes it.
     pub fn set_ex(
         &mut self,
         key: impl AsRef<[u8]>,
@@ -150,17 +151,14 @@ impl Db {
 
 fn apply(tx: &mut Transaction<'_>, database: u8, change: &Change) -> Result<()> {
     match change {
-        Change::Set { key, value, ttl } => {
-            let deadline_ms = match ttl {
-                Some(ttl) => deadline_after(tx.now_ms(), *ttl)?,
-                None => 0,
-            };
-            tx.set(database, key, value, deadline_ms)
-        }
+        Change::Set { key, value, ttl } => match ttl {
+            None => tx.set(database, key, value, 0),
+            Some(ttl) => set_with(tx, database, key, value, SetOptions::new().ttl(*ttl)).map(drop),
+        },
         Change::Delete { key } => tx.delete(database, key).map(drop),
         Change::Expire { key, ttl } => {
             let deadline_ms = deadline_after(tx.now_ms(), *ttl)?;
-            tx.expire(database, key, deadline_ms).map(drop)
+            expire(tx, database, key, deadline_ms).map(drop)
         }
         Change::HashSet { key, field, value } => {
             tx.hash_set(database, key, field, value, 0).map(drop)

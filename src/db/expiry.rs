@@ -123,6 +123,7 @@ impl Db {
     ) -> Result<bool> {
         let key = key.as_ref();
         self.engine().write(|tx| {
+            let deadline_ms = storable(deadline_ms)?;
             let present = tx.key(self.database, key)?.deadline_ms();
             // A key that is not there is refused below, whatever the condition.
             Ok(condition.allows(present, deadline_ms)
@@ -184,7 +185,14 @@ impl Db {
     }
 }
 
-fn expire(tx: &mut Transaction<'_>, database: u8, key: &[u8], deadline_ms: u64) -> Result<bool> {
+/// Changes a key's deadline, and deletes a key whose deadline has passed. Gives back whether there
+/// was such a key.
+pub(super) fn expire(
+    tx: &mut Transaction<'_>,
+    database: u8,
+    key: &[u8],
+    deadline_ms: u64,
+) -> Result<bool> {
     if deadline_ms <= tx.now_ms() {
         return tx.delete(database, key);
     }
@@ -197,8 +205,19 @@ fn expire(tx: &mut Transaction<'_>, database: u8, key: &[u8], deadline_ms: u64) 
 ///
 /// [`Error::DeadlineOutOfRange`] where it exceeds [`MAX_DEADLINE_MS`].
 pub(super) fn deadline_after(now_ms: u64, ttl: Duration) -> Result<u64> {
-    now_ms
-        .checked_add(duration_ms(ttl))
-        .filter(|deadline_ms| *deadline_ms <= MAX_DEADLINE_MS)
-        .ok_or(Error::DeadlineOutOfRange)
+    let deadline_ms = now_ms.checked_add(duration_ms(ttl));
+    storable(deadline_ms.ok_or(Error::DeadlineOutOfRange)?)
+}
+
+/// The deadline itself, where a record can say it; asked before anything is looked up, so that the
+/// answer does not depend on what is there.
+///
+/// # Errors
+///
+/// [`Error::DeadlineOutOfRange`] where it exceeds [`MAX_DEADLINE_MS`].
+pub(super) fn storable(deadline_ms: u64) -> Result<u64> {
+    if deadline_ms > MAX_DEADLINE_MS {
+        return Err(Error::DeadlineOutOfRange);
+    }
+    Ok(deadline_ms)
 }

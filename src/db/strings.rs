@@ -6,7 +6,7 @@ use crate::limits::MAX_VALUE_BYTES;
 use crate::options::{Condition, Expiry};
 use crate::{Db, Error, Result, SetOptions, SetOutcome, Value};
 
-use super::expiry::deadline_after;
+use super::expiry::{deadline_after, storable};
 
 impl Db {
     /// Sets the string at `key`, whatever was there before, without a deadline.
@@ -194,13 +194,20 @@ pub(crate) fn parse_integer(text: &[u8]) -> Option<i64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-fn set_with(
+/// What [`Db::set_with`] does, within a transaction.
+pub(super) fn set_with(
     tx: &mut Transaction<'_>,
     database: u8,
     key: &[u8],
     value: &[u8],
     options: SetOptions,
 ) -> Result<SetOutcome> {
+    let now_ms = tx.now_ms();
+    let new_deadline_ms = match options.expiry {
+        Expiry::None | Expiry::Keep => None,
+        Expiry::After(ttl) => Some(deadline_after(now_ms, ttl)?),
+        Expiry::At(deadline_ms) => Some(storable(deadline_ms)?),
+    };
     let previous = if options.return_previous {
         tx.string(database, key)?.map(|string| string.value)
     } else {
@@ -218,12 +225,9 @@ fn set_with(
             previous,
         });
     }
-    let now_ms = tx.now_ms();
     let deadline_ms = match options.expiry {
-        Expiry::None => None,
         Expiry::Keep => state.deadline_ms(),
-        Expiry::After(ttl) => Some(deadline_after(now_ms, ttl)?),
-        Expiry::At(deadline_ms) => Some(deadline_ms),
+        _ => new_deadline_ms,
     };
     match deadline_ms {
         Some(deadline_ms) if deadline_ms <= now_ms => {

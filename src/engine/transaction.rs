@@ -7,7 +7,8 @@
 //!
 //! 1. A record says an effect, not a command: no replay needs a clock.
 //! 2. Where a hash is changed whose time is up, its tombstone comes first in the same commit;
-//!    else a field set now would vanish with the old deadline on replay.
+//!    else a field set now would vanish with the old deadline on replay. A deletion writes it
+//!    too, although it finds nothing: else what was deleted would be back after a step of the clock.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -163,17 +164,24 @@ impl<'e> Transaction<'e> {
         Ok(())
     }
 
-    /// Removes a key; gives back whether it was there.
+    /// Removes a key; gives back whether it was there. What is there with its time up gets its
+    /// tombstone, too.
     pub(crate) fn delete(&mut self, database: u8, key: &[u8]) -> Result<bool> {
-        if let State::Absent { .. } = self.state(database, key)? {
-            return Ok(false);
-        }
+        let was_there = match *self.state(database, key)? {
+            State::Absent {
+                tombstone_due: false,
+            } => return Ok(false),
+            State::Absent {
+                tombstone_due: true,
+            } => false,
+            _ => true,
+        };
         self.stage(&Change::of_key(Kind::Delete, database, key))?;
         let gone = State::Absent {
             tombstone_due: false,
         };
         self.keys.insert((database, key.to_vec()), gone);
-        Ok(true)
+        Ok(was_there)
     }
 
     /// Changes a key's deadline, 0 for none; gives back whether there is such a key.
@@ -209,11 +217,9 @@ impl<'e> Transaction<'e> {
         check_length("a field", field.len(), MAX_FIELD_BYTES)?;
         check_length("a value", value.len(), MAX_VALUE_BYTES)?;
         let found = self.any_field(database, key, field)?;
-        if let State::Absent { tombstone_due } = *self.state(database, key)? {
-            if tombstone_due {
-                // Invariant 2.
-                self.stage(&Change::of_key(Kind::Delete, database, key))?;
-            }
+        if let State::Absent { .. } = *self.state(database, key)? {
+            // Invariant 2.
+            self.delete(database, key)?;
             let empty = State::Hash {
                 stored: false,
                 fields: BTreeMap::new(),
@@ -247,6 +253,9 @@ impl<'e> Transaction<'e> {
     /// Removes a field; gives back whether it was there. The hash goes with its last field.
     pub(crate) fn hash_delete(&mut self, database: u8, key: &[u8], field: &[u8]) -> Result<bool> {
         let Some(found) = self.any_field(database, key, field)? else {
+            if let State::Absent { .. } = self.state(database, key)? {
+                self.delete(database, key)?;
+            }
             return Ok(false);
         };
         self.stage(&Change {
