@@ -7,6 +7,7 @@
 use crate::index::{
     HashObject, Index, KeyHash, Location, SHARD_COUNT, Shard, Size, Statistics, Table,
 };
+use crate::limits::DATABASE_COUNT;
 use crate::log::{stored_change, stored_key};
 use crate::record::{Change, Kind, encoded_len};
 use crate::storage::Mapping;
@@ -38,7 +39,7 @@ pub(super) fn apply_commit(
         target.apply_to_key(&mut shard, record);
         return;
     }
-    let mut shards = index.write_all(records.iter().flat_map(places).collect());
+    let mut shards = index.write_all(places(records));
     for record in records {
         let database = record.change.database;
         match (record.change.kind, record.change.value) {
@@ -63,16 +64,29 @@ pub(super) fn apply_commit(
     }
 }
 
-/// The shards that a record touches.
-fn places(record: &Applied<'_>) -> Vec<(u8, usize)> {
-    let all = |database| (0..SHARD_COUNT).map(move |shard| (database, shard));
-    let database = record.change.database;
-    match (record.change.kind, record.change.value) {
-        (Kind::Clear, _) => all(database).collect(),
-        (Kind::SwapDatabases, [other]) => all(database).chain(all(*other)).collect(),
-        (kind, _) if kind.is_key() => vec![(database, record.hash.shard())],
-        _ => Vec::new(),
+/// The shards that a commit touches. A database that is touched as a whole is listed once, or a commit
+/// of nothing but clears would take memory a hundred times its size.
+fn places(records: &[Applied<'_>]) -> Vec<(u8, usize)> {
+    let mut places = Vec::new();
+    let mut whole = [false; DATABASE_COUNT as usize];
+    for record in records {
+        let database = record.change.database;
+        match (record.change.kind, record.change.value) {
+            (Kind::Clear, _) => whole[usize::from(database)] = true,
+            (Kind::SwapDatabases, [other]) => {
+                whole[usize::from(database)] = true;
+                whole[usize::from(*other)] = true;
+            }
+            (kind, _) if kind.is_key() => places.push((database, record.hash.shard())),
+            _ => {}
+        }
     }
+    for (database, is_whole) in (0..DATABASE_COUNT).zip(whole) {
+        if is_whole {
+            places.extend((0..SHARD_COUNT).map(|shard| (database, shard)));
+        }
+    }
+    places
 }
 
 /// The slot of a key's entry.
@@ -349,4 +363,29 @@ fn hash_size(hash: &HashObject) -> Size {
 fn count_deadline(hash: &mut HashObject, old_ms: u64, new_ms: u64) {
     hash.expiring_fields -= u64::from(old_ms != 0);
     hash.expiring_fields += u64::from(new_ms != 0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::KeyHasher;
+
+    #[test]
+    fn a_commit_of_many_clears_names_each_shard_once() {
+        let hash = KeyHasher::new(&[0; 16]).hash(b"");
+        let records: Vec<Applied<'_>> = (0..1_000)
+            .map(|number| Applied {
+                change: Change {
+                    value: &[7],
+                    ..Change::of_key([Kind::Clear, Kind::SwapDatabases][number % 2], 3, b"")
+                },
+                offset: 0,
+                hash,
+            })
+            .collect();
+        let mut places = places(&records);
+        assert_eq!(places.len(), 2 * SHARD_COUNT);
+        places.dedup();
+        assert_eq!(places.len(), 2 * SHARD_COUNT);
+    }
 }

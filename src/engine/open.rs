@@ -41,7 +41,8 @@ pub struct Recovery {
     /// Bytes that were replayed.
     pub replayed_bytes: u64,
     /// Bytes behind the last whole commit that belong to none: a write that a crash cut short. They were
-    /// never acknowledged as being on the device, and are no longer part of the log.
+    /// never acknowledged as being on the device, and are no longer part of the log. Counted up
+    /// to 64 MiB.
     pub torn_bytes: u64,
     /// Time that opening took.
     pub duration: Duration,
@@ -403,10 +404,12 @@ pub(crate) fn judge_end(
     })
 }
 
-/// Bytes from the end of the log to the last one that is not zero.
+/// Bytes from the end of the log to the last one that is not zero, as far as one looks.
 pub(super) fn torn_bytes<S: Source + ?Sized>(source: &S, end: u64) -> u64 {
     const CHUNK_BYTES: u64 = 64 << 10;
-    let mut upto = source.len();
+    // A file can be a terabyte of nothing, and the number is for people alone.
+    const MOST_BYTES: u64 = 64 << 20;
+    let mut upto = source.len().min(end.saturating_add(MOST_BYTES));
     while upto > end {
         let start = end.max(upto.saturating_sub(CHUNK_BYTES));
         let chunk = usize::try_from(upto - start)

@@ -131,6 +131,9 @@ impl LockedShards<'_> {
 
     /// Exchanges two databases, all of whose shards are locked.
     pub(crate) fn swap(&mut self, one: u8, other: u8) {
+        if one == other {
+            return;
+        }
         for shard in 0..SHARD_COUNT {
             let contents = self.get(one, shard).map(mem::take).unwrap_or_default();
             let contents = match self.get(other, shard) {

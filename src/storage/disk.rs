@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, fchown};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -42,6 +42,8 @@ impl Storage for DiskStorage {
         let file = OpenOptions::new()
             .read(true)
             .write(access == Access::ReadWrite)
+            // Else opening a pipe would wait for somebody at its other end.
+            .custom_flags(libc::O_NONBLOCK)
             .open(path)?;
         let kind = file.metadata()?.file_type();
         if kind.is_dir() {
