@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use super::examine::{DamagedRange, Findings, examine};
 use super::open::{draw_header, lock_for_life};
-use super::rewrite::Rewrite;
+use super::rewrite::{Rewrite, write_error};
 use crate::clock::Clock;
-use crate::log::{FileHeader, LOG_START};
+use crate::log::{FileHeader, LOG_START, PAGE_BYTES};
 use crate::storage::{Access, FileId, Mapping, Storage, StorageFile};
 use crate::{Error, Options, Result};
 
@@ -364,9 +364,11 @@ impl Repair<'_> {
     ) -> Result<()> {
         if !self.options.in_place {
             let temporary = rewrite.finish()?;
-            temporary
-                .persist_new(target)
-                .map_err(Error::io("create", target))?;
+            temporary.persist_new(target).map_err(write_error(
+                "create",
+                target,
+                PAGE_BYTES as u64,
+            ))?;
             return self.sync_directory(target);
         }
         // Before the sync, which may carry them through as well.

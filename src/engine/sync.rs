@@ -153,25 +153,25 @@ impl Engine {
         if synced_upto <= current.synced_upto {
             return Ok(());
         }
-        let slot = Slot {
-            synced_upto,
-            ..current
-        };
-        match self.put_slot(state, slot) {
-            // Where a page cannot be written in place (btrfs) a full disk may have none for it. The old
-            // slot is true as well, a lower bound; what it says less of is on the device all the same.
-            Err(Error::Io { source, .. }) if is_disk_full(&source) => Ok(()),
-            written => written,
-        }
+        self.put_slot(
+            state,
+            Slot {
+                synced_upto,
+                ..current
+            },
+        )
     }
 
     fn put_slot(&self, state: &mut SyncState, slot: Slot) -> Result<()> {
         let slots = state.slots.succeeded_by(slot);
         let offset = slots.current_offset();
         let bytes = slots.current().encode(self.header.salt, offset);
-        self.file
-            .write_at(&bytes, offset)
-            .map_err(Error::io("write to", &self.path))?;
+        match self.file.write_at(&bytes, offset) {
+            // Where a page cannot be written in place (btrfs) a full disk may have none for it. The old
+            // slot is true as well, a lower bound; what it says less of is on the device all the same.
+            Err(error) if is_disk_full(&error) => return Ok(()),
+            written => written.map_err(Error::io("write to", &self.path))?,
+        }
         state.slots = slots;
         state.syncs_since_slot = 0;
         state.slot_written = Instant::now();
