@@ -1,0 +1,30 @@
+//! What several tests and the fuzz targets share: the format a second time, and what a file holds.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "shared, and nobody uses all of it"
+)]
+
+pub mod contents;
+pub mod format;
+
+/// A directory in memory where there is one, since the file's bytes are what counts and not the device.
+pub fn scratch_directory() -> tempfile::TempDir {
+    let memory = std::path::Path::new("/dev/shm");
+    match memory.is_dir() {
+        true => tempfile::tempdir_in(memory).unwrap(),
+        false => tempfile::tempdir().unwrap(),
+    }
+}
+
+/// Numbers that look random and are the same each time: the generator of Numerical Recipes, of
+/// which the upper bits are used.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn byte(&mut self) -> u8 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005);
+        self.0 = self.0.wrapping_add(1_442_695_040_888_963_407);
+        self.0.to_be_bytes()[0]
+    }
+}
