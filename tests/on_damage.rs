@@ -174,7 +174,9 @@ mod simulated {
     use std::io;
 
     use brasa::Durability;
-    use brasa::simulation::{Fault, FaultyOperation, Loss, SimulatedDisk};
+    use brasa::simulation::{
+        Fault, FaultyOperation, Image, Loss, Mutation, SimulatedDisk, with_mutation,
+    };
 
     use super::*;
 
@@ -205,10 +207,23 @@ mod simulated {
     /// salvage can begin again.
     #[test]
     fn a_power_loss_at_any_point_of_a_salvage_loses_nothing() {
+        let tried = lose_power_everywhere().unwrap();
+        assert!(tried > 100, "{tried}");
+    }
+
+    #[test]
+    fn a_salvage_that_is_broken_on_purpose_is_noticed() {
+        for mutation in [Mutation::NameBeforeSync, Mutation::SkipDirectorySync] {
+            let broken = with_mutation(mutation, lose_power_everywhere);
+            assert!(broken.is_err(), "{mutation:?}");
+        }
+    }
+
+    /// How many states were tried, or what is wrong in one.
+    fn lose_power_everywhere() -> Result<usize, String> {
         let (disk, original) = disk();
         let db = salvage(&disk).unwrap();
         assert_eq!(db.len().unwrap(), 5);
-        let salvaged_at = disk.operation_count();
         db.set("acknowledged", "1").unwrap();
         let end = disk.operation_count();
         std::mem::forget(db);
@@ -220,28 +235,37 @@ mod simulated {
                 losses.extend([Loss::One(index), Loss::AllBut(index), Loss::From(index)]);
                 losses.push(Loss::Torn(index, 16));
             }
-            for names in 0..=crash.unsynced_names() {
-                for loss in &losses {
-                    let image = crash.image(*loss, names, 9, &[0xa5; 20_000]);
-                    let kept =
-                        (0..9).filter_map(|number| image.file(format!("{NAME}.damaged-{number}")));
-                    assert!(
-                        kept.chain(image.file(NAME)).any(|file| file == original),
-                        "the original is gone at {upto}, {loss:?}, {names} names"
-                    );
-                    let db = salvage(&image.restart(5)).unwrap();
-                    let acknowledged = upto == end;
-                    let expected = 5 + usize::from(db.exists("acknowledged").unwrap());
-                    assert_eq!(db.len().unwrap(), expected as u64, "at {upto}, {loss:?}");
-                    assert!(
-                        !acknowledged || expected == 6,
-                        "at {upto}, {loss:?}, {names} names"
-                    );
+            let names = crash.unsynced_names();
+            for loss in losses {
+                let garbage = [0xa5; 20_000];
+                let prefixes = (0..=names).map(|names| crash.image(loss, names, 9, &garbage));
+                let others =
+                    (0..names).map(|name| crash.image_without_name(loss, name, 9, &garbage));
+                for image in prefixes.chain(others) {
+                    judge(&image, &original, upto == end)
+                        .map_err(|wrong| format!("{wrong} at {upto}, {loss:?}"))?;
                     tried += 1;
                 }
             }
         }
-        assert!(salvaged_at < end && tried > 100, "{tried}");
+        Ok(tried)
+    }
+
+    /// Whether what a power loss left is as it must be.
+    fn judge(image: &Image, original: &[u8], acknowledged: bool) -> Result<(), String> {
+        let kept = (0..9).filter_map(|number| image.file(format!("{NAME}.damaged-{number}")));
+        if !kept.chain(image.file(NAME)).any(|file| file == original) {
+            return Err("the original is gone".to_owned());
+        }
+        let db = salvage(&image.restart(5)).map_err(|error| error.to_string())?;
+        let is_there = db.exists("acknowledged").unwrap();
+        if acknowledged && !is_there {
+            return Err("what was acknowledged is gone".to_owned());
+        }
+        match db.len().unwrap() - u64::from(is_there) {
+            5 => Ok(()),
+            count => Err(format!("{count} keys are left")),
+        }
     }
 
     /// An error at any operation is reported, and leaves the original where it can be found.

@@ -16,6 +16,7 @@ use super::open::{draw_header, lock_for_life};
 use super::rewrite::{Rewrite, write_error};
 use crate::clock::Clock;
 use crate::log::{FileHeader, LOG_START, PAGE_BYTES};
+use crate::mutation::{self, Mutation};
 use crate::storage::{Access, FileId, Mapping, Storage, StorageFile};
 use crate::{Error, Options, Result};
 
@@ -393,6 +394,9 @@ impl Repair<'_> {
     }
 
     fn sync_directory(&self, path: &Path) -> Result<()> {
+        if mutation::is_on(Mutation::SkipDirectorySync) {
+            return Ok(());
+        }
         self.new_storage
             .sync_directory(path)
             .map_err(Error::io("sync the directory of", path))

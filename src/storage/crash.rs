@@ -137,6 +137,27 @@ impl Crash {
     /// synced the first `names` are there. `seed` decides the tosses; `garbage` is what the device
     /// had, from a file's start on, where its new area lies.
     pub fn image(&self, loss: Loss, names: usize, seed: u64, garbage: &[u8]) -> Image {
+        self.image_of_names(loss, &|name| name < names, seed, garbage)
+    }
+
+    /// As [`Crash::image`], with all the names that were not synced but one: the device need not keep their order.
+    pub fn image_without_name(
+        &self,
+        loss: Loss,
+        missing: usize,
+        seed: u64,
+        garbage: &[u8],
+    ) -> Image {
+        self.image_of_names(loss, &|name| name != missing, seed, garbage)
+    }
+
+    fn image_of_names(
+        &self,
+        loss: Loss,
+        is_there: &dyn Fn(usize) -> bool,
+        seed: u64,
+        garbage: &[u8],
+    ) -> Image {
         let mut random = SplitMix(seed);
         let mut first_index = 0;
         let mut contents = Vec::new();
@@ -144,8 +165,9 @@ impl Crash {
             contents.push(inode.surviving(loss, first_index, &mut random, garbage));
             first_index += inode.pending.len();
         }
-        let names = self.0.pending_names.iter().take(names);
-        let names = names.map(|(path, inode)| (path, inode));
+        let names = self.0.pending_names.iter().enumerate();
+        let names = names.filter(|(name, _)| is_there(*name));
+        let names = names.map(|(_, (path, inode))| (path, inode));
         let files = self.0.names.iter().chain(names);
         Image {
             files: files
