@@ -174,7 +174,10 @@ fn a_file_of_a_newer_version_is_refused_by_its_number() {
         file[10..12].copy_from_slice(&minor.to_le_bytes());
         fs::write(&path, &file).unwrap();
         for error in [open(&path).err(), open_read_only(&path).err()] {
-            assert!(matches!(error, Some(Error::Corrupt { offset: 0, .. })), "{error:?}");
+            assert!(
+                matches!(error, Some(Error::Corrupt { offset: 0, .. })),
+                "{error:?}"
+            );
         }
         assert!(!inspect::check(&path, |_, _| {}).unwrap().is_sound());
         seal_header(&mut file);
