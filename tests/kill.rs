@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use brasa::{Db, Durability, Error, KeyType, Options, inspect};
 
-const ROUNDS: usize = 40;
+const ROUNDS: usize = 80;
 
 /// Threads of the child, each with its own keys and its own script.
 const WRITERS: usize = 2;

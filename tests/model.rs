@@ -42,7 +42,7 @@ fn config() -> Config {
         ..Config::default()
     };
     if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.cases = 256;
+        config.cases = 512;
     }
     config
 }
