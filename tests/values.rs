@@ -4,11 +4,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Barrier, Mutex};
 use std::thread;
 
-use brasa::limits::{DATABASE_COUNT, MAX_FIELD_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES};
+use brasa::limits::{
+    DATABASE_COUNT, MAX_COMMIT_BYTES, MAX_FIELD_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES,
+};
 use brasa::{Db, Durability, Error, Value};
 use tempfile::TempDir;
 
@@ -192,9 +194,18 @@ fn a_field_of_65_535_bytes_is_taken_and_one_more_is_refused() {
     assert_eq!(db.hkeys(&key).unwrap(), [longest]);
 }
 
-/// The one test that is about size. It takes a gigabyte of memory and half of one on the disk.
+/// The tests that are about size take turns: each takes about a gigabyte of memory.
+static LARGE: Mutex<()> = Mutex::new(());
+
+/// Ends a large database without a sync of what nobody will read: the file goes with its
+/// directory.
+fn abandon(db: Db) {
+    std::mem::forget(db);
+}
+
 #[test]
 fn a_value_of_512_mib_is_taken_and_one_more_byte_is_refused() {
+    let _turn = LARGE.lock();
     let (_directory, path) = scratch();
     let db = open(&path);
     db.set("small", "before").unwrap();
@@ -222,6 +233,28 @@ fn a_value_of_512_mib_is_taken_and_one_more_byte_is_refused() {
     assert_eq!(small, b"before");
     assert_eq!(db.get("small").unwrap().unwrap(), b"after");
     assert!(found == value, "an append that was refused leaves it alone");
+    abandon(db);
+}
+
+#[test]
+fn a_commit_of_1_gib_is_taken_and_one_more_record_is_refused() {
+    let _turn = LARGE.lock();
+    let (_directory, path) = scratch();
+    let db = open(&path);
+    // Two records with a header of 32 bytes, and a byte each of key and field. Zeros: see above.
+    let half = usize::try_from(MAX_COMMIT_BYTES / 2).unwrap() - 34;
+    let value = vec![0; half + 1];
+    let (fits, too_long) = (&value[..half], &value[..]);
+    assert_too_large(
+        db.hset_many("h", &[("a", fits), ("b", too_long)]),
+        "a commit",
+        usize::try_from(MAX_COMMIT_BYTES).unwrap(),
+    );
+    assert_eq!(db.stats().unwrap().log_bytes, 0, "nothing was written");
+    db.hset_many("h", &[("a", fits), ("b", fits)]).unwrap();
+    assert_eq!(db.stats().unwrap().log_bytes, MAX_COMMIT_BYTES);
+    assert!(db.hget("h", "b").unwrap().unwrap() == fits);
+    abandon(db);
 }
 
 #[test]

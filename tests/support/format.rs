@@ -420,7 +420,9 @@ fn has_the_parts_of_its_kind(found: &Found<'_>) -> bool {
         && (deadline || found.deadline_ms == 0);
     let value_agrees = match found.kind {
         kind::SWAP_DATABASES => matches!(found.value, [0..=15]),
-        kind::PAGE => found.value.len() <= MAX_PAGE_VALUE_BYTES && found.value.len() % 8 == 0,
+        kind::PAGE => {
+            found.value.len() <= MAX_PAGE_VALUE_BYTES && found.value.len().is_multiple_of(8)
+        }
         kind::CHECKPOINT => found.value.len() >= 32,
         kind::MOVED => found.value.len() == 8,
         kind::POISONED => found.value.len() <= 255,
