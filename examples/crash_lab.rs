@@ -129,7 +129,8 @@ fn run(arguments: &Arguments, begun: Instant, tally: &mut Tally) -> Result<(), B
                     told = Instant::now();
                     eprintln!("{} of {} states", tally.total(), arguments.states);
                 }
-                if arguments.script.is_some() && arguments.durability.is_some() {
+                let once = arguments.script.is_some() && arguments.durability.is_some();
+                if once || tally.total() >= arguments.states {
                     return Ok(());
                 }
             }
