@@ -167,3 +167,26 @@ fn apply(tx: &mut Transaction<'_>, database: u8, change: &Change) -> Result<()> 
         Change::Clear => tx.clear(database),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Db, ManualClock, Ttl};
+
+    #[test]
+    fn a_hash_is_gone_with_the_last_field_that_has_not_expired() {
+        let clock = ManualClock::new(1_000);
+        let db = Db::options().clock(clock).open_in_memory().unwrap();
+        // No verb gives a field a deadline yet; a file may have one.
+        db.engine()
+            .write(|tx| {
+                tx.hash_set(0, b"h", b"expired", b"1", 900)?;
+                tx.hash_set(0, b"h", b"live", b"2", 0)?;
+                tx.expire(0, b"h", 5_000)
+            })
+            .unwrap();
+        db.batch(|b| _ = b.hdel("h", "live").hset("h", "new", "3"))
+            .unwrap();
+        assert_eq!(db.ttl("h").unwrap(), Ttl::Persistent, "it is another hash");
+        assert_eq!(db.hkeys("h").unwrap(), ["new"]);
+    }
+}

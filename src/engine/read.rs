@@ -206,7 +206,7 @@ impl Engine {
         let hash = self.hasher.hash(key);
         self.view(database, hash.shard(), |view| {
             let object = view.hash(hash, key)?;
-            Ok(object.map_or(0, |object| view.live_field_count(object)))
+            Ok(object.map_or(0, |object| view.live_field_count(object, || self.now_ms())))
         })
         .unwrap_or(Ok(0))
     }
@@ -286,7 +286,7 @@ impl Engine {
     }
 
     /// What the file holds for a key, expired or not: what a transaction begins with.
-    pub(super) fn stored(&self, database: u8, key: &[u8]) -> Result<Stored> {
+    pub(super) fn stored(&self, database: u8, key: &[u8], now_ms: u64) -> Result<Stored> {
         let hash = self.hasher.hash(key);
         self.view(database, hash.shard(), |view| {
             Ok(match view.locate(hash, key) {
@@ -297,7 +297,7 @@ impl Engine {
                     Some(object) => Stored::Hash {
                         deadline_ms: object.deadline_ms,
                         field_count: object.fields.len() as u64,
-                        live_field_count: view.live_field_count(object),
+                        live_field_count: view.live_field_count(object, || now_ms),
                     },
                 },
             })
@@ -396,9 +396,11 @@ impl View<'_> {
                 deadline_ms: self.change(offset)?.1,
             },
             Location::Hash(number) => match self.shard.hash(number) {
-                Some(object) if self.live_field_count(object) > 0 => KeyState::Hash {
-                    deadline_ms: object.deadline_ms,
-                },
+                Some(object) if self.live_field_count(object, || self.engine.now_ms()) > 0 => {
+                    KeyState::Hash {
+                        deadline_ms: object.deadline_ms,
+                    }
+                }
                 _ => KeyState::Absent,
             },
         };
@@ -427,10 +429,11 @@ impl View<'_> {
             .map(|dated| dated.value))
     }
 
-    fn live_field_count(&self, object: &HashObject) -> u64 {
+    /// The clock is asked only if a field has a deadline.
+    fn live_field_count(&self, object: &HashObject, now_ms: impl FnOnce() -> u64) -> u64 {
         let mut count = object.fields.len() as u64;
         if object.expiring_fields > 0 {
-            let now_ms = self.engine.now_ms();
+            let now_ms = now_ms();
             for (_, location) in object.fields.iter_from(0) {
                 if let Location::Record(offset) = location
                     && let Some(change) = stored_change(&**self.mapping, offset)

@@ -66,6 +66,8 @@ enum State {
         fields: BTreeMap<Vec<u8>, Option<(Content, u64)>>,
         /// How many fields have a record, expired or not.
         field_count: u64,
+        /// How many of them have not expired; never zero.
+        live_field_count: u64,
         deadline_ms: u64,
     },
 }
@@ -217,6 +219,10 @@ impl<'e> Transaction<'e> {
         check_length("a field", field.len(), MAX_FIELD_BYTES)?;
         check_length("a value", value.len(), MAX_VALUE_BYTES)?;
         let found = self.any_field(database, key, field)?;
+        let now_ms = self.now_ms();
+        let is_new = found
+            .as_ref()
+            .is_none_or(|old| has_passed(old.deadline_ms, now_ms));
         if let State::Absent { .. } = *self.state(database, key)? {
             // Invariant 2.
             self.delete(database, key)?;
@@ -224,6 +230,7 @@ impl<'e> Transaction<'e> {
                 stored: false,
                 fields: BTreeMap::new(),
                 field_count: 0,
+                live_field_count: 0,
                 deadline_ms: 0,
             };
             self.keys.insert((database, key.to_vec()), empty);
@@ -237,20 +244,21 @@ impl<'e> Transaction<'e> {
         if let State::Hash {
             fields,
             field_count,
+            live_field_count,
             ..
         } = self.state(database, key)?
         {
             *field_count += u64::from(found.is_none());
+            *live_field_count += u64::from(is_new);
             fields.insert(
                 field.to_vec(),
                 Some((Content::Staged(content), deadline_ms)),
             );
         }
-        let now_ms = self.now_ms();
-        Ok(found.is_none_or(|old| has_passed(old.deadline_ms, now_ms)))
+        Ok(is_new)
     }
 
-    /// Removes a field; gives back whether it was there. The hash goes with its last field.
+    /// Removes a field; gives back whether it was there. The hash goes with the last that has not expired.
     pub(crate) fn hash_delete(&mut self, database: u8, key: &[u8], field: &[u8]) -> Result<bool> {
         let Some(found) = self.any_field(database, key, field)? else {
             if let State::Absent { .. } = self.state(database, key)? {
@@ -262,23 +270,26 @@ impl<'e> Transaction<'e> {
             field,
             ..Change::of_key(Kind::HashDelete, database, key)
         })?;
+        let now_ms = self.now_ms();
+        let was_live = !has_passed(found.deadline_ms, now_ms);
         let state = self.state(database, key)?;
         if let State::Hash {
             fields,
             field_count,
+            live_field_count,
             ..
         } = state
         {
             fields.insert(field.to_vec(), None);
             *field_count -= 1;
-            if *field_count == 0 {
+            *live_field_count -= u64::from(was_live);
+            if *live_field_count == 0 {
                 *state = State::Absent {
-                    tombstone_due: false,
+                    tombstone_due: *field_count > 0,
                 };
             }
         }
-        let now_ms = self.now_ms();
-        Ok(!has_passed(found.deadline_ms, now_ms))
+        Ok(was_live)
     }
 
     /// Removes all keys of a database.
@@ -334,8 +345,8 @@ impl<'e> Transaction<'e> {
                 tombstone_due: false,
             });
         }
-        let stored = self.engine.stored(database, key)?;
         let now_ms = self.now_ms();
+        let stored = self.engine.stored(database, key, now_ms)?;
         let expired = State::Absent {
             tombstone_due: true,
         };
@@ -356,11 +367,12 @@ impl<'e> Transaction<'e> {
             Stored::Hash {
                 deadline_ms,
                 field_count,
-                ..
+                live_field_count,
             } => State::Hash {
                 stored: true,
                 fields: BTreeMap::new(),
                 field_count,
+                live_field_count,
                 deadline_ms,
             },
         })
