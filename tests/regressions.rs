@@ -76,3 +76,29 @@ fn a_write_that_failed_does_not_come_back_with_its_first_word() {
         assert!(!db.exists("b").unwrap(), "{loss:?}");
     }
 }
+
+/// A handle that had opened a file, and then waited for its lock, went on with it although its name
+/// had been taken away meanwhile: it wrote, said that it had, and the write was nowhere.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_handle_that_waited_does_not_write_into_a_file_that_lost_its_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().canonicalize().unwrap().join(PATH);
+    let opened_count = || {
+        let descriptors = std::fs::read_dir("/proc/self/fd").unwrap();
+        let links = descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        links.filter(|link| *link == path).count()
+    };
+    let first = Db::open(&path).unwrap();
+    let waiting = std::thread::spawn({
+        let path = path.clone();
+        move || Db::open(&path).unwrap().set("y", "2").unwrap()
+    });
+    while opened_count() < 2 {
+        std::thread::yield_now();
+    }
+    std::fs::rename(&path, directory.path().join("elsewhere")).unwrap();
+    drop(first);
+    waiting.join().unwrap();
+    assert!(Db::open(&path).unwrap().exists("y").unwrap());
+}

@@ -7,6 +7,8 @@ use std::time::Duration;
 use crate::engine::Engine;
 use crate::{Durability, Error, Result};
 
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
+
 /// Syncs the engine every interval until it is dropped.
 pub(crate) struct IntervalSync {
     stop: Arc<Stop>,
@@ -29,6 +31,8 @@ impl IntervalSync {
         let Durability::Interval(interval) = durability else {
             return Ok(None);
         };
+        // An interval of nothing would keep a processor busy with asking.
+        let interval = interval.max(SHORTEST_INTERVAL);
         if read_only {
             return Ok(None);
         }

@@ -100,6 +100,13 @@ impl Engine {
                 }
                 Err(error) => return Err(Error::io("open", path)(error)),
             };
+            // What is no file of ours is refused before it is waited for.
+            read_header(&*file, path)?;
+            lock_for_life(&*file, path, options)?;
+            if !created && !is_named(&*storage, &*file, path)? {
+                // It lost its name while the lock was waited for: what was written to it would be gone.
+                continue;
+            }
             let mut engine = Engine::open_file(Arc::clone(&storage), file, path, options)?;
             engine.recovery.created = created;
             engine.recovery.duration = begun.elapsed();
@@ -110,16 +117,14 @@ impl Engine {
         )))
     }
 
+    /// Opens a file whose locks are held: nobody else writes to it.
     fn open_file(
         storage: Arc<dyn Storage>,
         file: Arc<dyn StorageFile>,
         path: &Path,
         options: &Options,
     ) -> Result<Engine> {
-        let (header, _) = read_header(&*file, path)?;
-        lock_for_life(&*file, path, options)?;
-        // The slots are read again: only now nobody else writes them.
-        let (_, slots) = read_header(&*file, path)?;
+        let (header, slots) = read_header(&*file, path)?;
         let mut slots = slots.ok_or_else(|| {
             Error::corrupt(path, PAGE_BYTES as u64, "neither of the two slots is valid")
         })?;
@@ -315,6 +320,19 @@ fn describe_foreign(start: &[u8]) -> String {
             "it begins with \"{}\"",
             start[..start.len().min(8)].escape_ascii()
         ),
+    }
+}
+
+/// Whether the path still names this file.
+fn is_named(storage: &dyn Storage, file: &dyn StorageFile, path: &Path) -> Result<bool> {
+    let io_error = |operation| Error::io(operation, path);
+    match storage.open(path, Access::Read) {
+        Ok(named) => {
+            let named = named.id().map_err(io_error("identify"))?;
+            Ok(named == file.id().map_err(io_error("identify"))?)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(io_error("open")(error)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::map;
+use super::Look;
 use crate::Result;
 use crate::engine::{DamagedRange, Findings, examine};
 use crate::log::{LOG_START, Source};
@@ -67,8 +67,8 @@ impl CheckReport {
 /// ends within its header. Damage is no error here but part of the report.
 pub fn check(path: impl AsRef<Path>, mut progress: impl FnMut(u64, u64)) -> Result<CheckReport> {
     let path = path.as_ref();
-    let mapping = map(path)?;
-    check_source(&mapping, path, &mut progress)
+    let look = Look::at(path)?;
+    check_source(&look.mapping, path, &mut progress)
 }
 
 /// As [`check`], of a file's contents in memory.

@@ -1,7 +1,7 @@
 //! Looking into a file without opening it as a database: its records, whether they are sound, and what can be
 //! saved of it where they are not.
 //!
-//! Looking takes no lock and changes no byte. A file that is being written meanwhile is seen as
+//! Looking changes no byte and keeps nobody out. A file that is being written meanwhile is seen as
 //! it is at that moment, the commit that is just being written perhaps as a torn tail. [`repair`] locks the file,
 //! and writes another.
 //!
@@ -30,6 +30,8 @@ mod records;
 mod repair;
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 pub use check::{CheckReport, LogEnd, check, check_bytes};
 pub use records::{RecordInfo, Records, records};
@@ -37,14 +39,42 @@ pub use repair::{repair, salvage_bytes};
 
 pub use crate::engine::{DamagedRange, LostRecord, RepairOptions, RepairReport};
 
-use crate::storage::{Access, DiskStorage, Mapping, Storage};
+use crate::storage::{
+    Access, DiskStorage, LockByte, LockMode, Mapping, Storage, StorageFile, acquire,
+};
 use crate::{Error, Result};
 
-fn map(path: &Path) -> Result<Mapping> {
-    let file = DiskStorage
-        .open(path, Access::Read)
-        .map_err(Error::io("open", path))?;
-    let size = file.size().map_err(Error::io("read the size of", path))?;
-    // No mapping has no bytes, so an empty file gets one of one byte, which is not read.
-    file.map(size.max(1)).map_err(Error::io("map", path))
+/// A file that is looked at.
+#[derive(Debug)]
+struct Look {
+    mapping: Mapping,
+    /// Holds the `users` lock, so that nobody cuts the file while it is mapped.
+    _file: Arc<dyn StorageFile>,
+}
+
+impl Look {
+    fn at(path: &Path) -> Result<Look> {
+        // Who cuts a file holds the lock for that moment alone.
+        const LONGEST_WAIT: Duration = Duration::from_secs(5);
+        let file = DiskStorage
+            .open(path, Access::Read)
+            .map_err(Error::io("open", path))?;
+        let byte = LockByte::Users;
+        if !acquire(&*file, byte, LockMode::Shared, LONGEST_WAIT)
+            .map_err(Error::io("lock", path))?
+        {
+            return Err(Error::Locked {
+                path: path.to_owned(),
+                lock: byte.name(),
+                waited: LONGEST_WAIT,
+            });
+        }
+        let size = file.size().map_err(Error::io("read the size of", path))?;
+        // No mapping has no bytes, so an empty file gets one of one byte, which is not read.
+        let mapping = file.map(size.max(1)).map_err(Error::io("map", path))?;
+        Ok(Look {
+            mapping,
+            _file: file,
+        })
+    }
 }

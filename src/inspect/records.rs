@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use super::map;
+use super::Look;
 use crate::engine::{judge_end, parse_header};
 use crate::log::{Commit, LOG_START, PAGE_BYTES, Reader, Slots, Source};
 use crate::record::Link;
@@ -40,7 +40,7 @@ pub struct RecordInfo {
 #[derive(Debug)]
 pub struct Records {
     path: PathBuf,
-    mapping: Mapping,
+    look: Look,
     /// Where the next commit begins; `None` when the log has ended.
     link: Option<Link>,
     synced_slot: Slots,
@@ -54,15 +54,15 @@ pub struct Records {
 /// As [`check`](super::check). Damage in the log where it was known to be on the device comes as the last item.
 pub fn records(path: impl AsRef<Path>) -> Result<Records> {
     let path = path.as_ref();
-    let mapping = map(path)?;
-    let (salt, slots) = header(&mapping, path)?;
+    let look = Look::at(path)?;
+    let (salt, slots) = header(&look.mapping, path)?;
     let synced_slot = slots.ok_or_else(|| {
         Error::corrupt(path, PAGE_BYTES as u64, "neither of the two slots is valid")
     })?;
-    let link = Reader::from_start(&mapping, salt).link();
+    let link = Reader::from_start(&look.mapping, salt).link();
     Ok(Records {
         path: path.to_owned(),
-        mapping,
+        look,
         link: Some(link),
         synced_slot,
         pending: VecDeque::new(),
@@ -74,7 +74,7 @@ impl Iterator for Records {
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.pending.is_empty() {
-            let mut reader = Reader::from_link(&self.mapping, self.link?);
+            let mut reader = Reader::from_link(&self.look.mapping, self.link?);
             let reached = reader.next_commit();
             self.link = Some(reader.link());
             match reached {

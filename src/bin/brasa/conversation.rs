@@ -1,6 +1,6 @@
 //! Commands of Redis: one from the arguments, or many from standard input.
 
-use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use brasa::command::{self, Flags, Reply, Session, UnbalancedQuotes};
@@ -9,6 +9,9 @@ use brasa::{Db, Error};
 use super::arguments::{redis_help, usage};
 use super::render::{self, Form};
 use super::{Failure, Outcome};
+
+/// Room for the largest value, each byte of it escaped.
+const LONGEST_LINE_BYTES: u64 = 4 * brasa::limits::MAX_VALUE_BYTES as u64;
 
 /// Executes one command and shows its reply.
 ///
@@ -68,7 +71,17 @@ fn talk(session: &mut Session, prompting: bool, form: Form) -> Outcome {
             prompt(session.db(), &mut output)?;
         }
         line.clear();
-        if input.read_until(b'\n', &mut line)? == 0 {
+        let count = (&mut input)
+            .take(LONGEST_LINE_BYTES)
+            .read_until(b'\n', &mut line)?;
+        if count as u64 == LONGEST_LINE_BYTES {
+            let too_long = io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("line {number} is longer than {LONGEST_LINE_BYTES} bytes"),
+            );
+            return Err(too_long.into());
+        }
+        if count == 0 {
             if prompting {
                 // The prompt still stands there.
                 writeln!(output)?;
