@@ -12,13 +12,14 @@
 //! | sync, under `Always` | `Engine::sync_covering` |
 
 use std::io;
-use std::sync::{Arc, MutexGuard, PoisonError, atomic::Ordering};
+use std::sync::{Arc, MutexGuard, atomic::Ordering};
 
-use super::apply::{Applied, apply_commit};
+use super::apply::Applied;
+use super::generation::Generation;
 use super::transaction::Staged;
 use super::{Engine, Transaction};
 use crate::limits::{MAX_COMMIT_BYTES, MAX_FILE_BYTES};
-use crate::log::{END_WORD, RESERVE_BYTES, Tail, file_bytes_needed, seal_commit};
+use crate::log::{Append, END_WORD, RESERVE_BYTES, Tail, file_bytes_needed, seal_commit};
 use crate::record::{self, Change, Kind, MAX_REASON_BYTES};
 use crate::{Durability, Error, Result};
 
@@ -29,8 +30,10 @@ const KEPT_BUFFER_BYTES: usize = 1 << 20;
 pub(super) const CONTROL_BYTES: u64 = 512;
 
 /// What whoever appends must hold.
-#[derive(Debug)]
 pub(super) struct Writer {
+    /// The file that is written to: the engine's, which changes only under this lock.
+    pub(super) generation: Arc<Generation>,
+    pub(super) append: Box<dyn Append>,
     /// Where the next commit goes.
     pub(super) tail: Tail,
     /// The number in this handle's records.
@@ -54,8 +57,10 @@ impl Engine {
             });
         }
         let mut writer = self.lock_writer()?;
-        self.check_not_poisoned()?;
-        let mut transaction = Transaction::new(self, std::mem::take(&mut writer.buffer));
+        let generation = Arc::clone(&writer.generation);
+        generation.check_not_poisoned(&self.path)?;
+        let mut transaction =
+            Transaction::new(self, &generation, std::mem::take(&mut writer.buffer));
         let result = change(&mut transaction);
         let mut staged = transaction.into_staged();
         let committed = match &result {
@@ -68,7 +73,7 @@ impl Engine {
         drop(writer);
         let end = committed?;
         if self.settings.durability == Durability::Always {
-            self.sync_covering(end)?;
+            self.sync_covering(&generation, end)?;
         }
         result
     }
@@ -101,7 +106,7 @@ impl Engine {
             &mut staged.bytes,
             starts,
             writer.tail,
-            self.header.salt,
+            writer.generation.header.salt,
             writer.number,
         );
         self.append_sealed(writer, &mut staged.bytes)?;
@@ -118,14 +123,10 @@ impl Engine {
                 })
             })
             .collect();
-        apply_commit(
-            &self.index,
-            &mut self.statistics(),
-            &self.mapping(),
-            &|field| self.hasher.hash(field),
-            &records,
-        );
-        self.published_upto.store(end, Ordering::Release);
+        writer.generation.apply_written(&records);
+        writer.generation.set_published_upto(end);
+        self.written_bytes
+            .fetch_add(commit_bytes, Ordering::Relaxed);
         Ok(end)
     }
 
@@ -133,7 +134,7 @@ impl Engine {
     fn append_sealed(&self, writer: &mut Writer, sealed: &mut Vec<u8>) -> Result<()> {
         let commit_bytes = sealed.len();
         sealed.extend_from_slice(&END_WORD);
-        let appended = self.append.append(sealed, writer.tail.offset);
+        let appended = writer.append.append(sealed, writer.tail.offset);
         sealed.truncate(commit_bytes);
         appended.map_err(|source| {
             // It may stand there in part.
@@ -166,11 +167,11 @@ impl Engine {
         let mut bytes = Vec::new();
         record::encode(change, &mut bytes)?;
         let start = std::iter::once(0);
-        let (salt, number) = (self.header.salt, writer.number);
+        let (salt, number) = (writer.generation.header.salt, writer.number);
         let tail = seal_commit(&mut bytes, start, writer.tail, salt, number);
         self.append_sealed(writer, &mut bytes)?;
         writer.tail = tail;
-        self.published_upto.store(tail.offset, Ordering::Release);
+        writer.generation.set_published_upto(tail.offset);
         Ok(())
     }
 
@@ -181,11 +182,11 @@ impl Engine {
         if wanted > writer.file_bytes {
             // A step in proportion to the log, so that a large log grows seldom and a small file stays small.
             let step = (end / 8).clamp(RESERVE_BYTES, 4 << 20);
-            let allocated = self
-                .file
+            let file = &writer.generation.file;
+            let allocated = file
                 .allocate(wanted + step)
                 .map(|()| wanted + step)
-                .or_else(|_| self.file.allocate(wanted).map(|()| wanted));
+                .or_else(|_| file.allocate(wanted).map(|()| wanted));
             match allocated {
                 Ok(file_bytes) => writer.file_bytes = file_bytes,
                 // What makes the file emptier may use the reserve.
@@ -193,21 +194,8 @@ impl Engine {
                 Err(source) => return Err(self.write_error(source, wanted - writer.file_bytes)),
             }
         }
-        self.map_upto(writer.file_bytes)
-    }
-
-    /// Makes sure that the mapping shows the file's first `file_bytes` bytes (invariant 2).
-    pub(super) fn map_upto(&self, file_bytes: u64) -> Result<()> {
-        let mapping = self.mapping();
-        if mapping.covers(file_bytes) {
-            mapping.set_readable(file_bytes);
-            return Ok(());
-        }
-        let len = mapping_len(file_bytes, self.settings.mapping_step_bytes);
-        let larger = self.file.map(len).map_err(Error::io("map", &self.path))?;
-        larger.set_readable(file_bytes);
-        *self.mapping.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(larger);
-        Ok(())
+        // Invariant 2.
+        writer.generation.map_upto(writer.file_bytes, &self.path)
     }
 
     fn write_error(&self, source: io::Error, needed: u64) -> Error {
@@ -242,10 +230,4 @@ impl Engine {
             let _ = self.append_control(&mut writer, &change);
         }
     }
-}
-
-/// How many addresses to map for a file: enough that it can grow for a while.
-pub(super) fn mapping_len(file_bytes: u64, step_bytes: u64) -> u64 {
-    let step = step_bytes.max(file_bytes).max(1);
-    file_bytes.saturating_add(step).min(MAX_FILE_BYTES)
 }

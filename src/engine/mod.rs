@@ -13,6 +13,7 @@
 mod apply;
 mod commit;
 mod examine;
+mod generation;
 mod open;
 mod read;
 mod recover;
@@ -24,8 +25,8 @@ mod transaction;
 mod value;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 pub use examine::{DamagedRange, LostRecord};
 pub(crate) use examine::{Findings, examine};
@@ -38,38 +39,26 @@ pub use stats::Stats;
 pub(crate) use transaction::Transaction;
 pub use value::Value;
 
+use crate::Durability;
 use crate::clock::Clock;
-use crate::index::{Index, KeyHasher, Statistics};
-use crate::log::{Append, FileHeader};
-use crate::storage::{Mapping, Storage, StorageFile};
-use crate::{Durability, Error, Result};
+use crate::storage::Storage;
 
 use commit::Writer;
+use generation::Generation;
 use sync::SyncState;
 
 /// One open file.
 pub(crate) struct Engine {
     path: PathBuf,
     storage: Arc<dyn Storage>,
-    file: Arc<dyn StorageFile>,
-    append: Box<dyn Append>,
     clock: Arc<dyn Clock>,
     settings: Settings,
-    header: FileHeader,
-    hasher: KeyHasher,
-    index: Index,
-    statistics: Mutex<Statistics>,
-    mapping: RwLock<Arc<Mapping>>,
+    /// What readers see; who writes has it in `writer`.
+    generation: RwLock<Arc<Generation>>,
     writer: Mutex<Writer>,
     sync: Mutex<SyncState>,
-    /// Where the log ends, for who does not hold `writer`.
-    published_upto: AtomicU64,
-    /// Where the log ended when the file was opened.
-    opened_upto: u64,
-    /// Everything before this is on the device, as far as this handle knows.
-    synced_upto: AtomicU64,
-    /// Why nothing may be written any more.
-    poison: OnceLock<String>,
+    /// Bytes that this handle has appended.
+    written_bytes: AtomicU64,
     closed: AtomicBool,
     recovery: Recovery,
 }
@@ -96,30 +85,16 @@ impl Engine {
         self.clock.now_ms()
     }
 
-    /// The mapping that shows all that was published.
-    fn mapping(&self) -> Arc<Mapping> {
-        let mapping = self.mapping.read().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&mapping)
-    }
-
-    fn statistics(&self) -> MutexGuard<'_, Statistics> {
-        self.statistics
-            .lock()
+    /// The file as it is now, for a short look: who holds this keeps a compaction from ending.
+    fn generation_now(&self) -> RwLockReadGuard<'_, Arc<Generation>> {
+        self.generation
+            .read()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn published_upto(&self) -> u64 {
-        self.published_upto.load(Ordering::Acquire)
-    }
-
-    fn check_not_poisoned(&self) -> Result<()> {
-        match self.poison.get() {
-            None => Ok(()),
-            Some(reason) => Err(Error::Poisoned {
-                path: self.path.clone(),
-                reason: reason.clone(),
-            }),
-        }
+    /// The file as it is now, to be kept.
+    fn generation(&self) -> Arc<Generation> {
+        Arc::clone(&self.generation_now())
     }
 }
 

@@ -3,25 +3,24 @@
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
-use super::apply::{Applied, apply_commit};
-use super::commit::{Writer, mapping_len};
+use super::commit::Writer;
+use super::generation::Generation;
 use super::repair::RepairReport;
 use super::rewrite::{Rewrite, write_error};
 use super::sync::SyncState;
 use super::{Engine, Settings};
 use crate::clock::Clock;
-use crate::index::{Index, KeyHasher, Statistics};
 use crate::log::{
-    Append, Damage, FileHeader, HeaderProblem, LOG_START, MAJOR_VERSION, MINOR_VERSION, PAGE_BYTES,
-    Pwrite, Reader, Slot, Slots, Source, Tail,
+    Damage, FileHeader, HeaderProblem, LOG_START, MAJOR_VERSION, MINOR_VERSION, PAGE_BYTES, Pwrite,
+    Slot, Slots, Source,
 };
 use crate::mutation::{self, Mutation};
-use crate::record::{HEADER_BYTES, Kind};
+use crate::record::HEADER_BYTES;
 use crate::storage::{
-    Access, DiskStorage, LockByte, LockMode, Mapping, MemoryStorage, Storage, StorageFile, acquire,
+    Access, DiskStorage, LockByte, LockMode, MemoryStorage, Storage, StorageFile, acquire,
 };
 use crate::{Error, Fallback, Options, Result};
 
@@ -53,15 +52,6 @@ pub struct Recovery {
     pub fallback: Fallback,
     /// The error that would have been returned without [`Options::fallback`].
     pub fallback_reason: Option<String>,
-}
-
-/// What replaying a log gives.
-#[derive(Debug, Default)]
-struct Replayed {
-    index: Index,
-    statistics: Statistics,
-    recovery: Recovery,
-    poison: Option<String>,
 }
 
 impl Engine {
@@ -136,25 +126,23 @@ impl Engine {
         }
 
         let io_error = |operation| Error::io(operation, path);
-        let file_bytes = file.size().map_err(io_error("read the size of"))?;
-        let mapping = file
-            .map(mapping_len(file_bytes, options.mapping_step_bytes))
-            .map_err(io_error("map"))?;
-        let hasher = KeyHasher::new(&header.hash_key);
-        let mut reader = Reader::from_start(&mapping, header.salt);
-        let mut replayed = Replayed::default();
-        let end = replay(&mut reader, &mapping, &hasher, &mut replayed);
-        let link = reader.link();
-        let tail = Tail {
-            offset: link.offset,
-            previous: link.previous,
-        };
+        let generation =
+            Generation::new(Arc::clone(&file), header, path, options.mapping_step_bytes)?;
+        let mut tail = generation.first_tail();
+        let (replayed, end) = generation.catch_up(&mut tail);
         judge_end(path, tail.offset, end, slots.current())?;
-        replayed.recovery.replayed_bytes = tail.offset - LOG_START;
-        let append: Box<dyn Append> = Box::new(Pwrite(Arc::clone(&file)));
-        if end.is_err() {
-            replayed.recovery.torn_bytes = torn_bytes(&mapping, tail.offset);
-        }
+        generation.note_synced(slots.current().synced_upto);
+        let mapping = generation.mapping();
+        let recovery = Recovery {
+            record_count: replayed.record_count,
+            commit_count: replayed.commit_count,
+            replayed_bytes: tail.offset - LOG_START,
+            torn_bytes: match end {
+                Ok(()) => 0,
+                Err(_) => torn_bytes(&*mapping, tail.offset),
+            },
+            ..Recovery::default()
+        };
         // Even behind a zero word: a commit that was never published, but written in part.
         let mut behind_tail = [0; HEADER_BYTES];
         file.read_at(&mut behind_tail, tail.offset)
@@ -164,15 +152,10 @@ impl Engine {
         storage
             .random(&mut number)
             .map_err(io_error("draw random numbers for"))?;
-        let poison = OnceLock::new();
-        if let Some(reason) = replayed.poison {
-            let _ = poison.set(reason);
-        }
+        let generation = Arc::new(generation);
         Ok(Engine {
             path: path.to_owned(),
             storage,
-            file,
-            append,
             clock: Arc::clone(&options.clock),
             settings: Settings {
                 durability: options.durability,
@@ -180,25 +163,20 @@ impl Engine {
                 verify_on_read: options.verify_on_read,
                 mapping_step_bytes: options.mapping_step_bytes,
             },
-            header,
-            hasher,
-            index: replayed.index,
-            statistics: Mutex::new(replayed.statistics),
-            mapping: RwLock::new(Arc::new(mapping)),
             writer: Mutex::new(Writer {
+                append: Box::new(Pwrite(file)),
                 tail,
-                number: u32::from_le_bytes(number),
-                file_bytes,
+                file_bytes: mapping.readable_bytes(),
                 must_fence: behind_tail != [0; HEADER_BYTES],
+                generation: Arc::clone(&generation),
+                number: u32::from_le_bytes(number),
                 buffer: Vec::new(),
             }),
+            generation: RwLock::new(generation),
             sync: Mutex::new(SyncState::new(slots)),
-            published_upto: AtomicU64::new(tail.offset),
-            opened_upto: tail.offset,
-            synced_upto: AtomicU64::new(slots.current().synced_upto),
-            poison,
+            written_bytes: AtomicU64::new(0),
             closed: AtomicBool::new(false),
-            recovery: replayed.recovery,
+            recovery,
         })
     }
 }
@@ -363,40 +341,6 @@ pub(super) fn lock_for_life(file: &dyn StorageFile, path: &Path, options: &Optio
                 waited: begun.elapsed(),
             });
         }
-    }
-    Ok(())
-}
-
-/// Applies every whole commit. Gives back the damage that it ended at, if it was any.
-fn replay<S: Source + ?Sized>(
-    reader: &mut Reader<'_, S>,
-    mapping: &Mapping,
-    hasher: &KeyHasher,
-    replayed: &mut Replayed,
-) -> std::result::Result<(), Damage> {
-    let mut records = Vec::new();
-    while reader.next_commit()?.is_some() {
-        records.clear();
-        records.extend(reader.records().map(|(offset, change)| Applied {
-            change,
-            offset,
-            hash: hasher.hash(change.key),
-        }));
-        if let [record] = records.as_slice()
-            && record.change.kind == Kind::Poisoned
-        {
-            let reason = String::from_utf8_lossy(record.change.value);
-            replayed.poison = Some(reason.into_owned());
-        }
-        apply_commit(
-            &replayed.index,
-            &mut replayed.statistics,
-            mapping,
-            &|field| hasher.hash(field),
-            &records,
-        );
-        replayed.recovery.record_count += records.len() as u64;
-        replayed.recovery.commit_count += 1;
     }
     Ok(())
 }

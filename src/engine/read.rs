@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::apply::{find_field, find_key};
+use super::generation::Generation;
 use super::{Engine, Value};
 use crate::index::{HashObject, KeyHash, Location, SHARD_COUNT, Shard};
 use crate::log::{Source, stored_change};
@@ -79,14 +80,14 @@ pub(super) fn has_passed(deadline_ms: u64, now_ms: u64) -> bool {
 /// A shard locked for reading, with the mapping that shows its records.
 struct View<'a> {
     engine: &'a Engine,
+    generation: &'a Generation,
     shard: &'a Shard,
     mapping: &'a Arc<Mapping>,
 }
 
 impl Engine {
     pub(crate) fn key(&self, database: u8, key: &[u8]) -> Result<KeyState> {
-        let hash = self.hasher.hash(key);
-        self.view(database, hash.shard(), |view| {
+        self.view_of(database, key, |view, hash| {
             view.locate(hash, key)
                 .map_or(Ok(KeyState::Absent), |location| view.key_state(location))
         })
@@ -94,8 +95,7 @@ impl Engine {
     }
 
     pub(crate) fn string(&self, database: u8, key: &[u8]) -> Result<Option<Value>> {
-        let hash = self.hasher.hash(key);
-        self.view(database, hash.shard(), |view| view.string(hash, key))
+        self.view_of(database, key, |view, hash| view.string(hash, key))
             .unwrap_or(Ok(None))
     }
 
@@ -135,9 +135,10 @@ impl Engine {
         keys: &[K],
         look: impl Fn(&View<'_>, KeyHash, &[u8]) -> Result<Option<R>>,
     ) -> Result<Vec<Option<R>>> {
+        let generation = self.generation_now();
         let hashes: Vec<KeyHash> = keys
             .iter()
-            .map(|key| self.hasher.hash(key.as_ref()))
+            .map(|key| generation.hasher.hash(key.as_ref()))
             .collect();
         let mut numbers: Vec<usize> = hashes.iter().map(|hash| hash.shard()).collect();
         numbers.sort_unstable();
@@ -145,18 +146,19 @@ impl Engine {
         // All at once and in order, as a commit locks them: no half of it can be seen.
         let Some(shards) = numbers
             .iter()
-            .map(|number| self.index.read(database, *number))
+            .map(|number| generation.index.read(database, *number))
             .collect::<Option<Vec<_>>>()
         else {
             return Ok(vec![None; keys.len()]);
         };
-        let mapping = self.mapping();
+        let mapping = generation.mapping();
         let read = |(key, hash): (&K, &KeyHash)| {
             let Ok(at) = numbers.binary_search(&hash.shard()) else {
                 return Ok(None);
             };
             let view = View {
                 engine: self,
+                generation: &generation,
                 shard: &shards[at],
                 mapping: &mapping,
             };
@@ -166,8 +168,7 @@ impl Engine {
     }
 
     pub(crate) fn field(&self, database: u8, key: &[u8], field: &[u8]) -> Result<Option<Value>> {
-        let hash = self.hasher.hash(key);
-        self.view(database, hash.shard(), |view| {
+        self.view_of(database, key, |view, hash| {
             let Some(object) = view.hash(hash, key)? else {
                 return Ok(None);
             };
@@ -183,9 +184,8 @@ impl Engine {
         key: &[u8],
         fields: &[F],
     ) -> Result<Vec<Option<Value>>> {
-        let hash = self.hasher.hash(key);
         let absent = || Ok(vec![None; fields.len()]);
-        self.view(database, hash.shard(), |view| {
+        self.view_of(database, key, |view, hash| {
             let Some(object) = view.hash(hash, key)? else {
                 return absent();
             };
@@ -203,8 +203,7 @@ impl Engine {
     }
 
     pub(crate) fn field_count(&self, database: u8, key: &[u8]) -> Result<u64> {
-        let hash = self.hasher.hash(key);
-        self.view(database, hash.shard(), |view| {
+        self.view_of(database, key, |view, hash| {
             let object = view.hash(hash, key)?;
             Ok(object.map_or(0, |object| view.live_field_count(object, || self.now_ms())))
         })
@@ -264,8 +263,7 @@ impl Engine {
         let Ok(first) = u32::try_from(cursor) else {
             return Ok(page);
         };
-        let hash = self.hasher.hash(key);
-        let next = self.view(database, hash.shard(), |view| {
+        let next = self.view_of(database, key, |view, hash| {
             let Some(object) = view.hash(hash, key)? else {
                 return Ok(None);
             };
@@ -287,8 +285,7 @@ impl Engine {
 
     /// What the file holds for a key, expired or not: what a transaction begins with.
     pub(super) fn stored(&self, database: u8, key: &[u8], now_ms: u64) -> Result<Stored> {
-        let hash = self.hasher.hash(key);
-        self.view(database, hash.shard(), |view| {
+        self.view_of(database, key, |view, hash| {
             Ok(match view.locate(hash, key) {
                 None => Stored::Absent,
                 Some(Location::Record(offset)) => Stored::String(view.dated(offset)?.1),
@@ -312,27 +309,47 @@ impl Engine {
         key: &[u8],
         field: &[u8],
     ) -> Result<Option<Dated>> {
-        let hash = self.hasher.hash(key);
-        self.view(database, hash.shard(), |view| {
-            match view.locate(hash, key) {
-                Some(Location::Hash(number)) => match view.shard.hash(number) {
-                    Some(object) => view.field(object, field),
-                    None => Ok(None),
-                },
-                _ => Ok(None),
-            }
+        self.view_of(database, key, |view, hash| match view.locate(hash, key) {
+            Some(Location::Hash(number)) => match view.shard.hash(number) {
+                Some(object) => view.field(object, field),
+                None => Ok(None),
+            },
+            _ => Ok(None),
         })
         .unwrap_or(Ok(None))
     }
 
+    /// Looks into the shard of a key; `None` where the database never held anything.
+    fn view_of<R>(
+        &self,
+        database: u8,
+        key: &[u8],
+        look: impl FnOnce(&View<'_>, KeyHash) -> R,
+    ) -> Option<R> {
+        let generation = self.generation_now();
+        let hash = generation.hasher.hash(key);
+        self.view_in(&generation, database, hash.shard(), |view| look(view, hash))
+    }
+
     /// Looks into a shard; `None` where the database never held anything.
     fn view<R>(&self, database: u8, shard: usize, look: impl FnOnce(&View<'_>) -> R) -> Option<R> {
-        let shard = self.index.read(database, shard)?;
+        self.view_in(&self.generation_now(), database, shard, look)
+    }
+
+    fn view_in<R>(
+        &self,
+        generation: &Generation,
+        database: u8,
+        shard: usize,
+        look: impl FnOnce(&View<'_>) -> R,
+    ) -> Option<R> {
+        let shard = generation.index.read(database, shard)?;
         // Taken after the lock on the shard, so that it shows all that the shard points at
         // (invariant 2).
-        let mapping = self.mapping();
+        let mapping = generation.mapping();
         Some(look(&View {
             engine: self,
+            generation,
             shard: &shard,
             mapping: &mapping,
         }))
@@ -413,7 +430,7 @@ impl View<'_> {
     }
 
     fn field(&self, object: &HashObject, field: &[u8]) -> Result<Option<Dated>> {
-        let hash = self.engine.hasher.hash(field);
+        let hash = self.generation.hasher.hash(field);
         match find_field(&object.fields, self.mapping, hash, field) {
             None => Ok(None),
             Some((_, offset, _)) => Ok(Some(self.dated(offset)?.1)),
@@ -483,7 +500,7 @@ impl View<'_> {
                 .ok_or_else(|| corrupt("there is no record any more"))?;
             let bytes = Source::bytes(mapping, offset, size)
                 .ok_or_else(|| corrupt("the record goes beyond the file"))?;
-            record::verify(bytes, self.engine.header.salt, offset)
+            record::verify(bytes, self.generation.header.salt, offset)
                 .map_err(|reason| corrupt(&reason.to_string()))?;
         }
         let change = stored_change(mapping, offset)

@@ -52,7 +52,7 @@ fn open_or_salvage(storage: &Arc<dyn Storage>, path: &Path, options: &Options) -
     for _ in 1..MAX_ATTEMPTS {
         let opened = Engine::open(Arc::clone(storage), path, options);
         let damaged = match &opened {
-            Ok(engine) => engine.poison.get().is_some() && !options.read_only,
+            Ok(engine) => engine.generation_now().poison.get().is_some() && !options.read_only,
             Err(error) => matches!(error, Error::Corrupt { .. }),
         };
         if !damaged || options.on_damage == OnDamage::Error || salvaged.is_some() {

@@ -36,19 +36,20 @@ impl Stats {
 
 impl Engine {
     pub(crate) fn stats(&self) -> Result<Stats> {
-        let file_bytes = self
+        let generation = self.generation();
+        let file_bytes = generation
             .file
             .size()
             .map_err(Error::io("read the size of", &self.path))?;
         let now_ms = self.now_ms();
         let mut stats = Stats {
             file_bytes,
-            log_bytes: self.published_upto() - LOG_START,
-            index_bytes: self.index.memory_bytes(),
-            synced_upto: self.synced_upto(),
+            log_bytes: generation.published_upto() - LOG_START,
+            index_bytes: generation.index.memory_bytes(),
+            synced_upto: generation.synced_upto(),
             ..Stats::default()
         };
-        let statistics = self.statistics();
+        let statistics = generation.statistics();
         for (database, keys) in (0..DATABASE_COUNT).zip(&mut stats.keys_by_database) {
             let live = statistics.live(database, now_ms);
             *keys = live.keys;
@@ -60,6 +61,8 @@ impl Engine {
     }
 
     pub(crate) fn key_count(&self, database: u8) -> Result<u64> {
-        Ok(self.statistics().live(database, self.now_ms()).keys)
+        let generation = self.generation();
+        let live = generation.statistics().live(database, self.now_ms());
+        Ok(live.keys)
     }
 }

@@ -9,14 +9,15 @@
 
 use std::io;
 use std::sync::atomic::Ordering;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Engine;
 use super::commit::CONTROL_BYTES;
+use super::generation::Generation;
 use crate::log::{PAGE_BYTES, Slot, Slots, file_bytes_needed};
 use crate::mutation::{self, Mutation};
-use crate::storage::{LockByte, LockMode};
+use crate::storage::{LockByte, LockMode, StorageFile};
 use crate::{Durability, Error, Result};
 
 /// Under `Always` a slot lags at most by this many syncs: each costs a second page on the device.
@@ -54,47 +55,47 @@ fn is_disk_full(error: &io::Error) -> bool {
 }
 
 impl Engine {
-    pub(super) fn synced_upto(&self) -> u64 {
-        self.synced_upto.load(Ordering::Acquire)
-    }
-
     /// Carries everything published so far through to the device.
     pub(crate) fn sync(&self) -> Result<()> {
         if self.settings.read_only {
             return Ok(());
         }
-        self.sync_covering(self.published_upto())
+        let generation = self.generation();
+        self.sync_covering(&generation, generation.published_upto())
     }
 
     /// What the background does: syncs if there is something, and lets no slot lag for long.
     pub(crate) fn sync_if_behind(&self) -> Result<()> {
         let mut state = self.lock_sync();
-        self.check_not_poisoned()?;
+        let generation = self.generation();
+        generation.check_not_poisoned(&self.path)?;
         if matches!(self.settings.durability, Durability::Interval(_))
-            && self.published_upto() > self.synced_upto()
+            && generation.published_upto() > generation.synced_upto()
         {
-            self.sync_locked(&mut state)?;
+            self.sync_locked(&generation, &mut state)?;
         }
-        self.write_slot(&mut state)
+        self.write_slot(&generation, &mut state)
     }
 
     /// Returns once the log is on the device up to `end`. Who waits while another syncs finds, as
     /// a rule, that the next sync covers it too: one sync for many.
-    pub(super) fn sync_covering(&self, end: u64) -> Result<()> {
-        if self.synced_upto() >= end && self.poison.get().is_none() {
+    pub(super) fn sync_covering(&self, generation: &Arc<Generation>, end: u64) -> Result<()> {
+        if generation.synced_upto() >= end && generation.poison.get().is_none() {
             return Ok(());
         }
         let mut state = self.lock_sync();
-        self.check_not_poisoned()?;
-        if self.synced_upto() >= end {
+        let current = self.generation();
+        current.check_not_poisoned(&self.path)?;
+        // A generation is replaced only by one that holds all of it, on the device.
+        if generation.synced_upto() >= end || !Arc::ptr_eq(generation, &current) {
             return Ok(());
         }
-        self.sync_locked(&mut state)?;
+        self.sync_locked(generation, &mut state)?;
         state.syncs_since_slot += 1;
         let lags =
             state.syncs_since_slot >= SLOT_LAG_SYNCS || state.slot_written.elapsed() >= SLOT_LAG;
         if lags || self.settings.durability != Durability::Always {
-            self.write_slot(&mut state)?;
+            self.write_slot(generation, &mut state)?;
         }
         Ok(())
     }
@@ -104,15 +105,15 @@ impl Engine {
         self.sync.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn sync_locked(&self, state: &mut SyncState) -> Result<()> {
+    fn sync_locked(&self, generation: &Generation, state: &mut SyncState) -> Result<()> {
         // The tail before the sync: what is appended meanwhile may not be covered.
-        let upto = self.published_upto();
-        let poisoned = |operation| move |source| self.poison(operation, source);
+        let upto = generation.published_upto();
+        let poisoned = |operation| move |source| self.poison(generation, operation, source);
         if mutation::is_on(Mutation::SlotBeforeSync) {
-            self.synced_upto.fetch_max(upto, Ordering::AcqRel);
-            self.write_slot(state)?;
+            generation.note_synced(upto);
+            self.write_slot(generation, state)?;
         }
-        self.sync_file().map_err(poisoned("sync"))?;
+        sync_file(&*generation.file).map_err(poisoned("sync"))?;
         if !state.slots.current().named {
             // The name may be lost although the contents are not.
             self.sync_directory()
@@ -122,21 +123,10 @@ impl Engine {
                 named: true,
                 ..state.slots.current()
             };
-            self.put_slot(state, named)?;
+            self.put_slot(generation, state, named)?;
         }
-        self.synced_upto.fetch_max(upto, Ordering::AcqRel);
+        generation.note_synced(upto);
         Ok(())
-    }
-
-    fn sync_file(&self) -> io::Result<()> {
-        if mutation::is_on(Mutation::SkipFileSync) {
-            return Ok(());
-        }
-        let synced = self.file.sync();
-        if synced.is_err() && mutation::is_on(Mutation::RetryFailedSync) {
-            return self.file.sync();
-        }
-        synced
     }
 
     fn sync_directory(&self) -> io::Result<()> {
@@ -147,26 +137,24 @@ impl Engine {
     }
 
     /// Brings the slots up to what was synced, where they are not.
-    fn write_slot(&self, state: &mut SyncState) -> Result<()> {
-        let synced_upto = self.synced_upto();
+    fn write_slot(&self, generation: &Generation, state: &mut SyncState) -> Result<()> {
+        let synced_upto = generation.synced_upto();
         let current = state.slots.current();
         if synced_upto <= current.synced_upto {
             return Ok(());
         }
-        self.put_slot(
-            state,
-            Slot {
-                synced_upto,
-                ..current
-            },
-        )
+        let slot = Slot {
+            synced_upto,
+            ..current
+        };
+        self.put_slot(generation, state, slot)
     }
 
-    fn put_slot(&self, state: &mut SyncState, slot: Slot) -> Result<()> {
+    fn put_slot(&self, generation: &Generation, state: &mut SyncState, slot: Slot) -> Result<()> {
         let slots = state.slots.succeeded_by(slot);
         let offset = slots.current_offset();
-        let bytes = slots.current().encode(self.header.salt, offset);
-        match self.file.write_at(&bytes, offset) {
+        let bytes = slots.current().encode(generation.header.salt, offset);
+        match generation.file.write_at(&bytes, offset) {
             // Where a page cannot be written in place (btrfs) a full disk may have none for it. The old
             // slot is true as well, a lower bound; what it says less of is on the device all the same.
             Err(error) if is_disk_full(&error) => return Ok(()),
@@ -180,8 +168,8 @@ impl Engine {
 
     /// Latches a failed sync. Trying again would be worse than useless: Linux reports the error
     /// once, drops the pages, and then answers the next sync with success.
-    fn poison(&self, operation: &'static str, source: io::Error) -> Error {
-        let _ = self.poison.set(source.to_string());
+    fn poison(&self, generation: &Generation, operation: &'static str, source: io::Error) -> Error {
+        let _ = generation.poison.set(source.to_string());
         self.append_poisoned(&source.to_string());
         Error::Io {
             operation,
@@ -196,16 +184,17 @@ impl Engine {
             return Ok(());
         }
         let mut state = self.lock_sync();
-        self.check_not_poisoned()?;
-        let published_upto = self.published_upto();
-        let wrote_nothing = published_upto == self.opened_upto;
-        if published_upto > self.synced_upto() && !wrote_nothing {
-            self.sync_locked(&mut state)?;
+        let generation = self.generation();
+        generation.check_not_poisoned(&self.path)?;
+        let wrote_nothing = self.written_bytes.load(Ordering::Relaxed) == 0;
+        if generation.published_upto() > generation.synced_upto() && !wrote_nothing {
+            self.sync_locked(&generation, &mut state)?;
         }
-        self.write_slot(&mut state)?;
-        self.trim(published_upto)?;
+        self.write_slot(&generation, &mut state)?;
+        self.trim(&generation)?;
         for byte in [LockByte::Users, LockByte::Writer] {
-            self.file
+            generation
+                .file
                 .unlock(byte)
                 .map_err(Error::io("unlock", &self.path))?;
         }
@@ -214,23 +203,33 @@ impl Engine {
 
     /// Cuts the file to what it holds and some room for deletions on a full disk, rounded to a page:
     /// within its last block it costs nothing.
-    fn trim(&self, published_upto: u64) -> Result<()> {
-        let end = file_bytes_needed(published_upto) + CONTROL_BYTES + SPARE_BYTES;
+    fn trim(&self, generation: &Generation) -> Result<()> {
+        let end = file_bytes_needed(generation.published_upto()) + CONTROL_BYTES + SPARE_BYTES;
         let file_bytes = end.next_multiple_of(PAGE_BYTES as u64);
         let io_error = |operation| Error::io(operation, &self.path);
-        if self.file.size().map_err(io_error("read the size of"))? <= file_bytes {
+        let file = &generation.file;
+        if file.size().map_err(io_error("read the size of"))? <= file_bytes {
             return Ok(());
         }
         // Missing the lock is harmless: whoever has the file open may have to map what would be cut.
-        if self
-            .file
+        if file
             .try_lock(LockByte::Users, LockMode::Exclusive)
             .map_err(io_error("lock"))?
         {
-            self.file
-                .truncate(file_bytes)
+            file.truncate(file_bytes)
                 .map_err(io_error("cut the reserved space off"))?;
         }
         Ok(())
     }
+}
+
+fn sync_file(file: &dyn StorageFile) -> io::Result<()> {
+    if mutation::is_on(Mutation::SkipFileSync) {
+        return Ok(());
+    }
+    let synced = file.sync();
+    if synced.is_err() && mutation::is_on(Mutation::RetryFailedSync) {
+        return file.sync();
+    }
+    synced
 }

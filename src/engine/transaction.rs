@@ -13,6 +13,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::generation::Generation;
 use super::read::{Dated, KeyState, Stored, has_passed};
 use super::{Engine, Value};
 use crate::error::check_length;
@@ -26,6 +27,7 @@ use crate::{Error, Result};
 /// Changes on their way into a commit.
 pub(crate) struct Transaction<'e> {
     engine: &'e Engine,
+    generation: &'e Generation,
     /// The time at which all of it happens; read once, when first needed.
     now_ms: Option<u64>,
     staged: Staged,
@@ -81,10 +83,11 @@ enum Content {
 
 impl<'e> Transaction<'e> {
     /// `bytes` is memory to use again.
-    pub(super) fn new(engine: &'e Engine, mut bytes: Vec<u8>) -> Self {
+    pub(super) fn new(engine: &'e Engine, generation: &'e Generation, mut bytes: Vec<u8>) -> Self {
         bytes.clear();
         Self {
             engine,
+            generation,
             now_ms: None,
             staged: Staged {
                 bytes,
@@ -395,7 +398,7 @@ impl<'e> Transaction<'e> {
         record::encode(change, &mut self.staged.bytes)?;
         self.staged.records.push(StagedRecord {
             start,
-            hash: self.engine.hasher.hash(change.key),
+            hash: self.generation.hasher.hash(change.key),
         });
         self.staged.frugal &= matches!(change.kind, Kind::Delete | Kind::HashDelete | Kind::Clear);
         let value = start + record::HEADER_BYTES + change.key.len() + change.field.len();
