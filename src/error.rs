@@ -95,6 +95,23 @@ pub enum Error {
         /// How many bytes the operation needed.
         needed: u64,
     },
+    /// The file cannot be rewritten where it stands. Nothing was changed.
+    CannotCompact {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// The write would exceed the budget that [`Options::max_bytes`](crate::Options::max_bytes) has set, and
+    /// nothing may be evicted for it, or it would not fit into an empty file. Nothing was written.
+    OverBudget {
+        /// The file.
+        path: PathBuf,
+        /// How many live bytes the file would hold after the write.
+        needed: u64,
+        /// The budget.
+        max_bytes: u64,
+    },
     /// The handle, or the file, allows no writing.
     ReadOnly {
         /// The file.
@@ -223,6 +240,19 @@ impl fmt::Display for Error {
                 f,
                 "the device of {} is full: {needed} more bytes were needed; nothing was written, \
                  free some space or delete keys",
+                path.display()
+            ),
+            Error::CannotCompact { path, reason } => {
+                write!(f, "cannot compact {}: {reason}", path.display())
+            }
+            Error::OverBudget {
+                path,
+                needed,
+                max_bytes,
+            } => write!(
+                f,
+                "{} may hold {max_bytes} bytes, and with this write it would hold {needed}; nothing was \
+                 written, delete keys or raise the limit",
                 path.display()
             ),
             Error::ReadOnly { path } => {

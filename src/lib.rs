@@ -63,9 +63,9 @@ mod storage;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use db::{Batch, Db, ExpireCondition, FieldPage, KeyType, Keys, ScanOptions, ScanPage, Ttl};
-pub use engine::{Recovery, Stats, Value};
+pub use engine::{CompactionReport, Recovery, Stats, Value};
 pub use error::{Error, Result};
-pub use options::{Durability, Fallback, OnDamage, Options, SetOptions, SetOutcome};
+pub use options::{Durability, Evict, Fallback, OnDamage, Options, SetOptions, SetOutcome};
 
 /// The project's prose, rendered with the documentation.
 pub mod docs {

@@ -1,4 +1,4 @@
-//! The thread that syncs what [`Durability::Interval`] allows to lag.
+//! The threads of a handle: one that syncs what [`Durability::Interval`] allows to lag, and one that compacts.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -13,6 +13,49 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 pub(crate) struct IntervalSync {
     stop: Arc<Stop>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// Compacts in a thread of its own, which lives as long as there is something to do.
+pub(crate) struct Compactor {
+    engine: Arc<Engine>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Compactor {
+    pub(super) fn new(engine: &Arc<Engine>) -> Compactor {
+        Compactor {
+            engine: Arc::clone(engine),
+            thread: Mutex::new(None),
+        }
+    }
+
+    /// Starts the thread, unless it is running.
+    pub(super) fn start(&self) {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return;
+        }
+        let engine = Arc::clone(&self.engine);
+        let started = thread::Builder::new()
+            .name("brasa-compact".to_owned())
+            .spawn(move || engine.compact_in_background());
+        // Without a thread the file grows on; closing does its share all the same.
+        *thread = started.ok();
+    }
+}
+
+impl Drop for Compactor {
+    fn drop(&mut self) {
+        self.engine.stop_compaction();
+        let thread = self
+            .thread
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take() {
+            // A panic there has nobody left to be told.
+            let _ = thread.join();
+        }
+    }
 }
 
 #[derive(Default)]

@@ -140,7 +140,7 @@ impl Db {
     pub fn batch(&self, collect: impl FnOnce(&mut Batch)) -> Result<()> {
         let mut batch = Batch::default();
         collect(&mut batch);
-        self.engine().write(|tx| {
+        self.write(|tx| {
             batch
                 .changes
                 .iter()

@@ -74,7 +74,7 @@ impl Db {
     /// ```
     pub fn expire(&self, key: impl AsRef<[u8]>, ttl: Duration) -> Result<bool> {
         let key = key.as_ref();
-        self.engine().write(|tx| {
+        self.write(|tx| {
             let deadline_ms = deadline_after(tx.now_ms(), ttl)?;
             expire(tx, self.database, key, deadline_ms)
         })
@@ -122,7 +122,7 @@ impl Db {
         condition: ExpireCondition,
     ) -> Result<bool> {
         let key = key.as_ref();
-        self.engine().write(|tx| {
+        self.write(|tx| {
             let deadline_ms = storable(deadline_ms)?;
             let present = tx.key(self.database, key)?.deadline_ms();
             // A key that is not there is refused below, whatever the condition.
@@ -138,7 +138,7 @@ impl Db {
     /// The errors of every write, see [`Db::set`].
     pub fn persist(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         let key = key.as_ref();
-        self.engine().write(|tx| {
+        self.write(|tx| {
             let had_deadline = tx.key(self.database, key)?.deadline_ms().is_some();
             Ok(had_deadline && tx.expire(self.database, key, 0)?)
         })

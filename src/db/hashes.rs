@@ -50,7 +50,7 @@ impl Db {
         fields: &[(F, V)],
     ) -> Result<u64> {
         let key = key.as_ref();
-        self.engine().write(|tx| {
+        self.write(|tx| {
             let mut created = 0;
             for (field, value) in fields {
                 created += u64::from(tx.hash_set(
@@ -77,7 +77,7 @@ impl Db {
         value: impl AsRef<[u8]>,
     ) -> Result<bool> {
         let (key, field, value) = (key.as_ref(), field.as_ref(), value.as_ref());
-        self.engine().write(|tx| {
+        self.write(|tx| {
             if tx.field(self.database, key, field)?.is_some() {
                 return Ok(false);
             }
@@ -201,7 +201,7 @@ impl Db {
     /// As [`Db::hset`].
     pub fn hdel_many<F: AsRef<[u8]>>(&self, key: impl AsRef<[u8]>, fields: &[F]) -> Result<u64> {
         let key = key.as_ref();
-        self.engine().write(|tx| {
+        self.write(|tx| {
             let mut removed = 0;
             for field in fields {
                 removed += u64::from(tx.hash_delete(self.database, key, field.as_ref())?);
@@ -251,7 +251,7 @@ impl Db {
         increment: i64,
     ) -> Result<i64> {
         let (key, field) = (key.as_ref(), field.as_ref());
-        self.engine().write(|tx| {
+        self.write(|tx| {
             let (current, deadline_ms) = match tx.field(self.database, key, field)? {
                 Some(found) => (
                     parse_integer(&found.value).ok_or(Error::FieldNotAnInteger)?,

@@ -51,7 +51,7 @@ impl Db {
     ///
     /// As [`Db::del`].
     pub fn del_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<u64> {
-        self.engine().write(|tx| {
+        self.write(|tx| {
             let mut removed = 0;
             for key in keys {
                 removed += u64::from(tx.delete(self.database, key.as_ref())?);
@@ -156,7 +156,7 @@ impl Db {
     /// # }
     /// ```
     pub fn clear(&self) -> Result<()> {
-        self.engine().write(|tx| tx.clear(self.database))
+        self.write(|tx| tx.clear(self.database))
     }
 
     /// Removes every key of all 16 databases, in one commit.
@@ -165,7 +165,6 @@ impl Db {
     ///
     /// As [`Db::del`].
     pub fn clear_all(&self) -> Result<()> {
-        self.engine()
-            .write(|tx| (0..DATABASE_COUNT).try_for_each(|database| tx.clear(database)))
+        self.write(|tx| (0..DATABASE_COUNT).try_for_each(|database| tx.clear(database)))
     }
 }

@@ -21,7 +21,7 @@ pub use keys::KeyType;
 pub use scan::{FieldPage, Keys, ScanOptions, ScanPage};
 pub(crate) use strings::parse_integer;
 
-use crate::engine::{Engine, Recovery, Stats};
+use crate::engine::{CompactionReport, Engine, Recovery, Stats, Transaction};
 use crate::limits::DATABASE_COUNT;
 use crate::{Error, Options, Result};
 
@@ -47,14 +47,22 @@ pub struct Db {
 
 /// What the clones share. Dropping it ends the background work, then the engine.
 struct Handle {
-    // Declared first, hence dropped first: it must stop before the engine closes.
-    background: Option<background::IntervalSync>,
+    sync: Option<background::IntervalSync>,
+    compactor: Option<background::Compactor>,
     engine: Arc<Engine>,
+}
+
+impl Handle {
+    /// Stops the background work, which must be over before the engine closes.
+    fn stop(&mut self) {
+        self.sync = None;
+        self.compactor = None;
+    }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.background = None;
+        self.stop();
         // Nobody is left to hear of an error; `Db::close` is for those who want to.
         let _ = self.engine.shutdown();
     }
@@ -119,8 +127,9 @@ impl Db {
     }
 
     pub(crate) fn open_memory(options: &Options) -> Result<Db> {
-        let engine = Engine::open_in_memory(options)?;
-        Ok(Db::over(Arc::new(engine), None))
+        let engine = Arc::new(Engine::open_in_memory(options)?);
+        let compactor = background::Compactor::new(&engine);
+        Ok(Db::over(engine, None, Some(compactor)))
     }
 
     #[cfg(feature = "simulation")]
@@ -130,21 +139,41 @@ impl Db {
         options: &Options,
     ) -> Result<Db> {
         let engine = Engine::open_or_recover(Arc::new(disk.clone()), path, options)?;
-        Ok(Db::over(Arc::new(engine), None))
+        Ok(Db::over(Arc::new(engine), None, None))
     }
 
     pub(crate) fn open_with(path: &Path, options: &Options) -> Result<Db> {
         let engine = Arc::new(Engine::open_on_disk(path, options)?);
-        let background =
+        let sync =
             background::IntervalSync::start(&engine, options.durability, engine.is_read_only())?;
-        Ok(Db::over(engine, background))
+        let compactor = background::Compactor::new(&engine);
+        Ok(Db::over(engine, sync, Some(compactor)))
     }
 
-    fn over(engine: Arc<Engine>, background: Option<background::IntervalSync>) -> Db {
+    fn over(
+        engine: Arc<Engine>,
+        sync: Option<background::IntervalSync>,
+        compactor: Option<background::Compactor>,
+    ) -> Db {
         Db {
-            handle: Arc::new(Handle { background, engine }),
+            handle: Arc::new(Handle {
+                sync,
+                compactor,
+                engine,
+            }),
             database: 0,
         }
+    }
+
+    /// Makes one commit of what `change` stages, and sees to it that the file is compacted when that is due.
+    fn write<R>(&self, change: impl FnOnce(&mut Transaction<'_>) -> Result<R>) -> Result<R> {
+        let result = self.engine().write(change);
+        if let Some(compactor) = &self.handle.compactor
+            && self.engine().takes_compaction_due()
+        {
+            compactor.start();
+        }
+        result
     }
 
     pub(crate) fn engine(&self) -> &Engine {
@@ -240,6 +269,89 @@ impl Db {
         self.engine().stats()
     }
 
+    /// Rewrites the file to what it holds now, which gives the space of everything else back.
+    ///
+    /// Nobody has to ask for it (see [`Options::auto_compact`]). Reads and writes go on meanwhile; at the end
+    /// writes wait for as long as it takes to copy and sync what came last. The index is built a second time beside the one that is used.
+    /// Values that were handed out stay valid; the old file's space is free once the last of them is gone.
+    /// On return the new file is on the device, whatever the durability. It is the way, too, to let a file take writes again
+    /// after a sync has failed.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::CannotCompact`] where the file has several names, its owner or mode could not be kept, or somebody has put
+    ///   another file in its place.
+    /// - [`Error::DiskFull`], [`Error::Io`]: the file is as it was, and goes on to be used.
+    /// - [`Error::Corrupt`] where a record is damaged by now. The file is as it was.
+    /// - [`Error::Locked`] where somebody else's compaction takes longer than the lock timeout.
+    /// - [`Error::ReadOnly`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("cache.brasa");
+    /// let db = brasa::Db::open(&path)?;
+    /// for number in 0..1_000 {
+    ///     db.set("visits", number.to_string())?;
+    /// }
+    /// let report = db.compact()?;
+    /// assert!(report.after_bytes < report.before_bytes);
+    /// assert_eq!(db.get("visits")?.unwrap(), "999");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn compact(&self) -> Result<CompactionReport> {
+        self.compact_with(|_, _| {})
+    }
+
+    /// As [`Db::compact`]; `progress` is told how many of how many bytes of the log were looked at.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::compact`].
+    pub fn compact_with(&self, mut progress: impl FnMut(u64, u64)) -> Result<CompactionReport> {
+        self.engine().compact(&mut progress)
+    }
+
+    /// Writes what the file holds now into a new one at `target`, without what is dead, while others read and write.
+    ///
+    /// It holds what was there at one moment towards the end of the call, and is on the device on return. (A plain copy of
+    /// the file, taken at any moment by reading it from start to end, is good too: it opens to a prefix of the writes.)
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Io`] where there is a file of that name, which is left alone, or the directory is missing.
+    /// - [`Error::DiskFull`], [`Error::Corrupt`] and [`Error::CannotCompact`] as for [`Db::compact`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("cache.brasa");
+    /// let db = brasa::Db::open(&path)?;
+    /// db.set("chave_1", "Relou Uourdi")?;
+    /// let copy = directory.path().join("copy.brasa");
+    /// db.backup(&copy)?;
+    /// assert!(brasa::Db::open(&copy)?.exists("chave_1")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn backup(&self, target: impl AsRef<Path>) -> Result<CompactionReport> {
+        self.backup_with(target, |_, _| {})
+    }
+
+    /// As [`Db::backup`]; `progress` is told how many of how many bytes of the log were looked at.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::backup`].
+    pub fn backup_with(
+        &self,
+        target: impl AsRef<Path>,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<CompactionReport> {
+        self.engine().backup(target.as_ref(), &mut progress)
+    }
+
     /// What opening the file found and did.
     ///
     /// ```
@@ -276,7 +388,7 @@ impl Db {
         let engine = Arc::clone(&self.handle.engine);
         match Arc::into_inner(self.handle) {
             Some(mut handle) => {
-                handle.background = None;
+                handle.stop();
                 engine.shutdown()
             }
             None => engine.sync(),

@@ -28,8 +28,7 @@ impl Db {
     /// ```
     pub fn set(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         let (key, value) = (key.as_ref(), value.as_ref());
-        self.engine()
-            .write(|tx| tx.set(self.database, key, value, 0))
+        self.write(|tx| tx.set(self.database, key, value, 0))
     }
 
     /// Sets the string at `key` with a time to live, a condition, or both; as Redis's SET.
@@ -57,8 +56,7 @@ impl Db {
         options: SetOptions,
     ) -> Result<SetOutcome> {
         let (key, value) = (key.as_ref(), value.as_ref());
-        self.engine()
-            .write(|tx| set_with(tx, self.database, key, value, options))
+        self.write(|tx| set_with(tx, self.database, key, value, options))
     }
 
     /// The string at `key`; `None` where there is no such key.
@@ -131,7 +129,7 @@ impl Db {
     /// ```
     pub fn append(&self, key: impl AsRef<[u8]>, suffix: impl AsRef<[u8]>) -> Result<u64> {
         let (key, suffix) = (key.as_ref(), suffix.as_ref());
-        self.engine().write(|tx| {
+        self.write(|tx| {
             let found = tx.string(self.database, key)?;
             let (old, deadline_ms) = match &found {
                 Some(string) => (&*string.value, string.deadline_ms),
@@ -164,7 +162,7 @@ impl Db {
     /// ```
     pub fn incr_by(&self, key: impl AsRef<[u8]>, increment: i64) -> Result<i64> {
         let key = key.as_ref();
-        self.engine().write(|tx| {
+        self.write(|tx| {
             let (current, deadline_ms) = match tx.string(self.database, key)? {
                 Some(string) => (
                     parse_integer(&string.value).ok_or(Error::NotAnInteger)?,

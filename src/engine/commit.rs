@@ -19,7 +19,9 @@ use super::generation::Generation;
 use super::transaction::Staged;
 use super::{Engine, Transaction};
 use crate::limits::{MAX_COMMIT_BYTES, MAX_FILE_BYTES};
-use crate::log::{Append, END_WORD, RESERVE_BYTES, Tail, file_bytes_needed, seal_commit};
+use crate::log::{
+    Append, END_WORD, PAGE_BYTES, RESERVE_BYTES, Tail, file_bytes_needed, seal_commit,
+};
 use crate::record::{self, Change, Kind, MAX_REASON_BYTES};
 use crate::{Durability, Error, Result};
 
@@ -27,7 +29,16 @@ use crate::{Durability, Error, Result};
 const KEPT_BUFFER_BYTES: usize = 1 << 20;
 
 /// Space that only a `Poisoned` record may take.
-pub(super) const CONTROL_BYTES: u64 = 512;
+const CONTROL_BYTES: u64 = 512;
+
+/// Space that closing leaves for deletions, for whoever opens the file when the disk is full.
+const SPARE_BYTES: u64 = 512;
+
+/// How long a file is whose log ends at `end` and that nobody writes to: it has some room for deletions on a full disk, and is
+/// rounded to a page, since within its last block it costs nothing.
+pub(super) fn trimmed_bytes(end: u64) -> u64 {
+    (file_bytes_needed(end) + CONTROL_BYTES + SPARE_BYTES).next_multiple_of(PAGE_BYTES as u64)
+}
 
 /// What whoever appends must hold.
 pub(super) struct Writer {
@@ -42,6 +53,8 @@ pub(super) struct Writer {
     pub(super) file_bytes: u64,
     /// An unfinished commit may stand at the tail: an append failed, or a crash cut one short.
     pub(super) must_fence: bool,
+    /// Where the log ends when it is looked at next whether it should be compacted.
+    pub(super) judge_at: u64,
     pub(super) buffer: Vec<u8>,
 }
 
@@ -79,7 +92,7 @@ impl Engine {
     }
 
     /// Takes the lock that appending needs.
-    fn lock_writer(&self) -> Result<MutexGuard<'_, Writer>> {
+    pub(super) fn lock_writer(&self) -> Result<MutexGuard<'_, Writer>> {
         self.writer.lock().map_err(|_| Error::Poisoned {
             path: self.path.clone(),
             reason: "a thread panicked while it was writing".to_owned(),
@@ -127,6 +140,7 @@ impl Engine {
         writer.generation.set_published_upto(end);
         self.written_bytes
             .fetch_add(commit_bytes, Ordering::Relaxed);
+        self.judge_growth(writer);
         Ok(end)
     }
 
@@ -150,7 +164,7 @@ impl Engine {
     /// kept that word and lost the rest, the old bytes behind it would be a valid record again:
     /// right offset, right `previous`, right checksum. The padding has another first word, and
     /// gives whatever follows another place and another `previous`.
-    fn fence(&self, writer: &mut Writer) -> Result<()> {
+    pub(super) fn fence(&self, writer: &mut Writer) -> Result<()> {
         if !writer.must_fence {
             return Ok(());
         }
@@ -163,7 +177,7 @@ impl Engine {
     }
 
     /// Appends a record about the log itself, for which there is space.
-    fn append_control(&self, writer: &mut Writer, change: &Change<'_>) -> Result<()> {
+    pub(super) fn append_control(&self, writer: &mut Writer, change: &Change<'_>) -> Result<()> {
         let mut bytes = Vec::new();
         record::encode(change, &mut bytes)?;
         let start = std::iter::once(0);
@@ -176,7 +190,7 @@ impl Engine {
     }
 
     /// Makes sure that the file has space for a log that ends at `end`, and that the mapping shows it.
-    fn reserve(&self, writer: &mut Writer, end: u64, frugal: bool) -> Result<()> {
+    pub(super) fn reserve(&self, writer: &mut Writer, end: u64, frugal: bool) -> Result<()> {
         let needed = file_bytes_needed(end) + CONTROL_BYTES;
         let wanted = needed + RESERVE_BYTES;
         if wanted > writer.file_bytes {

@@ -12,7 +12,7 @@ use super::apply::{Applied, apply_commit};
 use crate::index::{Index, KeyHasher, Statistics};
 use crate::limits::MAX_FILE_BYTES;
 use crate::log::{Damage, FileHeader, LOG_START, Reader, Tail};
-use crate::record::{self, Kind, Link};
+use crate::record::{Kind, Link};
 use crate::storage::{Mapping, StorageFile};
 use crate::{Error, Result};
 
@@ -65,14 +65,6 @@ impl Generation {
             synced_upto: AtomicU64::new(LOG_START),
             poison: OnceLock::new(),
         })
-    }
-
-    /// Where the log begins.
-    pub(super) fn first_tail(&self) -> Tail {
-        Tail {
-            offset: LOG_START,
-            previous: record::first_previous(self.header.salt),
-        }
     }
 
     /// Applies every whole commit from `tail` on, and moves it behind them.

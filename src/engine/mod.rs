@@ -12,8 +12,10 @@
 
 mod apply;
 mod commit;
+mod compaction;
 mod examine;
 mod generation;
+mod liveness;
 mod open;
 mod read;
 mod recover;
@@ -27,7 +29,9 @@ mod value;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
+pub use compaction::CompactionReport;
 pub use examine::{DamagedRange, LostRecord};
 pub(crate) use examine::{Findings, examine};
 pub use open::Recovery;
@@ -39,11 +43,12 @@ pub use stats::Stats;
 pub(crate) use transaction::Transaction;
 pub use value::Value;
 
-use crate::Durability;
 use crate::clock::Clock;
 use crate::storage::Storage;
+use crate::{Durability, Result};
 
 use commit::Writer;
+use compaction::Trigger;
 use generation::Generation;
 use sync::SyncState;
 
@@ -57,11 +62,22 @@ pub(crate) struct Engine {
     generation: RwLock<Arc<Generation>>,
     writer: Mutex<Writer>,
     sync: Mutex<SyncState>,
+    /// Held by whoever compacts.
+    compaction: Mutex<()>,
+    /// Who is told of automatic compactions.
+    on_compaction: Option<CompactionListener>,
+    /// Whether a compaction in the background is to stop.
+    stopping: AtomicBool,
+    /// Whether the log has grown so much that it should be compacted.
+    compaction_due: AtomicBool,
     /// Bytes that this handle has appended.
     written_bytes: AtomicU64,
     closed: AtomicBool,
     recovery: Recovery,
 }
+
+/// Hears of each automatic compaction that has ended, well or not.
+pub(crate) type CompactionListener = Arc<dyn Fn(&Result<CompactionReport>) + Send + Sync>;
 
 /// What the options said.
 #[derive(Debug, Clone, Copy)]
@@ -70,6 +86,8 @@ struct Settings {
     read_only: bool,
     verify_on_read: bool,
     mapping_step_bytes: u64,
+    lock_timeout: Duration,
+    trigger: Trigger,
 }
 
 impl Engine {

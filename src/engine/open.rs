@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 use super::commit::Writer;
+use super::compaction::Trigger;
 use super::generation::Generation;
 use super::repair::RepairReport;
 use super::rewrite::{Rewrite, write_error};
@@ -15,7 +16,7 @@ use super::{Engine, Settings};
 use crate::clock::Clock;
 use crate::log::{
     Damage, FileHeader, HeaderProblem, LOG_START, MAJOR_VERSION, MINOR_VERSION, PAGE_BYTES, Pwrite,
-    Slot, Slots, Source,
+    Slot, Slots, Source, Tail,
 };
 use crate::mutation::{self, Mutation};
 use crate::record::HEADER_BYTES;
@@ -128,7 +129,7 @@ impl Engine {
         let io_error = |operation| Error::io(operation, path);
         let generation =
             Generation::new(Arc::clone(&file), header, path, options.mapping_step_bytes)?;
-        let mut tail = generation.first_tail();
+        let mut tail = Tail::first(header.salt);
         let (replayed, end) = generation.catch_up(&mut tail);
         judge_end(path, tail.offset, end, slots.current())?;
         generation.note_synced(slots.current().synced_upto);
@@ -162,18 +163,30 @@ impl Engine {
                 read_only: options.read_only,
                 verify_on_read: options.verify_on_read,
                 mapping_step_bytes: options.mapping_step_bytes,
+                lock_timeout: options.lock_timeout,
+                trigger: Trigger {
+                    enabled: options.auto_compact,
+                    dead_percent: options.compact_dead_percent,
+                    floor_bytes: options.compact_floor_bytes,
+                    share_bytes: options.compact_share_bytes,
+                },
             },
             writer: Mutex::new(Writer {
                 append: Box::new(Pwrite(file)),
                 tail,
                 file_bytes: mapping.readable_bytes(),
                 must_fence: behind_tail != [0; HEADER_BYTES],
+                judge_at: 0,
                 generation: Arc::clone(&generation),
                 number: u32::from_le_bytes(number),
                 buffer: Vec::new(),
             }),
             generation: RwLock::new(generation),
             sync: Mutex::new(SyncState::new(slots)),
+            compaction: Mutex::new(()),
+            on_compaction: options.on_compaction.clone(),
+            stopping: AtomicBool::new(false),
+            compaction_due: AtomicBool::new(false),
             written_bytes: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             recovery,
@@ -188,8 +201,10 @@ fn create(
     path: &Path,
     clock: &dyn Clock,
 ) -> Result<Option<Arc<dyn StorageFile>>> {
-    let temporary =
-        Rewrite::begin(storage, path, draw_header(storage, path, clock)?, 0)?.finish()?;
+    let header = draw_header(storage, path, clock)?;
+    let temporary = Rewrite::begin(storage, path, header, 0)?
+        .finish()?
+        .temporary;
     let file = temporary.file();
     match temporary.persist_new(path) {
         Ok(()) => Ok(Some(file)),
@@ -302,7 +317,7 @@ fn describe_foreign(start: &[u8]) -> String {
 }
 
 /// Whether the path still names this file.
-fn is_named(storage: &dyn Storage, file: &dyn StorageFile, path: &Path) -> Result<bool> {
+pub(super) fn is_named(storage: &dyn Storage, file: &dyn StorageFile, path: &Path) -> Result<bool> {
     let io_error = |operation| Error::io(operation, path);
     match storage.open(path, Access::Read) {
         Ok(named) => {

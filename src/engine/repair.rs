@@ -364,7 +364,7 @@ impl Repair<'_> {
         report: &mut RepairReport,
     ) -> Result<()> {
         if !self.options.in_place {
-            let temporary = rewrite.finish()?;
+            let temporary = rewrite.finish()?.temporary;
             temporary.persist_new(target).map_err(write_error(
                 "create",
                 target,
@@ -383,7 +383,7 @@ impl Repair<'_> {
                 .set_attributes(attributes)
                 .map_err(self.io_error("keep owner and mode of"))?;
         }
-        let temporary = rewrite.finish()?;
+        let temporary = rewrite.finish()?.temporary;
         report.original = Some(self.keep_original(id)?);
         // Invariant 1: the other name must be on the device before this one is taken away.
         self.sync_directory(target)?;

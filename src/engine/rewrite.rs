@@ -12,6 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::sync::write_slots;
 use crate::limits::MAX_FILE_BYTES;
 use crate::log::{
     END_WORD, FileHeader, LOG_START, RESERVE_BYTES, Slot, Slots, Tail, file_bytes_needed,
@@ -43,8 +44,17 @@ pub(super) struct Rewrite {
     written_upto: u64,
 }
 
+/// A complete file that lacks its name.
+#[derive(Debug)]
+pub(super) struct NewFile {
+    pub(super) temporary: Box<dyn TemporaryFile>,
+    pub(super) header: FileHeader,
+    pub(super) slots: Slots,
+    pub(super) tail: Tail,
+}
+
 impl Rewrite {
-    /// Begins a file that is to stand at `path`, under a name of its own.
+    /// Begins a file that is to stand at `path`, under a name that nobody knows.
     ///
     /// The header is the new file's; `copied_upto` and `base_position` can be set later, by
     /// [`Rewrite::end_copy`].
@@ -59,27 +69,51 @@ impl Rewrite {
             path,
             file_bytes_needed(LOG_START),
         ))?;
+        Rewrite::go_on(temporary, path, header, writer, Tail::first(header.salt))
+    }
+
+    /// Goes on with a file whose log has come to `tail`, which is on the device. Whatever stands behind it is
+    /// cut off: a reader must find zeros behind the log.
+    pub(super) fn go_on(
+        temporary: Box<dyn TemporaryFile>,
+        path: &Path,
+        header: FileHeader,
+        writer: u32,
+        tail: Tail,
+    ) -> Result<Rewrite> {
         let file = temporary.file();
         // The slots' pages too: a later write to them must not find the disk full.
-        file.allocate(file_bytes_needed(LOG_START))
-            .map_err(write_error("create", path, file_bytes_needed(LOG_START)))?;
+        let needed = file_bytes_needed(tail.offset);
+        file.truncate(tail.offset)
+            .and_then(|()| file.allocate(needed))
+            .map_err(write_error("create a new file for", path, needed))?;
         Ok(Rewrite {
             path: path.to_owned(),
             temporary,
             file,
             header,
             writer,
-            tail: Tail {
-                offset: LOG_START,
-                previous: record::first_previous(header.salt),
-            },
+            tail,
             buffer: Vec::new(),
-            written_upto: LOG_START,
+            written_upto: tail.offset,
         })
     }
 
-    pub(super) fn file(&self) -> &dyn StorageFile {
-        &*self.file
+    pub(super) fn file(&self) -> &Arc<dyn StorageFile> {
+        &self.file
+    }
+
+    pub(super) fn header(&self) -> &FileHeader {
+        &self.header
+    }
+
+    /// The number in its records.
+    pub(super) fn writer(&self) -> u32 {
+        self.writer
+    }
+
+    pub(super) fn tail(&self) -> Tail {
+        self.tail
     }
 
     /// Appends a commit, of at least one change.
@@ -118,12 +152,14 @@ impl Rewrite {
         self.header.copied_upto = self.tail.offset;
     }
 
+    /// Leaves the file as it is, for [`Rewrite::go_on`].
+    pub(super) fn keep(self) -> Result<()> {
+        let kept = self.temporary.keep();
+        kept.map_err(Error::io("keep the new file for", &self.path))
+    }
+
     /// Carries what was appended so far through to the device, so that little is left to do in
     /// [`Rewrite::finish`]; more may be appended afterwards.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for a rewrite that has to end while others wait")
-    )]
     pub(super) fn sync(&mut self) -> Result<()> {
         self.write_buffer()?;
         let needed = self.tail.offset;
@@ -133,15 +169,11 @@ impl Rewrite {
     }
 
     /// Completes the file and carries it through to the device; it only lacks its name.
-    pub(super) fn finish(mut self) -> Result<Box<dyn TemporaryFile>> {
+    pub(super) fn finish(mut self) -> Result<NewFile> {
         self.buffer.extend_from_slice(&END_WORD);
         self.write_buffer()?;
         let io_error = |operation| write_error(operation, &self.path, self.tail.offset);
-        let put_slot = |slots: Slots| {
-            let offset = slots.current_offset();
-            let bytes = slots.current().encode(self.header.salt, offset);
-            self.file.write_at(&bytes, offset)
-        };
+        let put_slot = |slots: Slots| write_slots(&*self.file, self.header.salt, &slots);
         self.file
             .write_at(&self.header.encode(), 0)
             .and_then(|()| put_slot(Slots::FIRST))
@@ -151,18 +183,24 @@ impl Rewrite {
             false => self.file.sync().map_err(io_error("sync the new file for")),
         };
         sync()?;
-        if self.tail.offset > Slots::FIRST.current().synced_upto {
+        let mut slots = Slots::FIRST;
+        if self.tail.offset > slots.current().synced_upto {
             // Only now it is true (invariant 2).
             let synced = Slot {
                 synced_upto: self.tail.offset,
                 ..Slot::FIRST
             };
-            put_slot(Slots::FIRST.succeeded_by(synced))
-                .map_err(io_error("write the new file for"))?;
+            slots = slots.succeeded_by(synced);
+            put_slot(slots).map_err(io_error("write the new file for"))?;
             // Else damage before the next sync might pass for a write that was cut short.
             sync()?;
         }
-        Ok(self.temporary)
+        Ok(NewFile {
+            temporary: self.temporary,
+            header: self.header,
+            slots,
+            tail: self.tail,
+        })
     }
 
     fn write_buffer(&mut self) -> Result<()> {
@@ -236,7 +274,7 @@ mod tests {
     #[test]
     fn a_rewrite_of_nothing_is_a_new_file() {
         let storage = MemoryStorage::default();
-        let temporary = begin(&storage).finish().unwrap();
+        let temporary = begin(&storage).finish().unwrap().temporary;
         let file = temporary.file();
         assert_eq!(file.size().unwrap(), file_bytes_needed(LOG_START));
         let (header, slot) = read(&mapping(&*file));
@@ -260,7 +298,7 @@ mod tests {
         let copied_upto = rewrite.tail.offset;
         rewrite.append(&[set(b"after", b"the sync")]).unwrap();
         let end = rewrite.tail.offset;
-        let temporary = rewrite.finish().unwrap();
+        let temporary = rewrite.finish().unwrap().temporary;
 
         let mapping = mapping(&*temporary.file());
         let (header, slot) = read(&mapping);

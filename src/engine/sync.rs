@@ -13,9 +13,9 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Engine;
-use super::commit::CONTROL_BYTES;
+use super::commit::trimmed_bytes;
 use super::generation::Generation;
-use crate::log::{PAGE_BYTES, Slot, Slots, file_bytes_needed};
+use crate::log::{Slot, Slots};
 use crate::mutation::{self, Mutation};
 use crate::storage::{LockByte, LockMode, StorageFile};
 use crate::{Durability, Error, Result};
@@ -25,9 +25,6 @@ const SLOT_LAG_SYNCS: u32 = 64;
 
 /// And at most by this long.
 const SLOT_LAG: Duration = Duration::from_secs(1);
-
-/// Space that closing leaves for deletions, for whoever opens the file when the disk is full.
-const SPARE_BYTES: u64 = 512;
 
 /// What whoever syncs must hold.
 #[derive(Debug)]
@@ -100,7 +97,7 @@ impl Engine {
         Ok(())
     }
 
-    fn lock_sync(&self) -> MutexGuard<'_, SyncState> {
+    pub(super) fn lock_sync(&self) -> MutexGuard<'_, SyncState> {
         // Its state is only replaced as a whole.
         self.sync.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -129,7 +126,7 @@ impl Engine {
         Ok(())
     }
 
-    fn sync_directory(&self) -> io::Result<()> {
+    pub(super) fn sync_directory(&self) -> io::Result<()> {
         if mutation::is_on(Mutation::SkipDirectorySync) {
             return Ok(());
         }
@@ -152,9 +149,7 @@ impl Engine {
 
     fn put_slot(&self, generation: &Generation, state: &mut SyncState, slot: Slot) -> Result<()> {
         let slots = state.slots.succeeded_by(slot);
-        let offset = slots.current_offset();
-        let bytes = slots.current().encode(generation.header.salt, offset);
-        match generation.file.write_at(&bytes, offset) {
+        match write_slots(&*generation.file, generation.header.salt, &slots) {
             // Where a page cannot be written in place (btrfs) a full disk may have none for it. The old
             // slot is true as well, a lower bound; what it says less of is on the device all the same.
             Err(error) if is_disk_full(&error) => return Ok(()),
@@ -168,7 +163,12 @@ impl Engine {
 
     /// Latches a failed sync. Trying again would be worse than useless: Linux reports the error
     /// once, drops the pages, and then answers the next sync with success.
-    fn poison(&self, generation: &Generation, operation: &'static str, source: io::Error) -> Error {
+    pub(super) fn poison(
+        &self,
+        generation: &Generation,
+        operation: &'static str,
+        source: io::Error,
+    ) -> Error {
         let _ = generation.poison.set(source.to_string());
         self.append_poisoned(&source.to_string());
         Error::Io {
@@ -191,6 +191,9 @@ impl Engine {
             self.sync_locked(&generation, &mut state)?;
         }
         self.write_slot(&generation, &mut state)?;
+        drop(state);
+        self.compact_on_close();
+        let generation = self.generation();
         self.trim(&generation)?;
         for byte in [LockByte::Users, LockByte::Writer] {
             generation
@@ -201,11 +204,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Cuts the file to what it holds and some room for deletions on a full disk, rounded to a page:
-    /// within its last block it costs nothing.
+    /// Cuts reserved space off.
     fn trim(&self, generation: &Generation) -> Result<()> {
-        let end = file_bytes_needed(generation.published_upto()) + CONTROL_BYTES + SPARE_BYTES;
-        let file_bytes = end.next_multiple_of(PAGE_BYTES as u64);
+        let file_bytes = trimmed_bytes(generation.published_upto());
         let io_error = |operation| Error::io(operation, &self.path);
         let file = &generation.file;
         if file.size().map_err(io_error("read the size of"))? <= file_bytes {
@@ -221,6 +222,12 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Writes the slot that counts.
+pub(super) fn write_slots(file: &dyn StorageFile, salt: u32, slots: &Slots) -> io::Result<()> {
+    let offset = slots.current_offset();
+    file.write_at(&slots.current().encode(salt, offset), offset)
 }
 
 fn sync_file(file: &dyn StorageFile) -> io::Result<()> {

@@ -62,6 +62,12 @@ impl Statistics {
         self.databases.swap(usize::from(one), usize::from(other));
     }
 
+    /// Bytes that all databases hold at `now_ms`, without what has expired.
+    pub(crate) fn live_bytes(&self, now_ms: u64) -> u64 {
+        let numbers = (0..DATABASE_COUNT).map(|database| self.live(database, now_ms).bytes);
+        numbers.sum()
+    }
+
     /// What a database holds at `now_ms`, without what has expired.
     pub(crate) fn live(&self, database: u8, now_ms: u64) -> Size {
         let database = &self.databases[usize::from(database)];

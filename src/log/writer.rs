@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 
-use super::END_WORD;
+use super::{END_WORD, LOG_START};
 use crate::mutation::{self, Mutation};
 use crate::record::{self, Link};
 use crate::storage::StorageFile;
@@ -17,6 +17,16 @@ pub(crate) const RESERVE_BYTES: u64 = 16 << 10;
 pub(crate) struct Tail {
     pub(crate) offset: u64,
     pub(crate) previous: u32,
+}
+
+impl Tail {
+    /// The tail of a log without records.
+    pub(crate) fn first(salt: u32) -> Tail {
+        Tail {
+            offset: LOG_START,
+            previous: record::first_previous(salt),
+        }
+    }
 }
 
 /// How long the file must be for a log that ends at `end`: the word that ends it included.

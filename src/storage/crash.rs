@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::faulty::{History, Operation, SimulatedDisk, SplitMix};
+use super::faulty::{History, NameChange, Operation, SimulatedDisk, SplitMix};
 
 /// The contents of a disk without power.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,13 +165,16 @@ impl Crash {
             contents.push(inode.surviving(loss, first_index, &mut random, garbage));
             first_index += inode.pending.len();
         }
-        let names = self.0.pending_names.iter().enumerate();
-        let names = names.filter(|(name, _)| is_there(*name));
-        let names = names.map(|(_, (path, inode))| (path, inode));
-        let files = self.0.names.iter().chain(names);
+        let mut names = self.0.names.clone();
+        for (number, change) in self.0.pending_names.iter().enumerate() {
+            if is_there(number) {
+                change.apply(&mut names);
+            }
+        }
         Image {
-            files: files
-                .filter_map(|(path, inode)| Some((path.clone(), contents.get(*inode)?.clone())))
+            files: names
+                .into_iter()
+                .filter_map(|(path, inode)| Some((path, contents.get(inode)?.clone())))
                 .collect(),
         }
     }
@@ -182,7 +185,7 @@ impl Crash {
 struct State {
     inodes: Vec<Inode>,
     names: BTreeMap<PathBuf, usize>,
-    pending_names: Vec<(PathBuf, usize)>,
+    pending_names: Vec<NameChange>,
 }
 
 #[derive(Debug, Default)]
@@ -215,12 +218,11 @@ impl State {
                     }
                 }
                 Operation::FailedSync { inode } => state.inode(*inode).pending.clear(),
-                Operation::Name { path, inode } => {
-                    state.pending_names.push((path.clone(), *inode));
-                }
+                Operation::Name(change) => state.pending_names.push(change.clone()),
                 Operation::SyncDirectory => {
-                    let pending = std::mem::take(&mut state.pending_names);
-                    state.names.extend(pending);
+                    for change in std::mem::take(&mut state.pending_names) {
+                        change.apply(&mut state.names);
+                    }
                 }
             }
         }

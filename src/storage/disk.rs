@@ -70,6 +70,32 @@ impl Storage for DiskStorage {
         }))
     }
 
+    fn create_scratch(&self, path: &Path) -> io::Result<Box<dyn TemporaryFile>> {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let (file, path) = tempfile::Builder::new()
+            .prefix(name)
+            .rand_bytes(0)
+            .tempfile_in(directory_of(path))?
+            .into_parts();
+        Ok(Box::new(DiskTemporary {
+            file: Arc::new(DiskFile { file }),
+            path,
+        }))
+    }
+
+    fn open_scratch(&self, path: &Path) -> io::Result<Box<dyn TemporaryFile>> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            // Whoever may write to the directory could have put a link or a pipe there.
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
+            .open(path)?;
+        Ok(Box::new(DiskTemporary {
+            file: Arc::new(DiskFile { file }),
+            path: TempPath::try_from_path(path)?,
+        }))
+    }
+
     fn link_new(&self, path: &Path, further: &Path) -> io::Result<()> {
         fs::hard_link(path, further)
     }
@@ -111,6 +137,10 @@ impl TemporaryFile for DiskTemporary {
     fn replace(self: Box<Self>, path: &Path) -> io::Result<()> {
         self.path.persist(path).map_err(|refused| refused.error)
     }
+
+    fn keep(self: Box<Self>) -> io::Result<()> {
+        self.path.keep().map(drop).map_err(|refused| refused.error)
+    }
 }
 
 #[derive(Debug)]
@@ -129,6 +159,10 @@ impl StorageFile for DiskFile {
             device: metadata.dev(),
             inode: metadata.ino(),
         })
+    }
+
+    fn link_count(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.nlink())
     }
 
     fn attributes(&self) -> io::Result<Option<Attributes>> {

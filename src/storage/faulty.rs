@@ -32,11 +32,26 @@ pub(super) enum Operation {
     FailedSync {
         inode: usize,
     },
-    Name {
-        path: PathBuf,
-        inode: usize,
-    },
+    Name(NameChange),
     SyncDirectory,
+}
+
+/// A change of the names in a directory, which is there as a whole or not at all.
+#[derive(Debug, Clone)]
+pub(super) struct NameChange {
+    pub(super) gone: Option<PathBuf>,
+    pub(super) new: Option<(PathBuf, usize)>,
+}
+
+impl NameChange {
+    pub(super) fn apply(&self, names: &mut BTreeMap<PathBuf, usize>) {
+        if let Some(gone) = &self.gone {
+            names.remove(gone);
+        }
+        if let Some((path, inode)) = &self.new {
+            names.insert(path.clone(), *inode);
+        }
+    }
 }
 
 /// What can be made to fail.
@@ -226,9 +241,40 @@ impl SimulatedDisk {
 
     /// Lets a path name an inode.
     fn name(&self, path: &Path, inode: usize) {
-        let path = path.to_owned();
-        self.world().names.insert(path.clone(), inode);
-        self.record(Operation::Name { path, inode });
+        self.change_names(None, Some((path, inode)));
+    }
+
+    /// Takes a name away and gives one, in one step.
+    fn change_names(&self, gone: Option<&Path>, new: Option<(&Path, usize)>) {
+        let change = NameChange {
+            gone: gone.map(Path::to_owned),
+            new: new.map(|(path, inode)| (path.to_owned(), inode)),
+        };
+        change.apply(&mut self.world().names);
+        self.record(Operation::Name(change));
+    }
+
+    fn next_inode(&self) -> usize {
+        let mut world = self.world();
+        world.next_inode += 1;
+        world.next_inode - 1
+    }
+
+    fn temporary(
+        &self,
+        temporary: Box<dyn TemporaryFile>,
+        inode: usize,
+        name: Option<&Path>,
+    ) -> Box<dyn TemporaryFile> {
+        Box::new(FaultyTemporary {
+            file: Arc::new(FaultyFile {
+                disk: self.clone(),
+                inode,
+                file: temporary.file(),
+            }),
+            temporary: Some(temporary),
+            name: name.map(Path::to_owned),
+        })
     }
 
     /// Whether this operation fails, and how.
@@ -289,19 +335,23 @@ impl Storage for SimulatedDisk {
     fn create_temporary(&self, path: &Path) -> io::Result<Box<dyn TemporaryFile>> {
         self.check(FaultyOperation::Open)?;
         let temporary = self.memory.create_temporary(path)?;
-        let inode = {
-            let mut world = self.world();
-            world.next_inode += 1;
-            world.next_inode - 1
-        };
-        Ok(Box::new(FaultyTemporary {
-            file: Arc::new(FaultyFile {
-                disk: self.clone(),
-                inode,
-                file: temporary.file(),
-            }),
-            temporary,
-        }))
+        Ok(self.temporary(temporary, self.next_inode(), None))
+    }
+
+    fn create_scratch(&self, path: &Path) -> io::Result<Box<dyn TemporaryFile>> {
+        self.check(FaultyOperation::Open)?;
+        let temporary = self.memory.create_scratch(path)?;
+        let inode = self.next_inode();
+        self.name(path, inode);
+        Ok(self.temporary(temporary, inode, Some(path)))
+    }
+
+    fn open_scratch(&self, path: &Path) -> io::Result<Box<dyn TemporaryFile>> {
+        self.check(FaultyOperation::Open)?;
+        let temporary = self.memory.open_scratch(path)?;
+        let inode = self.world().names.get(path).copied();
+        let inode = inode.ok_or(io::ErrorKind::NotFound)?;
+        Ok(self.temporary(temporary, inode, Some(path)))
     }
 
     fn link_new(&self, path: &Path, further: &Path) -> io::Result<()> {
@@ -331,8 +381,27 @@ impl Storage for SimulatedDisk {
 
 #[derive(Debug)]
 struct FaultyTemporary {
-    temporary: Box<dyn TemporaryFile>,
+    /// `None` once it has been named or kept.
+    temporary: Option<Box<dyn TemporaryFile>>,
     file: Arc<FaultyFile>,
+    /// The name that goes with it.
+    name: Option<PathBuf>,
+}
+
+impl FaultyTemporary {
+    fn take(&mut self) -> io::Result<Box<dyn TemporaryFile>> {
+        self.temporary
+            .take()
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+impl Drop for FaultyTemporary {
+    fn drop(&mut self) {
+        if let (Some(_), Some(name)) = (&self.temporary, &self.name) {
+            self.file.disk.change_names(Some(name), None);
+        }
+    }
 }
 
 impl TemporaryFile for FaultyTemporary {
@@ -340,20 +409,23 @@ impl TemporaryFile for FaultyTemporary {
         Arc::clone(&self.file) as Arc<dyn StorageFile>
     }
 
-    fn persist_new(self: Box<Self>, path: &Path) -> io::Result<()> {
-        let disk = &self.file.disk;
-        disk.check(FaultyOperation::Name)?;
-        self.temporary.persist_new(path)?;
-        disk.name(path, self.file.inode);
+    fn persist_new(mut self: Box<Self>, path: &Path) -> io::Result<()> {
+        self.file.disk.check(FaultyOperation::Name)?;
+        self.take()?.persist_new(path)?;
+        self.file.disk.name(path, self.file.inode);
         Ok(())
     }
 
-    fn replace(self: Box<Self>, path: &Path) -> io::Result<()> {
-        let disk = &self.file.disk;
-        disk.check(FaultyOperation::Name)?;
-        self.temporary.replace(path)?;
-        disk.name(path, self.file.inode);
+    fn replace(mut self: Box<Self>, path: &Path) -> io::Result<()> {
+        self.file.disk.check(FaultyOperation::Name)?;
+        self.take()?.replace(path)?;
+        let new = Some((path, self.file.inode));
+        self.file.disk.change_names(self.name.as_deref(), new);
         Ok(())
+    }
+
+    fn keep(mut self: Box<Self>) -> io::Result<()> {
+        self.take()?.keep()
     }
 }
 

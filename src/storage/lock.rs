@@ -20,10 +20,6 @@ use super::StorageFile;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum LockByte {
     /// Held by whoever rewrites the file.
-    #[expect(
-        dead_code,
-        reason = "the number is the format's; nothing rewrites a file yet"
-    )]
     Compaction,
     /// Held while the file is synced and its slots are written by one of several handles.
     #[cfg_attr(

@@ -49,11 +49,23 @@ impl Storage for MemoryStorage {
 
     fn create_temporary(&self, _path: &Path) -> io::Result<Box<dyn TemporaryFile>> {
         let shared = Arc::new(Shared::new()?);
-        Ok(Box::new(MemoryTemporary {
-            storage: self.clone(),
-            file: Arc::new(MemoryFile::new(Arc::clone(&shared), Access::ReadWrite)),
-            shared,
-        }))
+        Ok(Box::new(MemoryTemporary::new(self, None, shared)))
+    }
+
+    fn create_scratch(&self, path: &Path) -> io::Result<Box<dyn TemporaryFile>> {
+        let mut names = lock(&self.names);
+        if names.contains_key(path) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let shared = Arc::new(Shared::new()?);
+        names.insert(path.to_owned(), Arc::clone(&shared));
+        Ok(Box::new(MemoryTemporary::new(self, Some(path), shared)))
+    }
+
+    fn open_scratch(&self, path: &Path) -> io::Result<Box<dyn TemporaryFile>> {
+        let shared = lock(&self.names).get(path).cloned();
+        let shared = shared.ok_or(io::ErrorKind::NotFound)?;
+        Ok(Box::new(MemoryTemporary::new(self, Some(path), shared)))
     }
 
     fn link_new(&self, path: &Path, further: &Path) -> io::Result<()> {
@@ -80,6 +92,27 @@ struct MemoryTemporary {
     storage: MemoryStorage,
     shared: Arc<Shared>,
     file: Arc<MemoryFile>,
+    /// The name that goes with it.
+    name: Option<PathBuf>,
+}
+
+impl MemoryTemporary {
+    fn new(storage: &MemoryStorage, name: Option<&Path>, shared: Arc<Shared>) -> MemoryTemporary {
+        MemoryTemporary {
+            storage: storage.clone(),
+            file: Arc::new(MemoryFile::new(Arc::clone(&shared), Access::ReadWrite)),
+            shared,
+            name: name.map(Path::to_owned),
+        }
+    }
+}
+
+impl Drop for MemoryTemporary {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            lock(&self.storage.names).remove(name);
+        }
+    }
 }
 
 impl TemporaryFile for MemoryTemporary {
@@ -92,12 +125,22 @@ impl TemporaryFile for MemoryTemporary {
         if names.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        names.insert(path.to_owned(), self.shared);
+        names.insert(path.to_owned(), Arc::clone(&self.shared));
         Ok(())
     }
 
-    fn replace(self: Box<Self>, path: &Path) -> io::Result<()> {
-        lock(&self.storage.names).insert(path.to_owned(), self.shared);
+    fn replace(mut self: Box<Self>, path: &Path) -> io::Result<()> {
+        let mut names = lock(&self.storage.names);
+        names.insert(path.to_owned(), Arc::clone(&self.shared));
+        let old = self.name.take();
+        if let Some(old) = old {
+            names.remove(&old);
+        }
+        Ok(())
+    }
+
+    fn keep(mut self: Box<Self>) -> io::Result<()> {
+        self.name = None;
         Ok(())
     }
 }

@@ -5,59 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod choices;
+mod set;
+
+pub use choices::{Durability, Evict, Fallback, OnDamage};
+pub(crate) use set::{Condition, Expiry};
+pub use set::{SetOptions, SetOutcome};
+
 use crate::clock::{Clock, SystemClock};
-use crate::{Db, Result};
-
-/// When a write is carried through to the device.
-///
-/// A write that returned `Ok` survives the death of the process under each of
-/// these; they differ in what a power loss may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Durability {
-    /// A write returns once it is on the device. Writers that wait at the same time share one sync.
-    Always,
-    /// A write returns at once, and is synced at most this much later, on [`Db::sync`] and on close.
-    Interval(Duration),
-    /// A write returns at once, and is synced on [`Db::sync`] and on close; between, the
-    /// operating system decides.
-    Os,
-}
-
-impl Default for Durability {
-    /// An interval of one second, as Redis's `appendfsync everysec`.
-    fn default() -> Self {
-        Durability::Interval(Duration::from_secs(1))
-    }
-}
-
-/// What becomes of a file that is damaged where it was known to be on the device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum OnDamage {
-    /// Opening fails with [`Error::Corrupt`](crate::Error::Corrupt), and nothing is changed.
-    #[default]
-    Error,
-    /// What survives is written into a new file that takes the damaged one's place, as
-    /// [`repair`](crate::inspect::repair) does it, even if that is nothing. The damaged file is kept as
-    /// `FILE.damaged-0`, or the next number that is free: remove those when you have seen them.
-    Salvage,
-}
-
-/// What is opened instead where the place of the file cannot be written: no permission, a read-only
-/// file system, a full disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Fallback {
-    /// Nothing: opening fails.
-    #[default]
-    None,
-    /// The file, for reading only; opening fails where there is none. Every write fails with
-    /// [`Error::ReadOnly`](crate::Error::ReadOnly).
-    ReadOnly,
-    /// A new database in memory, which is gone when it is closed: everything works, and nothing is kept.
-    Memory,
-}
+use crate::engine::CompactionListener;
+use crate::{CompactionReport, Db, Result};
 
 /// Options for opening a file; made by [`Db::options`].
 ///
@@ -85,6 +42,13 @@ pub struct Options {
     pub(crate) lock_timeout: Duration,
     pub(crate) mapping_step_bytes: u64,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) auto_compact: bool,
+    pub(crate) compact_dead_percent: u8,
+    pub(crate) compact_floor_bytes: u64,
+    pub(crate) compact_share_bytes: u64,
+    pub(crate) on_compaction: Option<CompactionListener>,
+    pub(crate) max_bytes: Option<u64>,
+    pub(crate) evict: Evict,
 }
 
 impl Default for Options {
@@ -100,6 +64,13 @@ impl Default for Options {
             lock_timeout: Duration::from_secs(5),
             mapping_step_bytes: 64 << 20,
             clock: Arc::new(SystemClock),
+            auto_compact: true,
+            compact_dead_percent: 50,
+            compact_floor_bytes: 1 << 20,
+            compact_share_bytes: 1 << 20,
+            on_compaction: None,
+            max_bytes: None,
+            evict: Evict::Sieve,
         }
     }
 }
@@ -198,6 +169,92 @@ impl Options {
         self
     }
 
+    /// Whether the file is compacted without being asked, when too much of it is dead; yes by default.
+    ///
+    /// While the file is open a thread of its own does it. Closing does a share of it, bounded by
+    /// [`Options::compact_share_bytes`], so that programs that live for a moment keep a file small together.
+    /// A compaction that fails leaves the file as it was, and is tried again when the log has grown.
+    pub fn auto_compact(mut self, auto_compact: bool) -> Self {
+        self.auto_compact = auto_compact;
+        self
+    }
+
+    /// Of a hundred bytes of log, how many may be dead before the file is compacted; 50 by default.
+    ///
+    /// Dead is what is no part of what the file holds now: overwritten, deleted and expired records, and tombstones.
+    pub fn compact_dead_percent(mut self, dead_percent: u8) -> Self {
+        self.compact_dead_percent = dead_percent;
+        self
+    }
+
+    /// How many bytes may be dead whatever their share; 1 MiB by default.
+    pub fn compact_floor_bytes(mut self, floor_bytes: u64) -> Self {
+        self.compact_floor_bytes = floor_bytes;
+        self
+    }
+
+    /// How many bytes of the log closing copies at most, where the file is to be compacted; or 16 times what was
+    /// written to it since it was opened, whichever is more. 1 MiB by default.
+    pub fn compact_share_bytes(mut self, share_bytes: u64) -> Self {
+        self.compact_share_bytes = share_bytes;
+        self
+    }
+
+    /// Tells `listener` of each automatic compaction that has ended, well or not. It is called by the
+    /// thread that compacted, and must not use the file.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("cache.brasa");
+    /// let db = brasa::Db::options()
+    ///     .on_compaction(|outcome| match outcome {
+    ///         Ok(report) => eprintln!("{} -> {} bytes", report.before_bytes, report.after_bytes),
+    ///         Err(error) => eprintln!("the file stays as it is: {error}"),
+    ///     })
+    ///     .open(&path)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_compaction(
+        mut self,
+        listener: impl Fn(&Result<CompactionReport>) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_compaction = Some(Arc::new(listener));
+        self
+    }
+
+    /// How many live bytes the file may hold, records with their envelopes; no limit by default.
+    ///
+    /// What becomes of a write that needs more is decided by [`Options::evict`]. With automatic compaction
+    /// the file as a whole stays below about twice the budget and [`Options::compact_floor_bytes`]. A file that holds
+    /// more when it is opened is brought down by the next write.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use brasa::{Db, Evict};
+    /// let cache = Db::options().max_bytes(64 << 10).evict(Evict::Sieve).open_in_memory()?;
+    /// for number in 0..1_000 {
+    ///     cache.set(format!("key:{number}"), [0; 1_000])?;
+    /// }
+    /// let stats = cache.stats()?;
+    /// assert!(stats.live_bytes <= 64 << 10);
+    /// assert!(stats.evicted_keys > 900);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn max_bytes(mut self, max_bytes: u64) -> Self {
+        self.max_bytes = Some(max_bytes);
+        self
+    }
+
+    /// What becomes of a write that would exceed [`Options::max_bytes`]; [`Evict::Sieve`] by default. Without a
+    /// budget nothing is ever evicted.
+    pub fn evict(mut self, evict: Evict) -> Self {
+        self.evict = evict;
+        self
+    }
+
     /// The clock that deadlines are measured by; the system's by default.
     pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
         self.clock = Arc::new(clock);
@@ -252,101 +309,12 @@ impl fmt::Debug for Options {
             .field("fallback", &self.fallback)
             .field("lock_timeout", &self.lock_timeout)
             .field("mapping_step_bytes", &self.mapping_step_bytes)
+            .field("auto_compact", &self.auto_compact)
+            .field("compact_dead_percent", &self.compact_dead_percent)
+            .field("compact_floor_bytes", &self.compact_floor_bytes)
+            .field("compact_share_bytes", &self.compact_share_bytes)
+            .field("max_bytes", &self.max_bytes)
+            .field("evict", &self.evict)
             .finish_non_exhaustive()
     }
-}
-
-/// Whether a `set` depends on what is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Condition {
-    #[default]
-    Always,
-    Absent,
-    Present,
-}
-
-/// What becomes of the deadline of a string that is set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Expiry {
-    #[default]
-    None,
-    Keep,
-    After(Duration),
-    At(u64),
-}
-
-/// Options for [`Db::set_with`], with the meanings of Redis's SET.
-///
-/// ```
-/// # fn main() -> brasa::Result<()> {
-/// use brasa::{Db, SetOptions};
-/// use std::time::Duration;
-///
-/// let db = Db::in_memory()?;
-/// let lock = SetOptions::new().ttl(Duration::from_secs(10)).only_if_absent();
-/// assert!(db.set_with("lock", "mine", lock)?.written);
-/// assert!(!db.set_with("lock", "yours", lock)?.written);
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Clone, Copy, Default)]
-#[must_use]
-pub struct SetOptions {
-    pub(crate) condition: Condition,
-    pub(crate) expiry: Expiry,
-    pub(crate) return_previous: bool,
-}
-
-impl SetOptions {
-    /// Sets whatever was there, without a deadline.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Gone after this time (EX, PX). Rounded down to milliseconds; zero deletes the key.
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.expiry = Expiry::After(ttl);
-        self
-    }
-
-    /// Gone at this time, in Unix milliseconds (EXAT, PXAT). A time that has passed deletes the key.
-    pub fn deadline_ms(mut self, deadline_ms: u64) -> Self {
-        self.expiry = Expiry::At(deadline_ms);
-        self
-    }
-
-    /// Keeps the deadline that the key has (KEEPTTL), where it has one.
-    pub fn keep_ttl(mut self) -> Self {
-        self.expiry = Expiry::Keep;
-        self
-    }
-
-    /// Writes only if the key is not there (NX).
-    pub fn only_if_absent(mut self) -> Self {
-        self.condition = Condition::Absent;
-        self
-    }
-
-    /// Writes only if the key is there (XX).
-    pub fn only_if_present(mut self) -> Self {
-        self.condition = Condition::Present;
-        self
-    }
-
-    /// Also gives back what the key held before (GET). Fails with
-    /// [`Error::WrongType`](crate::Error::WrongType) where that was a hash.
-    pub fn return_previous(mut self) -> Self {
-        self.return_previous = true;
-        self
-    }
-}
-
-/// What [`Db::set_with`] did.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct SetOutcome {
-    /// Whether the value was written; its condition may have forbidden it.
-    pub written: bool,
-    /// What the key held before, where [`SetOptions::return_previous`] asked for it.
-    pub previous: Option<crate::Value>,
 }

@@ -1,0 +1,218 @@
+//! What a rewrite takes over of a log, while others go on writing to it.
+//!
+//! First the records that are live, up to where the log ended when the copy began; then the deadlines of
+//! hashes; then whatever was committed since, whole. The index is asked while it runs ahead of the place that
+//! is copied, and the copy is right all the same:
+//!
+//! 1. A key that was not touched since the copy began is copied as it is.
+//! 2. What changes a key as a whole (*set*, *delete*, *clear*) is copied again behind the
+//!    live records, and undoes whatever was or was not copied before.
+//! 3. What changes a part of it (*expire*, *hash delete*, *field expire*) finds that part: it was live when it was asked
+//!    for, unless it was set or deleted later, which is copied too.
+//! 4. A hash's deadline hangs on no field, and the fields that keep the hash alive may come later: it is
+//!    written after the live records, and again after each *hash set* behind them.
+//! 5. Exchanging databases is none of these. It ends the copy, which begins anew.
+//! 6. What has expired by the clock is left out. A clock that was set back could bring it back for
+//!    those who write meanwhile, so this ends the copy as well.
+
+use std::path::Path;
+
+use super::super::Generation;
+use super::super::read::has_passed;
+use super::super::rewrite::Rewrite;
+use crate::index::{Location, SHARD_COUNT};
+use crate::limits::DATABASE_COUNT;
+use crate::log::{Reader, Tail, stored_key};
+use crate::record::{Change, Kind};
+use crate::storage::Mapping;
+use crate::{Error, Result};
+
+/// How much is copied between two looks at whether to go on.
+const STRIDE_BYTES: u64 = 256 << 10;
+
+/// How far a copy has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LogCopy {
+    /// Where the log ended when the copy began.
+    pub(super) began_at: u64,
+    /// What is to be read next.
+    pub(super) source: Tail,
+    pub(super) phase: Phase,
+    /// The latest time by which records were judged.
+    pub(super) now_ms: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Copies what is live up to where the log ended.
+    Live,
+    /// Copies all that came since.
+    Whole,
+}
+
+/// Why a copy stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stopped {
+    /// It has come to where it was to go.
+    Done,
+    /// It was told to stop.
+    Asked,
+    /// It is worth nothing: see 5 and 6.
+    Void,
+}
+
+impl LogCopy {
+    /// A copy of nothing yet.
+    pub(super) fn new(source: &Generation, now_ms: u64) -> LogCopy {
+        LogCopy {
+            began_at: source.published_upto(),
+            source: Tail::first(source.header.salt),
+            phase: Phase::Live,
+            now_ms,
+        }
+    }
+
+    /// Copies up to the offset `upto` of the source, which the log has reached. After every stride
+    /// `go_on` is asked, with the offset that was reached.
+    pub(super) fn run(
+        &mut self,
+        source: &Generation,
+        path: &Path,
+        rewrite: &mut Rewrite,
+        upto: u64,
+        now_ms: u64,
+        go_on: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<Stopped> {
+        if now_ms < self.now_ms {
+            return Ok(Stopped::Void);
+        }
+        self.now_ms = now_ms;
+        let mapping = source.mapping();
+        let mut reader = Reader::from_link(&*mapping, source.link(self.source));
+        let mut stride_end = self.source.offset + STRIDE_BYTES;
+        loop {
+            if self.phase == Phase::Live && self.source.offset >= self.began_at {
+                copy_hash_deadlines(source, &mapping, rewrite, now_ms)?;
+                self.phase = Phase::Whole;
+            }
+            if self.source.offset >= upto {
+                return Ok(Stopped::Done);
+            }
+            if self.source.offset >= stride_end {
+                if !go_on(self.source.offset) {
+                    return Ok(Stopped::Asked);
+                }
+                stride_end = self.source.offset + STRIDE_BYTES;
+            }
+            match reader.next_commit() {
+                Ok(Some(_)) => {}
+                // Nothing is read behind a `Poisoned` record, whatever stands there.
+                Ok(None) if reader.has_ended() => {
+                    self.source.offset = upto.max(self.began_at);
+                    continue;
+                }
+                Ok(None) => {
+                    let reason = "the log ends before what was read of it when it was opened";
+                    return Err(Error::corrupt(path, self.source.offset, reason));
+                }
+                Err(damage) => {
+                    let reason = damage.reason.to_string();
+                    return Err(Error::corrupt(path, damage.offset, reason));
+                }
+            }
+            match self.phase {
+                Phase::Live => {
+                    for (offset, change) in reader.records() {
+                        if let Some(live) = source.live_record(&mapping, offset, &change, now_ms) {
+                            rewrite.append(&[Change {
+                                database: live.database,
+                                deadline_ms: live.deadline_ms,
+                                ..change
+                            }])?;
+                        }
+                    }
+                }
+                Phase::Whole => {
+                    let changes: Vec<Change<'_>> = reader
+                        .records()
+                        .map(|(_, change)| change)
+                        .filter(|change| change.kind.is_data())
+                        .collect();
+                    if changes
+                        .iter()
+                        .any(|change| change.kind == Kind::SwapDatabases)
+                    {
+                        return Ok(Stopped::Void);
+                    }
+                    if !changes.is_empty() {
+                        rewrite.append(&changes)?;
+                    }
+                    renew_hash_deadlines(source, &mapping, rewrite, &changes)?;
+                }
+            }
+            let link = reader.link();
+            self.source = Tail {
+                offset: link.offset,
+                previous: link.previous,
+            };
+        }
+    }
+}
+
+/// Writes the deadline of every hash that has one to come.
+fn copy_hash_deadlines(
+    source: &Generation,
+    mapping: &Mapping,
+    rewrite: &mut Rewrite,
+    now_ms: u64,
+) -> Result<()> {
+    for database in 0..DATABASE_COUNT {
+        for number in 0..SHARD_COUNT {
+            let Some(shard) = source.index.read(database, number) else {
+                break;
+            };
+            for (_, location) in shard.keys.iter_from(0) {
+                let Location::Hash(number) = location else {
+                    continue;
+                };
+                if let Some(hash) = shard.hash(number)
+                    && hash.deadline_ms != 0
+                    && !has_passed(hash.deadline_ms, now_ms)
+                    && let Some(key) = stored_key(mapping, hash.key_offset)
+                {
+                    rewrite.append(&[expire(database, key, hash.deadline_ms)])?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes the deadlines of the hashes that a commit has set fields in.
+fn renew_hash_deadlines(
+    source: &Generation,
+    mapping: &Mapping,
+    rewrite: &mut Rewrite,
+    changes: &[Change<'_>],
+) -> Result<()> {
+    let mut last = None;
+    for change in changes {
+        let hash = (change.database, change.key);
+        if change.kind != Kind::HashSet || last == Some(hash) {
+            continue;
+        }
+        last = Some(hash);
+        let deadline_ms = source.hash_deadline_ms(mapping, change.database, change.key);
+        if deadline_ms != 0 {
+            rewrite.append(&[expire(change.database, change.key, deadline_ms)])?;
+        }
+    }
+    Ok(())
+}
+
+fn expire(database: u8, key: &[u8], deadline_ms: u64) -> Change<'_> {
+    Change {
+        deadline_ms,
+        ..Change::of_key(Kind::Expire, database, key)
+    }
+}

@@ -1,0 +1,421 @@
+//! Compaction: the rewrite of the file to its live data, while others read and write.
+//!
+//! | step | done by | a crash or fault here leaves |
+//! | --- | --- | --- |
+//! | what is live is copied into a scratch file | `copy`, in rounds | the old file; the scratch file goes, or is gone on with |
+//! | the new file is synced, and read back into a new index | `Running::read_back` | the same |
+//! | writers wait; the rest is copied, the new file completed and synced | `switch` | the same |
+//! | the old file ends with *moved* | `switch` | the old file; whoever opens it passes over the record |
+//! | the new file takes the name | `switch` | one of the two, whole |
+//! | the directory is synced, and a slot says so | `switch` | the same, or the new file |
+//!
+//! Invariants:
+//!
+//! 1. One compaction at a time: the mutex within a process, the lock on the file between processes.
+//! 2. Nothing takes the name that is not on the device as a whole.
+//! 3. From *moved* until the name is taken nobody else can append to the old file: the writer lock is held.
+
+mod copy;
+mod scratch;
+mod share;
+mod switch;
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::commit::Writer;
+use super::open::{draw_header, is_named};
+use super::rewrite::{Rewrite, write_error};
+use super::{Engine, Generation};
+use crate::log::{FileHeader, LOG_START, PAGE_BYTES, Tail};
+use crate::storage::{LockByte, LockMode, StorageFile, acquire};
+use crate::{Error, Result};
+
+use copy::{LogCopy, Stopped};
+
+/// How often the log is caught up with before writers have to wait.
+const MAX_ROUNDS: usize = 3;
+
+/// How much may be left to copy when they do.
+const LAST_ROUND_BYTES: u64 = 1 << 20;
+
+/// How often a copy that came to nothing is begun anew.
+const MAX_ATTEMPTS: usize = 3;
+
+/// What a compaction or a backup has done; from [`Db::compact`](crate::Db::compact).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CompactionReport {
+    /// Size of the file before.
+    pub before_bytes: u64,
+    /// Size of the new file.
+    pub after_bytes: u64,
+    /// Time that it took.
+    pub duration: Duration,
+}
+
+/// When to compact without being asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Trigger {
+    pub(super) enabled: bool,
+    /// Dead bytes, of a hundred bytes of log, that are too many.
+    pub(super) dead_percent: u8,
+    /// Dead bytes that are never too many.
+    pub(super) floor_bytes: u64,
+    /// How much of the log a process copies at least when it closes the file.
+    pub(super) share_bytes: u64,
+}
+
+/// A compaction that is under way.
+struct Running {
+    source: Arc<Generation>,
+    rewrite: Rewrite,
+    copy: LogCopy,
+    /// The new file as far as it was read back.
+    new: Generation,
+    new_tail: Tail,
+}
+
+/// Holds the compaction lock of a file.
+struct Claim<'a>(&'a dyn StorageFile);
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        // If it fails, closing the file releases it.
+        let _ = self.0.unlock(LockByte::Compaction);
+    }
+}
+
+impl Engine {
+    /// Rewrites the file to its live data.
+    ///
+    /// `progress` is told how many bytes of how many of the log were looked at.
+    pub(crate) fn compact(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<CompactionReport> {
+        if self.settings.read_only {
+            return Err(Error::ReadOnly {
+                path: self.path.clone(),
+            });
+        }
+        let _alone = self.lock_compaction();
+        let report = self.compact_alone(&mut |done, total| {
+            progress(done, total);
+            true
+        })?;
+        Ok(report.unwrap_or_default())
+    }
+
+    /// Compacts if it is due, until it is told to stop; the half done work is then left for later. Tells the
+    /// options' listener what became of it.
+    pub(crate) fn compact_in_background(&self) {
+        let _alone = self.lock_compaction();
+        if !self.is_compaction_due(&self.generation()) {
+            return;
+        }
+        let outcome = self.compact_alone(&mut |_, _| !self.stopping.load(Ordering::Acquire));
+        if let Some(outcome) = outcome.transpose() {
+            if outcome.is_err()
+                && let Ok(mut writer) = self.lock_writer()
+            {
+                // The reason may last: it is tried again when the log has grown by a quarter.
+                let log_bytes = writer.tail.offset - LOG_START;
+                writer.judge_at = writer.tail.offset.saturating_add(log_bytes / 4);
+            }
+            self.tell_of_compaction(outcome);
+        }
+    }
+
+    /// `None` where `go_on` said no, and the work was left for later.
+    fn compact_alone(
+        &self,
+        go_on: &mut dyn FnMut(u64, u64) -> bool,
+    ) -> Result<Option<CompactionReport>> {
+        let begun = Instant::now();
+        for _ in 0..MAX_ATTEMPTS {
+            let source = self.generation();
+            let _claim = self
+                .claim(&source, self.settings.lock_timeout)?
+                .ok_or_else(|| Error::Locked {
+                    path: self.path.clone(),
+                    lock: LockByte::Compaction.name(),
+                    waited: begun.elapsed(),
+                })?;
+            let mut running = self.begin_compaction(&source)?;
+            match self.copy_in_rounds(&mut running, go_on)? {
+                Stopped::Done => {}
+                Stopped::Void => continue,
+                Stopped::Asked => {
+                    self.sync()?;
+                    let Running { rewrite, copy, .. } = running;
+                    scratch::leave(rewrite, &self.path, &source, &copy)?;
+                    return Ok(None);
+                }
+            }
+            if let Some(sizes) = self.switch(running, true)? {
+                return Ok(Some(CompactionReport {
+                    duration: begun.elapsed(),
+                    ..sizes
+                }));
+            }
+        }
+        Err(Error::CannotCompact {
+            path: self.path.clone(),
+            reason: "databases were exchanged, or the clock was set back, each time it was tried"
+                .to_owned(),
+        })
+    }
+
+    /// Writes what the file holds now into a new one at `target`, without what is dead.
+    pub(crate) fn backup(
+        &self,
+        target: &Path,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<CompactionReport> {
+        let begun = Instant::now();
+        let storage = &*self.storage;
+        let target = &storage.resolve(target).map_err(Error::io("find", target))?;
+        for _ in 0..MAX_ATTEMPTS {
+            let source = &self.generation();
+            let header = self.next_header(source)?;
+            let mut rewrite = Rewrite::begin(storage, target, header, self.draw_writer()?)?;
+            let mut copy = LogCopy::new(source, self.now_ms());
+            let mut stopped = Stopped::Done;
+            for _ in 0..MAX_ROUNDS {
+                let upto = source.published_upto();
+                let mut go_on = |at| {
+                    progress(at - LOG_START, upto - LOG_START);
+                    true
+                };
+                let now_ms = self.now_ms();
+                stopped = copy.run(source, target, &mut rewrite, upto, now_ms, &mut go_on)?;
+                if stopped != Stopped::Done || source.published_upto() - upto <= LAST_ROUND_BYTES {
+                    break;
+                }
+            }
+            if stopped == Stopped::Done {
+                // The index, which is asked, must not run ahead of what is copied last.
+                let writer = self.lock_writer()?;
+                let (upto, now_ms) = (source.published_upto(), self.now_ms());
+                stopped = copy.run(source, target, &mut rewrite, upto, now_ms, &mut |_| true)?;
+                rewrite.end_copy(source.position(upto));
+                drop(writer);
+            }
+            if stopped == Stopped::Void {
+                continue;
+            }
+            let file = Arc::clone(rewrite.file());
+            let new_file = rewrite.finish()?;
+            new_file.temporary.persist_new(target).map_err(write_error(
+                "create",
+                target,
+                PAGE_BYTES as u64,
+            ))?;
+            storage
+                .sync_directory(target)
+                .map_err(Error::io("sync the directory of", target))?;
+            let mut report = self.sizes(&*source.file, &*file)?;
+            report.duration = begun.elapsed();
+            return Ok(report);
+        }
+        Err(Error::CannotCompact {
+            path: self.path.clone(),
+            reason: "databases were exchanged, or the clock was set back, each time it was tried"
+                .to_owned(),
+        })
+    }
+
+    /// Lets a compaction in the background stop soon.
+    pub(crate) fn stop_compaction(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Whether a commit has found that the file should be compacted; it says so once.
+    pub(crate) fn takes_compaction_due(&self) -> bool {
+        self.compaction_due.load(Ordering::Relaxed)
+            && self.compaction_due.swap(false, Ordering::AcqRel)
+    }
+
+    /// After a commit: looks now and then whether the file should be compacted.
+    pub(super) fn judge_growth(&self, writer: &mut Writer) {
+        let end = writer.tail.offset;
+        if end < writer.judge_at {
+            return;
+        }
+        // In proportion, since adding up what has expired takes microseconds.
+        let step = ((end - LOG_START) / 32).clamp(64 << 10, 16 << 20);
+        writer.judge_at = end.saturating_add(step);
+        if self.is_compaction_due(&writer.generation) {
+            self.compaction_due.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether so much of the log is dead that the file should be rewritten.
+    pub(super) fn is_compaction_due(&self, generation: &Generation) -> bool {
+        let trigger = &self.settings.trigger;
+        if !trigger.enabled || self.settings.read_only {
+            return false;
+        }
+        let log_bytes = generation.published_upto() - LOG_START;
+        let live_bytes = generation.statistics().live_bytes(self.now_ms());
+        let dead_bytes = log_bytes.saturating_sub(live_bytes);
+        let too_many = u128::from(log_bytes) * u128::from(trigger.dead_percent) / 100;
+        dead_bytes > trigger.floor_bytes && u128::from(dead_bytes) > too_many
+    }
+
+    fn lock_compaction(&self) -> MutexGuard<'_, ()> {
+        self.compaction
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the compaction lock of the file; `None` where somebody else kept it for too long.
+    fn claim<'a>(
+        &self,
+        generation: &'a Generation,
+        timeout: Duration,
+    ) -> Result<Option<Claim<'a>>> {
+        let file = &*generation.file;
+        let locked = acquire(file, LockByte::Compaction, LockMode::Exclusive, timeout)
+            .map_err(Error::io("lock", &self.path))?;
+        Ok(locked.then_some(Claim(file)))
+    }
+
+    /// Goes on with what was left half done, or begins anew.
+    fn begin_compaction(&self, source: &Arc<Generation>) -> Result<Running> {
+        self.check_compactable(source)?;
+        let header = self.next_header(source)?;
+        let storage = &*self.storage;
+        let (rewrite, copy) =
+            scratch::open(storage, &self.path, source, header, self.draw_writer()?)?;
+        let new = Generation::new(
+            Arc::clone(rewrite.file()),
+            *rewrite.header(),
+            &self.path,
+            self.settings.mapping_step_bytes,
+        )?;
+        Ok(Running {
+            source: Arc::clone(source),
+            copy: copy.unwrap_or_else(|| LogCopy::new(source, self.now_ms())),
+            new_tail: Tail::first(rewrite.header().salt),
+            rewrite,
+            new,
+        })
+    }
+
+    fn check_compactable(&self, source: &Generation) -> Result<()> {
+        let refuse = |reason: String| {
+            Err(Error::CannotCompact {
+                path: self.path.clone(),
+                reason,
+            })
+        };
+        if !is_named(&*self.storage, &*source.file, &self.path)? {
+            return refuse("the path names another file by now; open it again".to_owned());
+        }
+        let links = source
+            .file
+            .link_count()
+            .map_err(Error::io("look at", &self.path))?;
+        if links > 1 {
+            return refuse(format!(
+                "it has {links} names, and only this one would get the new file; remove the others"
+            ));
+        }
+        Ok(())
+    }
+
+    /// The header of a file that takes over from this one, but for its positions.
+    fn next_header(&self, source: &Generation) -> Result<FileHeader> {
+        Ok(FileHeader {
+            hash_key: source.header.hash_key,
+            generation: source.header.generation.saturating_add(1),
+            ..draw_header(&*self.storage, &self.path, &*self.clock)?
+        })
+    }
+
+    fn draw_writer(&self) -> Result<u32> {
+        let mut number = [0; 4];
+        self.storage
+            .random(&mut number)
+            .map_err(Error::io("draw random numbers for", &self.path))?;
+        Ok(u32::from_le_bytes(number))
+    }
+
+    /// Copies what there is, and reads it back, until little is left.
+    fn copy_in_rounds(
+        &self,
+        running: &mut Running,
+        go_on: &mut dyn FnMut(u64, u64) -> bool,
+    ) -> Result<Stopped> {
+        for _ in 0..MAX_ROUNDS {
+            let upto = running.source.published_upto();
+            let stopped = running.copy_upto(&self.path, upto, self.now_ms(), &mut |at| {
+                go_on(at - LOG_START, upto - LOG_START)
+            })?;
+            if stopped != Stopped::Done {
+                return Ok(stopped);
+            }
+            running.rewrite.sync()?;
+            running.read_back(&self.path)?;
+            if running.source.published_upto() - upto <= LAST_ROUND_BYTES {
+                break;
+            }
+        }
+        Ok(Stopped::Done)
+    }
+
+    /// How large two files are.
+    fn sizes(&self, before: &dyn StorageFile, after: &dyn StorageFile) -> Result<CompactionReport> {
+        let size = |file: &dyn StorageFile| {
+            file.size()
+                .map_err(Error::io("read the size of", &self.path))
+        };
+        Ok(CompactionReport {
+            before_bytes: size(before)?,
+            after_bytes: size(after)?,
+            duration: Duration::ZERO,
+        })
+    }
+
+    /// Counts an automatic compaction that has ended, and tells the options' listener.
+    fn tell_of_compaction(&self, outcome: Result<CompactionReport>) {
+        if let Some(listener) = &self.on_compaction {
+            listener(&outcome);
+        }
+    }
+}
+
+impl Running {
+    /// Copies up to an offset of the source; see [`LogCopy::run`].
+    fn copy_upto(
+        &mut self,
+        path: &Path,
+        upto: u64,
+        now_ms: u64,
+        go_on: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<Stopped> {
+        self.copy
+            .run(&self.source, path, &mut self.rewrite, upto, now_ms, go_on)
+    }
+
+    /// Applies to the new index what has been written to the new file, which proves that it can be read.
+    fn read_back(&mut self, path: &Path) -> Result<()> {
+        let written = self.rewrite.tail();
+        self.new.map_upto(written.offset, path)?;
+        read_back(&self.new, &mut self.new_tail, written, path)
+    }
+}
+
+/// Applies a log from `tail` on, which must end where it was `written` to.
+fn read_back(new: &Generation, tail: &mut Tail, written: Tail, path: &Path) -> Result<()> {
+    let (_, end) = new.catch_up(tail);
+    if end.is_ok() && *tail == written {
+        return Ok(());
+    }
+    Err(Error::corrupt(
+        path,
+        tail.offset,
+        "the compacted copy does not read back as it was written",
+    ))
+}

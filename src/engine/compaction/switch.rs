@@ -1,0 +1,177 @@
+//! The end of a compaction: the new file takes the old one's name.
+
+use std::io;
+use std::sync::{Arc, PoisonError};
+
+use super::copy::Stopped;
+use super::{CompactionReport, Running};
+use crate::engine::commit::{Writer, trimmed_bytes};
+use crate::engine::open::is_named;
+use crate::engine::rewrite::{NewFile, Rewrite, write_error};
+use crate::engine::sync::{SyncState, write_slots};
+use crate::engine::{Engine, Generation};
+use crate::log::{Pwrite, Slot, Slots, Tail};
+use crate::record::{Change, Kind};
+use crate::storage::{LockByte, LockMode, StorageFile};
+use crate::{Error, Result};
+
+/// A new file that has its name.
+struct Placed {
+    file: Arc<dyn StorageFile>,
+    slots: Slots,
+    tail: Tail,
+    file_bytes: u64,
+    /// Why the name is not known to be on the device, if it is not.
+    unsure: Option<io::Error>,
+}
+
+impl Engine {
+    /// Copies the rest while writers wait, and goes on with the new file in place of the old one. `None` where the
+    /// copy came to nothing at the last moment.
+    ///
+    /// Without `read_back` the new index stays empty: for a handle that is being closed.
+    pub(super) fn switch(
+        &self,
+        mut running: Running,
+        read_back: bool,
+    ) -> Result<Option<CompactionReport>> {
+        let mut sync = self.lock_sync();
+        let mut writer = self.lock_writer()?;
+        let source = Arc::clone(&running.source);
+        let upto = source.published_upto();
+        if running.copy_upto(&self.path, upto, self.now_ms(), &mut |_| true)? == Stopped::Void {
+            return Ok(None);
+        }
+        running.rewrite.end_copy(source.position(upto));
+        let Running {
+            rewrite,
+            mut new,
+            mut new_tail,
+            ..
+        } = running;
+        let placed = self.place(&source, rewrite, &mut writer, |new_file, file_bytes| {
+            new.header = new_file.header;
+            // After this nothing may fail any more that the new file needs.
+            new.map_upto(file_bytes, &self.path)?;
+            match read_back {
+                true => super::read_back(&new, &mut new_tail, new_file.tail, &self.path),
+                false => {
+                    new.set_published_upto(new_file.tail.offset);
+                    Ok(())
+                }
+            }
+        })?;
+        let report = CompactionReport {
+            before_bytes: writer.file_bytes,
+            after_bytes: placed.file_bytes,
+            ..CompactionReport::default()
+        };
+        new.note_synced(placed.tail.offset);
+        let new = Arc::new(new);
+        writer.generation = Arc::clone(&new);
+        writer.append = Box::new(Pwrite(placed.file));
+        writer.tail = placed.tail;
+        writer.file_bytes = placed.file_bytes;
+        writer.must_fence = false;
+        writer.judge_at = 0;
+        *sync = SyncState::new(placed.slots);
+        *self
+            .generation
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::clone(&new);
+        drop(writer);
+        // It has no name any more; whoever waits for it is to see that.
+        for byte in [LockByte::Users, LockByte::Writer] {
+            let _ = source.file.unlock(byte);
+        }
+        match placed.unsure {
+            None => Ok(Some(report)),
+            Some(error) => Err(self.poison(&new, "sync the directory of", error)),
+        }
+    }
+
+    /// Completes the new file and gives it the name of the old one, which ends with *moved*.
+    fn place(
+        &self,
+        source: &Generation,
+        rewrite: Rewrite,
+        writer: &mut Writer,
+        prepare: impl FnOnce(&NewFile, u64) -> Result<()>,
+    ) -> Result<Placed> {
+        let path = &self.path;
+        let io_error = |operation| Error::io(operation, path);
+        let file = Arc::clone(rewrite.file());
+        // Before the sync, which carries them through as well.
+        if let Some(attributes) = source.file.attributes().map_err(io_error("look at"))? {
+            file.set_attributes(attributes)
+                .map_err(|error| Error::CannotCompact {
+                    path: path.clone(),
+                    reason: format!("the new file cannot have its owner and mode: {error}"),
+                })?;
+        }
+        let file_bytes = trimmed_bytes(rewrite.tail().offset);
+        file.allocate(file_bytes).map_err(write_error(
+            "write the new file for",
+            path,
+            file_bytes,
+        ))?;
+        let new_file = rewrite.finish()?;
+        prepare(&new_file, file_bytes)?;
+        if !is_named(&*self.storage, &*source.file, path)? {
+            return Err(Error::CannotCompact {
+                path: path.clone(),
+                reason: "somebody has put another file in its place".to_owned(),
+            });
+        }
+        // Nobody else knows the file: both are to be had at once.
+        file.try_lock(LockByte::Writer, LockMode::Exclusive)
+            .and_then(|_| file.try_lock(LockByte::Users, LockMode::Shared))
+            .map_err(io_error("lock the new file for"))?;
+        // Nothing is read behind a record that says that a sync has failed.
+        let is_poisoned = source.poison.get().is_some();
+        if !is_poisoned {
+            self.append_moved(writer, new_file.header.generation)?;
+        }
+        let NewFile {
+            temporary,
+            header,
+            mut slots,
+            tail,
+        } = new_file;
+        if let Err(error) = temporary.replace(path) {
+            if !is_poisoned {
+                // Any record says that the one before was wrong; if this one cannot be written, the next commit says so.
+                let _ = self.append_control(writer, &Change::control(Kind::Padding, &[]));
+            }
+            return Err(write_error("replace", path, file_bytes)(error));
+        }
+        let unsure = self.sync_directory().err();
+        if unsure.is_none() {
+            let named = slots.succeeded_by(Slot {
+                named: true,
+                ..slots.current()
+            });
+            // If this fails, the next sync does it.
+            if write_slots(&*file, header.salt, &named).is_ok() {
+                slots = named;
+            }
+        }
+        Ok(Placed {
+            file,
+            slots,
+            tail,
+            file_bytes,
+            unsure,
+        })
+    }
+
+    /// Ends the old file's log.
+    fn append_moved(&self, writer: &mut Writer, generation: u64) -> Result<()> {
+        let generation = generation.to_le_bytes();
+        let moved = Change::control(Kind::Moved, &generation);
+        self.fence(writer)?;
+        let end = writer.tail.offset + moved.size_bytes();
+        self.reserve(writer, end, true)?;
+        self.append_control(writer, &moved)
+    }
+}

@@ -1,0 +1,98 @@
+//! How a string is set.
+
+use std::time::Duration;
+
+/// Whether a `set` depends on what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Condition {
+    #[default]
+    Always,
+    Absent,
+    Present,
+}
+
+/// What becomes of the deadline of a string that is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Expiry {
+    #[default]
+    None,
+    Keep,
+    After(Duration),
+    At(u64),
+}
+
+/// Options for [`Db::set_with`](crate::Db::set_with), with the meanings of Redis's SET.
+///
+/// ```
+/// # fn main() -> brasa::Result<()> {
+/// use brasa::{Db, SetOptions};
+/// use std::time::Duration;
+///
+/// let db = Db::in_memory()?;
+/// let lock = SetOptions::new().ttl(Duration::from_secs(10)).only_if_absent();
+/// assert!(db.set_with("lock", "mine", lock)?.written);
+/// assert!(!db.set_with("lock", "yours", lock)?.written);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+#[must_use]
+pub struct SetOptions {
+    pub(crate) condition: Condition,
+    pub(crate) expiry: Expiry,
+    pub(crate) return_previous: bool,
+}
+
+impl SetOptions {
+    /// Sets whatever was there, without a deadline.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Gone after this time (EX, PX). Rounded down to milliseconds; zero deletes the key.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.expiry = Expiry::After(ttl);
+        self
+    }
+
+    /// Gone at this time, in Unix milliseconds (EXAT, PXAT). A time that has passed deletes the key.
+    pub fn deadline_ms(mut self, deadline_ms: u64) -> Self {
+        self.expiry = Expiry::At(deadline_ms);
+        self
+    }
+
+    /// Keeps the deadline that the key has (KEEPTTL), where it has one.
+    pub fn keep_ttl(mut self) -> Self {
+        self.expiry = Expiry::Keep;
+        self
+    }
+
+    /// Writes only if the key is not there (NX).
+    pub fn only_if_absent(mut self) -> Self {
+        self.condition = Condition::Absent;
+        self
+    }
+
+    /// Writes only if the key is there (XX).
+    pub fn only_if_present(mut self) -> Self {
+        self.condition = Condition::Present;
+        self
+    }
+
+    /// Also gives back what the key held before (GET). Fails with
+    /// [`Error::WrongType`](crate::Error::WrongType) where that was a hash.
+    pub fn return_previous(mut self) -> Self {
+        self.return_previous = true;
+        self
+    }
+}
+
+/// What [`Db::set_with`](crate::Db::set_with) did.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct SetOutcome {
+    /// Whether the value was written; its condition may have forbidden it.
+    pub written: bool,
+    /// What the key held before, where [`SetOptions::return_previous`] asked for it.
+    pub previous: Option<crate::Value>,
+}

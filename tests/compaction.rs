@@ -1,0 +1,486 @@
+//! Compaction: the file is rewritten to what it holds, while others read and write, and nothing is lost
+//! whatever goes wrong.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use brasa::{Db, Durability, Error, ManualClock, Options, SetOptions, inspect};
+use support::contents::contents;
+
+const START_MS: u64 = 1_700_000_000_000;
+
+fn temporary() -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cache.brasa");
+    (directory, path)
+}
+
+/// Nothing happens unless it is asked for.
+fn by_hand() -> Options {
+    Db::options().auto_compact(false).durability(Durability::Os)
+}
+
+/// The names in the file's directory.
+fn names(path: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(path.parent().unwrap()).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Something of every kind, most of it written more than once.
+fn fill(db: &Db, clock: &ManualClock) {
+    for round in 0..3 {
+        for number in 0..50 {
+            db.set(format!("string:{number}"), format!("{number}.{round}"))
+                .unwrap();
+            db.hset("hash", format!("field:{number}"), round.to_string())
+                .unwrap();
+        }
+    }
+    let ttl = |ms| SetOptions::new().ttl(Duration::from_millis(ms));
+    db.set_with("soon", "gone", ttl(10)).unwrap();
+    db.set_with("later", "there", ttl(100_000)).unwrap();
+    db.set_with("moved", "there", ttl(10)).unwrap();
+    db.expire("moved", Duration::from_secs(50)).unwrap();
+    db.set_with("kept", "there", ttl(10)).unwrap();
+    db.persist("kept").unwrap();
+    db.hset("dated", "a", "1").unwrap();
+    db.expire("dated", Duration::from_secs(70)).unwrap();
+    // The only field that is left was set after the deadline.
+    db.hset("dated", "b", "2").unwrap();
+    db.hdel("dated", "a").unwrap();
+    db.hset("gone", "f", "1").unwrap();
+    db.expire("gone", Duration::from_millis(5)).unwrap();
+    let other = db.database(7).unwrap();
+    other.set("string:1", "in seven").unwrap();
+    other.hset("hash", "f", "in seven").unwrap();
+    other.set("deleted", "x").unwrap();
+    other.del("deleted").unwrap();
+    clock.advance(Duration::from_millis(20));
+}
+
+#[test]
+fn a_compacted_file_holds_the_same_in_fewer_bytes_and_goes_on_being_used() {
+    let (_directory, path) = temporary();
+    let clock = ManualClock::new(START_MS);
+    let open = || by_hand().clock(clock.clone()).open(&path).unwrap();
+    let db = open();
+    fill(&db, &clock);
+    let before = contents(&db);
+    let value = db.get("string:7").unwrap().unwrap();
+    let report = db.compact().unwrap();
+    assert_eq!(&value, "7.2", "a value that was handed out stays");
+    assert_eq!(contents(&db), before);
+    let stats = db.stats().unwrap();
+    assert_eq!(stats.dead_bytes, 0);
+    assert_eq!(stats.live_bytes, stats.log_bytes);
+    assert_eq!(stats.file_bytes, report.after_bytes);
+    assert!(report.after_bytes < report.before_bytes, "{report:?}");
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), report.after_bytes);
+    assert_eq!(names(&path), ["cache.brasa"]);
+
+    db.set("after", "1").unwrap();
+    db.hset("dated", "c", "3").unwrap();
+    let after = contents(&db);
+    db.close().unwrap();
+    let db = open();
+    assert_eq!(contents(&db), after);
+    db.compact().unwrap();
+    db.compact().unwrap();
+    assert_eq!(contents(&db), after);
+    db.close().unwrap();
+    assert_eq!(contents(&open()), after);
+    let report = inspect::check(&path, |_, _| {}).unwrap();
+    assert!(report.is_sound());
+}
+
+#[test]
+fn a_compaction_keeps_the_order_of_the_log() {
+    let (_directory, path) = temporary();
+    let db = by_hand().open(&path).unwrap();
+    for key in ["c", "a", "d", "b"] {
+        db.set(key, "1").unwrap();
+    }
+    db.set("a", "2").unwrap();
+    db.compact().unwrap();
+    db.close().unwrap();
+    let records = inspect::records(&path).unwrap();
+    let keys: Vec<_> = records.map(|record| record.unwrap().key).collect();
+    assert_eq!(keys, [b"c", b"d", b"b", b"a"]);
+}
+
+#[test]
+fn what_has_expired_counts_as_dead_without_being_touched_and_is_left_out() {
+    let (_directory, path) = temporary();
+    let clock = ManualClock::new(START_MS);
+    let db = by_hand().clock(clock.clone()).open(&path).unwrap();
+    let ttl = SetOptions::new().ttl(Duration::from_secs(1));
+    for number in 0..100 {
+        db.set_with(format!("key:{number}"), [0; 100], ttl).unwrap();
+    }
+    assert_eq!(db.stats().unwrap().dead_bytes, 0);
+    clock.advance(Duration::from_secs(2));
+    let stats = db.stats().unwrap();
+    assert_eq!((stats.live_bytes, stats.dead_bytes), (0, stats.log_bytes));
+    db.compact().unwrap();
+    assert_eq!(db.stats().unwrap().log_bytes, 0);
+}
+
+/// The writer and the readers never stop, and compactions come one after another.
+#[test]
+fn reads_and_writes_go_on_during_compactions() {
+    const KEYS: u64 = 500;
+    let (_directory, path) = temporary();
+    let db = by_hand().open(&path).unwrap();
+    for number in 0..KEYS {
+        db.set(number.to_string(), "0").unwrap();
+    }
+    let done = AtomicBool::new(false);
+    let oldest = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut round = 0_u64;
+            while !done.load(Ordering::Relaxed) {
+                round += 1;
+                for number in 0..KEYS {
+                    db.set(number.to_string(), round.to_string()).unwrap();
+                    if number % 7 == 0 {
+                        db.hset("hash", number.to_string(), round.to_string())
+                            .unwrap();
+                        db.expire("hash", Duration::from_secs(round + 1_000))
+                            .unwrap();
+                    }
+                    if number % 11 == 0 {
+                        db.batch(|b| {
+                            b.set("left", round.to_string());
+                            b.set("right", round.to_string());
+                        })
+                        .unwrap();
+                    }
+                }
+                oldest.store(round, Ordering::Release);
+            }
+        });
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let at_least = oldest.load(Ordering::Acquire);
+                for number in 0..KEYS {
+                    let value = db.get(number.to_string()).unwrap().unwrap();
+                    let value: u64 = value.to_str().unwrap().parse().unwrap();
+                    assert!(
+                        value >= at_least,
+                        "{number}: {value} is older than {at_least}"
+                    );
+                }
+                let both = db.get_many(&["left", "right"]).unwrap();
+                assert_eq!(both[0], both[1], "half a batch");
+            }
+        });
+        for _ in 0..30 {
+            let report = db.compact().unwrap();
+            assert!(report.after_bytes < report.before_bytes + (1 << 20));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let before = contents(&db);
+    db.close().unwrap();
+    let db = by_hand().open(&path).unwrap();
+    assert_eq!(contents(&db), before);
+    assert!(db.deadline_ms("hash").unwrap().is_some());
+}
+
+/// What automatic compactions have told.
+type Told = Arc<Mutex<Vec<Result<(u64, u64), String>>>>;
+
+fn listening(options: Options) -> (Options, Told) {
+    let told = Told::default();
+    let listener = Arc::clone(&told);
+    let options = options.on_compaction(move |outcome| {
+        let outcome = match outcome {
+            Ok(report) => Ok((report.before_bytes, report.after_bytes)),
+            Err(error) => Err(error.to_string()),
+        };
+        listener.lock().unwrap().push(outcome);
+    });
+    (options, told)
+}
+
+#[test]
+fn a_file_that_is_written_to_for_long_is_compacted_without_being_asked() {
+    let (_directory, path) = temporary();
+    let (options, told) = listening(Db::options().durability(Durability::Os));
+    let db = options.open(&path).unwrap();
+    let value = [7; 1_000];
+    for round in 0..200 {
+        for number in 0..100 {
+            db.set(format!("key:{number}"), value).unwrap();
+        }
+        // 100 kB are live, a megabyte may be dead, and a round is written while a thread starts.
+        let log_bytes = db.stats().unwrap().log_bytes;
+        assert!(log_bytes < 8 << 20, "{log_bytes} bytes in round {round}");
+    }
+    db.close().unwrap();
+    let told = told.lock().unwrap();
+    assert!(told.len() > 2, "{told:?}");
+    assert!(told.iter().all(Result::is_ok), "{told:?}");
+}
+
+#[test]
+fn many_short_programs_keep_the_file_small_together() {
+    const LIVE: usize = 600;
+    let (_directory, path) = temporary();
+    let floor_bytes = 32 << 10;
+    let open = || {
+        let options = Db::options().durability(Durability::Os);
+        let options = options
+            .compact_floor_bytes(floor_bytes)
+            .compact_share_bytes(8 << 10);
+        options.open(&path).unwrap()
+    };
+    let mut model = BTreeMap::new();
+    let db = open();
+    for number in 0..LIVE {
+        let value = vec![1; 500];
+        db.set(format!("key:{number}"), &value).unwrap();
+        model.insert(number, value);
+    }
+    let live_bytes = db.stats().unwrap().live_bytes;
+    db.close().unwrap();
+    let mut largest = 0;
+    let mut was_left = false;
+    for run in 0..3_000_usize {
+        let db = open();
+        for step in 0..2 {
+            let number = (run * 7 + step * 331) % LIVE;
+            let value = vec![u8::try_from(run % 251).unwrap(); 500];
+            db.set(format!("key:{number}"), &value).unwrap();
+            model.insert(number, value);
+        }
+        db.close().unwrap();
+        largest = largest.max(std::fs::metadata(&path).unwrap().len());
+        was_left |= names(&path).len() > 1;
+    }
+    assert!(was_left, "the work was never more than a share");
+    let bound = live_bytes * 22 / 10 + floor_bytes + 12_288 + 4_096;
+    assert!(
+        largest <= bound,
+        "{largest} bytes, and {live_bytes} live ones"
+    );
+    let db = open();
+    assert_eq!(db.len().unwrap(), LIVE as u64);
+    for (number, value) in &model {
+        assert_eq!(&db.get(format!("key:{number}")).unwrap().unwrap(), value);
+    }
+}
+
+#[test]
+fn who_only_reads_does_not_compact() {
+    let (_directory, path) = temporary();
+    let db = by_hand().open(&path).unwrap();
+    for _ in 0..1_000 {
+        db.set("key", [0; 100]).unwrap();
+    }
+    db.close().unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let (options, told) = listening(Db::options().compact_floor_bytes(0));
+    let db = options.open(&path).unwrap();
+    db.get("key").unwrap();
+    db.close().unwrap();
+    assert!(std::fs::read(&path).unwrap() == before);
+    assert!(told.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_file_with_two_names_is_not_compacted() {
+    let (directory, path) = temporary();
+    let db = by_hand().open(&path).unwrap();
+    db.set("key", "value").unwrap();
+    let other = directory.path().join("other");
+    std::fs::hard_link(&path, &other).unwrap();
+    let refused = db.compact().unwrap_err();
+    assert!(matches!(refused, Error::CannotCompact { .. }), "{refused}");
+    assert!(refused.to_string().contains("2 names"), "{refused}");
+    std::fs::remove_file(&other).unwrap();
+    db.compact().unwrap();
+}
+
+#[test]
+fn a_file_that_was_replaced_by_hand_is_left_alone() {
+    let (_directory, path) = temporary();
+    let db = by_hand().open(&path).unwrap();
+    db.set("key", "value").unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "a letter").unwrap();
+    let refused = db.compact().unwrap_err();
+    assert!(matches!(refused, Error::CannotCompact { .. }), "{refused}");
+    assert_eq!(std::fs::read(&path).unwrap(), b"a letter");
+    assert_eq!(names(&path), ["cache.brasa"]);
+}
+
+#[test]
+fn owner_and_mode_are_kept() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_directory, path) = temporary();
+    let db = by_hand().open(&path).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+    db.compact().unwrap();
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o640);
+}
+
+#[test]
+fn a_compaction_through_a_symbolic_link_replaces_the_file_and_not_the_link() {
+    let (directory, path) = temporary();
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink("cache.brasa", &link).unwrap();
+    let db = by_hand().open(&link).unwrap();
+    db.set("key", "value").unwrap();
+    db.compact().unwrap();
+    db.close().unwrap();
+    assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert!(by_hand().open(&path).unwrap().exists("key").unwrap());
+}
+
+#[test]
+fn a_scratch_file_of_something_else_is_begun_anew_and_one_of_somebody_elses_refused() {
+    let (_directory, path) = temporary();
+    let db = by_hand().open(&path).unwrap();
+    db.set("key", "value").unwrap();
+    let scratch = path.with_file_name(".cache.brasa.compacting");
+    std::fs::write(&scratch, vec![0xff; 100_000]).unwrap();
+    db.compact().unwrap();
+    assert_eq!(names(&path), ["cache.brasa"]);
+    // A link would let whoever may write to the directory have another file overwritten.
+    let victim = path.with_file_name("victim");
+    std::fs::write(&victim, "precious").unwrap();
+    std::os::unix::fs::symlink(&victim, &scratch).unwrap();
+    db.compact().unwrap_err();
+    assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
+    assert_eq!(db.get("key").unwrap().unwrap(), "value");
+}
+
+#[test]
+fn a_backup_holds_what_was_there_and_takes_no_name_that_is_taken() {
+    let (directory, path) = temporary();
+    let clock = ManualClock::new(START_MS);
+    let db = by_hand().clock(clock.clone()).open(&path).unwrap();
+    fill(&db, &clock);
+    let before = contents(&db);
+    let copy = directory.path().join("copy.brasa");
+    let report = db.backup(&copy).unwrap();
+    assert!(report.after_bytes < report.before_bytes);
+    let refused = db.backup(&copy).unwrap_err();
+    assert!(refused.to_string().contains("exists"), "{refused}");
+    db.set("after", "1").unwrap();
+    let opened = by_hand().clock(clock.clone()).open(&copy).unwrap();
+    assert_eq!(contents(&opened), before);
+    assert_eq!(opened.stats().unwrap().dead_bytes, 0);
+}
+
+#[test]
+fn a_backup_is_one_moment_while_others_write() {
+    let (directory, path) = temporary();
+    // Compacted meanwhile, or it would grow by hundreds of megabytes.
+    let options = Db::options().durability(Durability::Os);
+    let db = options.compact_floor_bytes(1 << 20).open(&path).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0.. {
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+                db.batch(|b| {
+                    for key in ["a", "b", "c", "d"] {
+                        b.set(key, round.to_string());
+                        b.hset("hash", key, round.to_string());
+                    }
+                })
+                .unwrap();
+            }
+        });
+        for number in 0..40 {
+            let copy = directory.path().join(number.to_string());
+            db.backup(&copy).unwrap();
+            let copy = by_hand().open(&copy).unwrap();
+            let values = copy.get_many(&["a", "b", "c", "d"]).unwrap();
+            assert!(values.windows(2).all(|pair| pair[0] == pair[1]));
+            for (_, value) in copy.hgetall("hash").unwrap() {
+                assert_eq!(Some(value), values[0]);
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_plain_copy_taken_at_any_moment_opens_to_a_prefix() {
+    let (directory, path) = temporary();
+    let db = Db::options()
+        .durability(Durability::Interval(Duration::from_millis(1)))
+        .compact_floor_bytes(64 << 10)
+        .open(&path)
+        .unwrap();
+    let done = AtomicBool::new(false);
+    let written = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 1_u64.. {
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+                db.set((number % 50).to_string(), number.to_string())
+                    .unwrap();
+                db.set("last", number.to_string()).unwrap();
+                written.store(number, Ordering::Release);
+            }
+        });
+        for number in 0..200 {
+            let copy = directory.path().join(number.to_string());
+            let at_least = written.load(Ordering::Acquire);
+            std::fs::copy(&path, &copy).unwrap();
+            let copy = by_hand().open(&copy).unwrap();
+            let Some(last) = copy.get("last").unwrap() else {
+                assert_eq!(at_least, 0);
+                continue;
+            };
+            let last: u64 = last.to_str().unwrap().parse().unwrap();
+            assert!(last >= at_least, "{last} of {at_least}");
+            // Each key holds the newest that it had when `last` was written, or the one write after that.
+            for key in 0..50 {
+                let newest = (last.saturating_sub(50)..=last)
+                    .rev()
+                    .find(|number| number % 50 == key && *number > 0);
+                let found = copy.get(key.to_string()).unwrap();
+                let found: Option<u64> =
+                    found.map(|value| value.to_str().unwrap().parse().unwrap());
+                let next = (last + 1) % 50 == key;
+                assert!(
+                    found == newest || (next && found == Some(last + 1)),
+                    "{key}: {found:?} instead of {newest:?}, the last is {last}"
+                );
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_file_with_one_key_is_small_while_it_is_open_and_afterwards() {
+    let (_directory, path) = temporary();
+    let size = || std::fs::metadata(&path).unwrap().len();
+    let db = Db::open(&path).unwrap();
+    db.set("key", "value").unwrap();
+    assert!(size() <= 64 << 10, "{}", size());
+    db.close().unwrap();
+    assert!(size() <= 16 << 10, "{}", size());
+}
