@@ -55,6 +55,8 @@ pub(super) struct Writer {
     pub(super) must_fence: bool,
     /// Where the log ends when it is looked at next whether it should be compacted.
     pub(super) judge_at: u64,
+    /// Where the next key to evict is looked for.
+    pub(super) hand: u64,
     pub(super) buffer: Vec<u8>,
 }
 
@@ -77,7 +79,9 @@ impl Engine {
         let result = change(&mut transaction);
         let mut staged = transaction.into_staged();
         let committed = match &result {
-            Ok(_) if !staged.records.is_empty() => self.commit(&mut writer, &mut staged),
+            Ok(_) if !staged.records.is_empty() => self
+                .make_room(&mut writer, &staged)
+                .and_then(|()| self.commit(&mut writer, &mut staged)),
             _ => Ok(0),
         };
         if staged.bytes.capacity() <= KEPT_BUFFER_BYTES {
@@ -100,7 +104,7 @@ impl Engine {
     }
 
     /// Brings a commit into file and index; gives back where it ends.
-    fn commit(&self, writer: &mut Writer, staged: &mut Staged) -> Result<u64> {
+    pub(super) fn commit(&self, writer: &mut Writer, staged: &mut Staged) -> Result<u64> {
         let commit_bytes = staged.bytes.len() as u64;
         if writer.tail.offset + commit_bytes + RESERVE_BYTES > MAX_FILE_BYTES {
             return Err(Error::TooLarge {

@@ -8,8 +8,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
+use super::Settings;
 use super::apply::{Applied, apply_commit};
-use crate::index::{Index, KeyHasher, Statistics};
+use crate::index::{Index, KeyHasher, Statistics, Visited};
 use crate::limits::MAX_FILE_BYTES;
 use crate::log::{Damage, FileHeader, LOG_START, Reader, Tail};
 use crate::record::{Kind, Link};
@@ -31,6 +32,8 @@ pub(super) struct Generation {
     synced_upto: AtomicU64,
     /// Why nothing may be written any more.
     pub(super) poison: OnceLock<String>,
+    /// What was read, where there is a budget.
+    pub(super) visited: Option<Visited>,
 }
 
 /// How much was applied.
@@ -46,12 +49,12 @@ impl Generation {
         file: Arc<dyn StorageFile>,
         header: FileHeader,
         path: &Path,
-        mapping_step_bytes: u64,
+        settings: &Settings,
     ) -> Result<Generation> {
         let io_error = |operation| Error::io(operation, path);
         let file_bytes = file.size().map_err(io_error("read the size of"))?;
         let mapping = file
-            .map(mapping_len(file_bytes, mapping_step_bytes))
+            .map(mapping_len(file_bytes, settings.mapping_step_bytes))
             .map_err(io_error("map"))?;
         Ok(Generation {
             file,
@@ -60,10 +63,14 @@ impl Generation {
             index: Index::default(),
             statistics: Mutex::default(),
             mapping: RwLock::new(Arc::new(mapping)),
-            mapping_step_bytes,
+            mapping_step_bytes: settings.mapping_step_bytes,
             published_upto: AtomicU64::new(LOG_START),
             synced_upto: AtomicU64::new(LOG_START),
             poison: OnceLock::new(),
+            // Twice the budget and what grows while a compaction runs; what lies behind is seldom there.
+            visited: settings
+                .budget
+                .map(|budget| Visited::new(budget.max_bytes.saturating_mul(4).min(MAX_FILE_BYTES))),
         })
     }
 
@@ -117,6 +124,13 @@ impl Generation {
     fn apply(&self, statistics: &mut Statistics, mapping: &Mapping, records: &[Applied<'_>]) {
         let field_hash = |field: &[u8]| self.hasher.hash(field);
         apply_commit(&self.index, statistics, mapping, &field_hash, records);
+    }
+
+    /// Notes that the key with its place in the queue at an offset was read.
+    pub(super) fn note_read(&self, offset: u64) {
+        if let Some(visited) = &self.visited {
+            visited.mark(offset);
+        }
     }
 
     /// What ties a record at the tail to its place.

@@ -15,6 +15,9 @@ pub(super) struct Live {
     pub(super) database: u8,
     /// Its deadline by now, 0 for none: a later record may have changed it.
     pub(super) deadline_ms: u64,
+    /// Where its key has its place in the queue of those that may be evicted: of a string the record itself, of a hash
+    /// the one that it began with.
+    pub(super) queued_at: u64,
 }
 
 impl Generation {
@@ -31,6 +34,7 @@ impl Generation {
             return None;
         }
         self.find_in_databases(change, |shard, hash| {
+            let mut queued_at = offset;
             let deadline_ms = if change.kind == Kind::Set {
                 let here = |location| location == Location::Record(offset);
                 shard.keys.find(hash.in_shard(), here)?;
@@ -44,21 +48,23 @@ impl Generation {
                 if has_passed(object.deadline_ms, now_ms) {
                     return None;
                 }
+                queued_at = object.key_offset;
                 let here = |location| location == Location::Record(offset);
                 let field = self.hasher.hash(change.field);
                 object.fields.find(field.in_hash(), here)?;
                 shard.deadline_ms(offset, change.deadline_ms)
             };
-            (!has_passed(deadline_ms, now_ms)).then_some(deadline_ms)
+            (!has_passed(deadline_ms, now_ms)).then_some((deadline_ms, queued_at))
         })
-        .map(|(database, deadline_ms)| Live {
+        .map(|(database, (deadline_ms, queued_at))| Live {
             database,
             deadline_ms,
+            queued_at,
         })
     }
 
-    /// The database whose key has its place in the queue at this record: that of a string at its record, of
-    /// a hash at the one that it began with. `None` where the key is gone, or its time is up.
+    /// The database whose key has its place in the queue at this record, see [`Live::queued_at`]. `None`
+    /// where the key is gone, or its time is up.
     pub(super) fn queued_key(
         &self,
         mapping: &Mapping,

@@ -11,6 +11,7 @@
 //! 4. After a failed sync nothing more is acknowledged.
 
 mod apply;
+mod budget;
 mod commit;
 mod compaction;
 mod examine;
@@ -45,8 +46,9 @@ pub use value::Value;
 
 use crate::clock::Clock;
 use crate::storage::Storage;
-use crate::{Durability, Result};
+use crate::{Durability, Options, Result};
 
+use budget::Budget;
 use commit::Writer;
 use compaction::Trigger;
 use generation::Generation;
@@ -72,6 +74,9 @@ pub(crate) struct Engine {
     compaction_due: AtomicBool,
     /// Bytes that this handle has appended.
     written_bytes: AtomicU64,
+    /// What it has evicted.
+    evicted_keys: AtomicU64,
+    evicted_bytes: AtomicU64,
     closed: AtomicBool,
     recovery: Recovery,
 }
@@ -88,6 +93,29 @@ struct Settings {
     mapping_step_bytes: u64,
     lock_timeout: Duration,
     trigger: Trigger,
+    budget: Option<Budget>,
+}
+
+impl Settings {
+    fn of(options: &Options) -> Settings {
+        Settings {
+            durability: options.durability,
+            read_only: options.read_only,
+            verify_on_read: options.verify_on_read,
+            mapping_step_bytes: options.mapping_step_bytes,
+            lock_timeout: options.lock_timeout,
+            trigger: Trigger {
+                enabled: options.auto_compact,
+                dead_percent: options.compact_dead_percent,
+                floor_bytes: options.compact_floor_bytes,
+                share_bytes: options.compact_share_bytes,
+            },
+            budget: options.max_bytes.map(|max_bytes| Budget {
+                max_bytes,
+                evict: options.evict,
+            }),
+        }
+    }
 }
 
 impl Engine {

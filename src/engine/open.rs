@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 use super::commit::Writer;
-use super::compaction::Trigger;
 use super::generation::Generation;
 use super::repair::RepairReport;
 use super::rewrite::{Rewrite, write_error};
@@ -127,8 +126,8 @@ impl Engine {
         }
 
         let io_error = |operation| Error::io(operation, path);
-        let generation =
-            Generation::new(Arc::clone(&file), header, path, options.mapping_step_bytes)?;
+        let settings = Settings::of(options);
+        let generation = Generation::new(Arc::clone(&file), header, path, &settings)?;
         let mut tail = Tail::first(header.salt);
         let (replayed, end) = generation.catch_up(&mut tail);
         judge_end(path, tail.offset, end, slots.current())?;
@@ -158,25 +157,14 @@ impl Engine {
             path: path.to_owned(),
             storage,
             clock: Arc::clone(&options.clock),
-            settings: Settings {
-                durability: options.durability,
-                read_only: options.read_only,
-                verify_on_read: options.verify_on_read,
-                mapping_step_bytes: options.mapping_step_bytes,
-                lock_timeout: options.lock_timeout,
-                trigger: Trigger {
-                    enabled: options.auto_compact,
-                    dead_percent: options.compact_dead_percent,
-                    floor_bytes: options.compact_floor_bytes,
-                    share_bytes: options.compact_share_bytes,
-                },
-            },
+            settings,
             writer: Mutex::new(Writer {
                 append: Box::new(Pwrite(file)),
                 tail,
                 file_bytes: mapping.readable_bytes(),
                 must_fence: behind_tail != [0; HEADER_BYTES],
                 judge_at: 0,
+                hand: LOG_START,
                 generation: Arc::clone(&generation),
                 number: u32::from_le_bytes(number),
                 buffer: Vec::new(),
@@ -188,6 +176,8 @@ impl Engine {
             stopping: AtomicBool::new(false),
             compaction_due: AtomicBool::new(false),
             written_bytes: AtomicU64::new(0),
+            evicted_keys: AtomicU64::new(0),
+            evicted_bytes: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             recovery,
         })

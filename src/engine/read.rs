@@ -386,6 +386,9 @@ impl View<'_> {
                 let (_, dated) = self.dated(offset)?;
                 let expired =
                     dated.deadline_ms != 0 && has_passed(dated.deadline_ms, self.engine.now_ms());
+                if !expired {
+                    self.generation.note_read(offset);
+                }
                 Ok((!expired).then_some(dated.value))
             }
             Some(location) => match self.key_state(location)? {
@@ -402,7 +405,13 @@ impl View<'_> {
         };
         match (self.key_state(location)?, location) {
             (KeyState::Absent, _) => Ok(None),
-            (KeyState::Hash { .. }, Location::Hash(number)) => Ok(self.shard.hash(number)),
+            (KeyState::Hash { .. }, Location::Hash(number)) => {
+                let object = self.shard.hash(number);
+                if let Some(object) = object {
+                    self.generation.note_read(object.key_offset);
+                }
+                Ok(object)
+            }
             _ => Err(Error::WrongType),
         }
     }

@@ -1,6 +1,9 @@
 //! Sizes and counts.
 
+use std::sync::atomic::Ordering;
+
 use super::Engine;
+use crate::index::Visited;
 use crate::limits::DATABASE_COUNT;
 use crate::log::LOG_START;
 use crate::{Error, Result};
@@ -23,6 +26,10 @@ pub struct Stats {
     pub keys_by_database: [u64; DATABASE_COUNT as usize],
     /// Memory that the index takes.
     pub index_bytes: u64,
+    /// Keys that this handle has evicted since it was opened; see [`Options::max_bytes`](crate::Options::max_bytes).
+    pub evicted_keys: u64,
+    /// The live bytes that they had.
+    pub evicted_bytes: u64,
     /// Everything before this offset is known to be on the device.
     pub synced_upto: u64,
 }
@@ -45,11 +52,14 @@ impl Engine {
         let mut stats = Stats {
             file_bytes,
             log_bytes: generation.published_upto() - LOG_START,
-            index_bytes: generation.index.memory_bytes(),
+            index_bytes: generation.index.memory_bytes()
+                + generation.visited.as_ref().map_or(0, Visited::memory_bytes),
+            evicted_keys: self.evicted_keys.load(Ordering::Relaxed),
+            evicted_bytes: self.evicted_bytes.load(Ordering::Relaxed),
             synced_upto: generation.synced_upto(),
             ..Stats::default()
         };
-        let statistics = generation.statistics();
+        let mut statistics = generation.statistics();
         for (database, keys) in (0..DATABASE_COUNT).zip(&mut stats.keys_by_database) {
             let live = statistics.live(database, now_ms);
             *keys = live.keys;

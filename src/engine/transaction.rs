@@ -37,7 +37,7 @@ pub(crate) struct Transaction<'e> {
 }
 
 /// Encoded records.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Staged {
     pub(super) bytes: Vec<u8>,
     pub(super) records: Vec<StagedRecord>,
@@ -91,8 +91,7 @@ impl<'e> Transaction<'e> {
             now_ms: None,
             staged: Staged {
                 bytes,
-                records: Vec::new(),
-                frugal: true,
+                ..Staged::default()
             },
             keys: BTreeMap::new(),
             cleared: 0,
@@ -381,12 +380,30 @@ impl<'e> Transaction<'e> {
         })
     }
 
-    /// Encodes a record; gives back where its value stands.
+    /// Adds a record; gives back where its value stands.
     fn stage(&mut self, change: &Change<'_>) -> Result<Range<usize>> {
         if change.deadline_ms > MAX_DEADLINE_MS {
             return Err(Error::DeadlineOutOfRange);
         }
-        let start = self.staged.bytes.len();
+        let hash = self.generation.hasher.hash(change.key);
+        self.staged.push(change, hash)
+    }
+}
+
+impl Default for Staged {
+    fn default() -> Self {
+        Staged {
+            bytes: Vec::new(),
+            records: Vec::new(),
+            frugal: true,
+        }
+    }
+}
+
+impl Staged {
+    /// Encodes a record; gives back where its value stands.
+    pub(super) fn push(&mut self, change: &Change<'_>, hash: KeyHash) -> Result<Range<usize>> {
+        let start = self.bytes.len();
         let length = start as u64 + change.size_bytes();
         if length > MAX_COMMIT_BYTES {
             return Err(Error::TooLarge {
@@ -395,12 +412,9 @@ impl<'e> Transaction<'e> {
                 limit: MAX_COMMIT_BYTES,
             });
         }
-        record::encode(change, &mut self.staged.bytes)?;
-        self.staged.records.push(StagedRecord {
-            start,
-            hash: self.generation.hasher.hash(change.key),
-        });
-        self.staged.frugal &= matches!(change.kind, Kind::Delete | Kind::HashDelete | Kind::Clear);
+        record::encode(change, &mut self.bytes)?;
+        self.records.push(StagedRecord { start, hash });
+        self.frugal &= matches!(change.kind, Kind::Delete | Kind::HashDelete | Kind::Clear);
         let value = start + record::HEADER_BYTES + change.key.len() + change.field.len();
         Ok(value..value + change.value.len())
     }

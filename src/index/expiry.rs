@@ -17,12 +17,19 @@ pub(super) struct ExpiryHistogram {
     width_log2: u32,
     /// What expires within each step, by the step's number, counted from its end: by then all of it has.
     steps: BTreeMap<u64, Size>,
+    /// What expires up to a step, added up when it was last asked for: who asks again adds what came since.
+    passed: Option<(u64, Size)>,
 }
 
 impl ExpiryHistogram {
     pub(super) fn add(&mut self, deadline_ms: u64, size: Size) {
         let step = self.step(deadline_ms);
         self.steps.entry(step).or_default().add(size);
+        if let Some((upto, passed)) = &mut self.passed
+            && step <= *upto
+        {
+            passed.add(size);
+        }
         while self.steps.len() > MAX_STEPS {
             self.widen();
         }
@@ -35,15 +42,27 @@ impl ExpiryHistogram {
             if *there == Size::default() {
                 self.steps.remove(&step);
             }
+            if let Some((upto, passed)) = &mut self.passed
+                && step <= *upto
+            {
+                passed.remove(size);
+            }
         }
     }
 
     /// What had expired at `now_ms`.
-    pub(super) fn expired(&self, now_ms: u64) -> Size {
-        let mut total = Size::default();
-        for (_, size) in self.steps.range(..=now_ms >> self.width_log2) {
-            total.add(*size);
+    pub(super) fn expired(&mut self, now_ms: u64) -> Size {
+        let step = now_ms >> self.width_log2;
+        let (from, mut total) = match self.passed {
+            Some((upto, passed)) if upto <= step => (upto.saturating_add(1), passed),
+            _ => (0, Size::default()),
+        };
+        if from <= step {
+            for (_, size) in self.steps.range(from..=step) {
+                total.add(*size);
+            }
         }
+        self.passed = Some((step, total));
         total
     }
 
@@ -54,6 +73,7 @@ impl ExpiryHistogram {
 
     fn widen(&mut self) {
         self.width_log2 += 1;
+        self.passed = None;
         let narrow = std::mem::take(&mut self.steps);
         for (step, size) in narrow {
             // The same as counting the deadline anew, since rounding up twice is rounding up once.
@@ -101,6 +121,26 @@ mod tests {
             histogram.remove(*deadline_ms, ONE);
         }
         assert!(histogram.steps.is_empty());
+    }
+
+    #[test]
+    fn what_was_added_up_once_follows_every_change() {
+        let mut histogram = ExpiryHistogram::default();
+        for deadline_ms in 1..=10 {
+            histogram.add(deadline_ms, ONE);
+        }
+        assert_eq!(histogram.expired(5).keys, 5);
+        histogram.add(3, ONE);
+        histogram.remove(5, ONE);
+        histogram.remove(9, ONE);
+        assert_eq!(histogram.expired(5).keys, 5);
+        assert_eq!(histogram.expired(10).keys, 9);
+        assert_eq!(histogram.expired(2).keys, 2, "the clock was set back");
+        assert_eq!(histogram.expired(10).keys, 9);
+        for deadline_ms in 0..5_000 {
+            histogram.add(20 + deadline_ms, ONE);
+        }
+        assert_eq!(histogram.expired(10_000).keys, 5_009);
     }
 
     #[test]

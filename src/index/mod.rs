@@ -16,6 +16,7 @@ mod expiry;
 mod hash;
 mod statistics;
 mod table;
+mod visited;
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -24,6 +25,7 @@ use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard
 pub(crate) use hash::{KeyHash, KeyHasher};
 pub(crate) use statistics::{Size, Statistics};
 pub(crate) use table::{Location, Table};
+pub(crate) use visited::Visited;
 
 use crate::limits::DATABASE_COUNT;
 

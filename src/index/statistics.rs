@@ -63,14 +63,14 @@ impl Statistics {
     }
 
     /// Bytes that all databases hold at `now_ms`, without what has expired.
-    pub(crate) fn live_bytes(&self, now_ms: u64) -> u64 {
+    pub(crate) fn live_bytes(&mut self, now_ms: u64) -> u64 {
         let numbers = (0..DATABASE_COUNT).map(|database| self.live(database, now_ms).bytes);
         numbers.sum()
     }
 
     /// What a database holds at `now_ms`, without what has expired.
-    pub(crate) fn live(&self, database: u8, now_ms: u64) -> Size {
-        let database = &self.databases[usize::from(database)];
+    pub(crate) fn live(&mut self, database: u8, now_ms: u64) -> Size {
+        let database = &mut self.databases[usize::from(database)];
         let mut live = database.live;
         live.remove(database.expiry.expired(now_ms));
         live

@@ -50,6 +50,23 @@ pub(super) enum Phase {
     Whole,
 }
 
+/// Who is told what a copy does.
+pub(super) trait Observer {
+    /// After every stride, with the offset that was reached: whether to go on.
+    fn goes_on(&mut self, offset: u64) -> bool;
+
+    /// A live record is copied, whose key has its place in the queue at `queued_at`, to `new_offset`.
+    fn copies(&mut self, queued_at: u64, new_offset: u64) {
+        let _ = (queued_at, new_offset);
+    }
+}
+
+impl<F: FnMut(u64) -> bool> Observer for F {
+    fn goes_on(&mut self, offset: u64) -> bool {
+        self(offset)
+    }
+}
+
 /// Why a copy stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stopped {
@@ -72,8 +89,7 @@ impl LogCopy {
         }
     }
 
-    /// Copies up to the offset `upto` of the source, which the log has reached. After every stride
-    /// `go_on` is asked, with the offset that was reached.
+    /// Copies up to the offset `upto` of the source, which the log has reached. `observer` sees what is done.
     pub(super) fn run(
         &mut self,
         source: &Generation,
@@ -81,7 +97,7 @@ impl LogCopy {
         rewrite: &mut Rewrite,
         upto: u64,
         now_ms: u64,
-        go_on: &mut dyn FnMut(u64) -> bool,
+        observer: &mut dyn Observer,
     ) -> Result<Stopped> {
         if now_ms < self.now_ms {
             return Ok(Stopped::Void);
@@ -99,7 +115,7 @@ impl LogCopy {
                 return Ok(Stopped::Done);
             }
             if self.source.offset >= stride_end {
-                if !go_on(self.source.offset) {
+                if !observer.goes_on(self.source.offset) {
                     return Ok(Stopped::Asked);
                 }
                 stride_end = self.source.offset + STRIDE_BYTES;
@@ -124,6 +140,7 @@ impl LogCopy {
                 Phase::Live => {
                     for (offset, change) in reader.records() {
                         if let Some(live) = source.live_record(&mapping, offset, &change, now_ms) {
+                            observer.copies(live.queued_at, rewrite.tail().offset);
                             rewrite.append(&[Change {
                                 database: live.database,
                                 deadline_ms: live.deadline_ms,

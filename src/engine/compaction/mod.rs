@@ -33,7 +33,7 @@ use crate::log::{FileHeader, LOG_START, PAGE_BYTES, Tail};
 use crate::storage::{LockByte, LockMode, StorageFile, acquire};
 use crate::{Error, Result};
 
-use copy::{LogCopy, Stopped};
+use copy::{LogCopy, Observer, Stopped};
 
 /// How often the log is caught up with before writers have to wait.
 const MAX_ROUNDS: usize = 3;
@@ -76,6 +76,37 @@ struct Running {
     /// The new file as far as it was read back.
     new: Generation,
     new_tail: Tail,
+    /// Where some of the records went, old and new offset, in order.
+    places: Vec<(u64, u64)>,
+}
+
+/// Carries over who was read, and where the hand stands, for those who evict.
+struct Carrier<'a> {
+    go_on: &'a mut dyn FnMut(u64) -> bool,
+    source: &'a Generation,
+    new: &'a Generation,
+    places: &'a mut Vec<(u64, u64)>,
+}
+
+impl Observer for Carrier<'_> {
+    fn goes_on(&mut self, offset: u64) -> bool {
+        (self.go_on)(offset)
+    }
+
+    fn copies(&mut self, queued_at: u64, new_offset: u64) {
+        // Close enough: keys between two places are passed over once more, or once less.
+        const PLACE_STEP_BYTES: u64 = 16 << 10;
+        let Some(visited) = &self.source.visited else {
+            return;
+        };
+        if visited.is_marked(queued_at) {
+            self.new.note_read(new_offset);
+        }
+        let last = self.places.last().map_or(0, |(old, _)| *old);
+        if queued_at >= last.saturating_add(PLACE_STEP_BYTES) {
+            self.places.push((queued_at, new_offset));
+        }
+    }
 }
 
 /// Holds the compaction lock of a file.
@@ -292,7 +323,7 @@ impl Engine {
             Arc::clone(rewrite.file()),
             *rewrite.header(),
             &self.path,
-            self.settings.mapping_step_bytes,
+            &self.settings,
         )?;
         Ok(Running {
             source: Arc::clone(source),
@@ -300,6 +331,7 @@ impl Engine {
             new_tail: Tail::first(rewrite.header().salt),
             rewrite,
             new,
+            places: Vec::new(),
         })
     }
 
@@ -395,8 +427,21 @@ impl Running {
         now_ms: u64,
         go_on: &mut dyn FnMut(u64) -> bool,
     ) -> Result<Stopped> {
+        let mut carrier = Carrier {
+            go_on,
+            source: &self.source,
+            new: &self.new,
+            places: &mut self.places,
+        };
+        let rewrite = &mut self.rewrite;
         self.copy
-            .run(&self.source, path, &mut self.rewrite, upto, now_ms, go_on)
+            .run(&self.source, path, rewrite, upto, now_ms, &mut carrier)
+    }
+
+    /// Where the hand goes on in the new file that had come to `hand` in the old one.
+    fn hand_after(&self, hand: u64) -> u64 {
+        let behind = self.places.partition_point(|(old, _)| *old < hand);
+        self.places.get(behind).map_or(LOG_START, |(_, new)| *new)
     }
 
     /// Applies to the new index what has been written to the new file, which proves that it can be read.

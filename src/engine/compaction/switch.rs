@@ -43,6 +43,7 @@ impl Engine {
             return Ok(None);
         }
         running.rewrite.end_copy(source.position(upto));
+        let hand = running.hand_after(writer.hand);
         let Running {
             rewrite,
             mut new,
@@ -74,6 +75,7 @@ impl Engine {
         writer.file_bytes = placed.file_bytes;
         writer.must_fence = false;
         writer.judge_at = 0;
+        writer.hand = hand;
         *sync = SyncState::new(placed.slots);
         *self
             .generation
