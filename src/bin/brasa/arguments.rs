@@ -77,6 +77,24 @@ pub(super) enum Verb {
         #[arg(value_name = "FILE")]
         path: Option<PathBuf>,
     },
+    /// Rewrites a file to what it holds now, which gives the space of everything else back.
+    ///
+    /// Files are compacted without being asked when more than half of them is dead; this does it now.
+    Compact {
+        /// The file, instead of -f.
+        #[arg(value_name = "FILE")]
+        path: Option<PathBuf>,
+    },
+    /// Writes what a file holds now into a new one, without what is dead.
+    #[command(allow_missing_positional = true)]
+    Backup {
+        /// The file, instead of -f.
+        #[arg(value_name = "FILE")]
+        path: Option<PathBuf>,
+        /// The new file; it must not be there.
+        #[arg(value_name = "COPY")]
+        target: PathBuf,
+    },
     /// Prints the records, live and dead, in the order they were written.
     Log {
         /// One JSON object a line. Bytes that are no UTF-8 come in hexadecimal, as key_hex and field_hex.
@@ -123,6 +141,8 @@ Examples:
   brasa -f c.brasa < verbs.txt              a command a line, quoted as in redis-cli
   brasa check c.brasa
   brasa repair c.brasa --in-place
+  brasa compact c.brasa
+  brasa backup c.brasa copy.brasa
   brasa help SET
 
 Exit status:

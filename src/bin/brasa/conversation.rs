@@ -175,7 +175,13 @@ fn prompt(db: &Db, output: &mut impl Write) -> io::Result<()> {
 
 /// Opens the file. Who only reads may do so without permission to write.
 fn open(path: &Path, only_reads: bool) -> Result<Db, Failure> {
-    let opened = Db::open(path);
+    let opened = Db::options()
+        .on_compaction(|outcome| {
+            if let Err(error) = outcome {
+                render::complain(&format!("the file was not compacted: {error}"));
+            }
+        })
+        .open(path);
     if let Err(Error::Io { source, .. }) = &opened
         && only_reads
         && forbids_writing(source)
@@ -199,7 +205,17 @@ fn hint(words: &[&[u8]]) -> Option<String> {
     match command::find(name) {
         Some(verb) => Some(format!("usage: {}", usage(verb))),
         None => {
-            const ABOUT_FILE: [&str; 6] = ["stats", "check", "log", "completions", "man", "help"];
+            const ABOUT_FILE: [&str; 9] = [
+                "stats",
+                "check",
+                "repair",
+                "compact",
+                "backup",
+                "log",
+                "completions",
+                "man",
+                "help",
+            ];
             let meant = ABOUT_FILE.into_iter().find(|verb| is(name, verb));
             Some(match meant {
                 Some(verb) => format!("did you mean `brasa {verb}`?"),

@@ -41,10 +41,7 @@ pub(super) fn stats(path: &Path) -> Outcome {
 
 /// Verifies the file; says no where it is damaged.
 pub(super) fn check(path: &Path) -> Outcome {
-    let bar = ProgressBar::new(0).with_style(
-        ProgressStyle::with_template("{bar:40} {binary_bytes}/{binary_total_bytes} {eta}")
-            .unwrap_or_else(|_| ProgressStyle::default_bar()),
-    );
+    let bar = progress_bar();
     let checked = inspect::check(path, |done, total| {
         bar.set_length(total);
         bar.set_position(done);
@@ -93,6 +90,14 @@ pub(super) fn check(path: &Path) -> Outcome {
     }
     output.flush()?;
     Ok(report.is_sound())
+}
+
+/// A bar of bytes on standard error, where that is a terminal.
+pub(super) fn progress_bar() -> ProgressBar {
+    ProgressBar::new(0).with_style(
+        ProgressStyle::with_template("{bar:40} {binary_bytes}/{binary_total_bytes} {eta}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar()),
+    )
 }
 
 /// How much was verified.

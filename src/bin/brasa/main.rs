@@ -4,6 +4,7 @@
 //! about, and the two forms in which replies are shown.
 
 mod arguments;
+mod compaction;
 mod conversation;
 mod damage;
 mod inspection;
@@ -86,6 +87,10 @@ fn run(arguments: Arguments) -> Outcome {
             output,
             path,
         }) => damage::repair(&location::of_file(path, file)?, in_place, output),
+        Some(Verb::Compact { path }) => compaction::compact(&location::of_file(path, file)?),
+        Some(Verb::Backup { path, target }) => {
+            compaction::backup(&location::of_file(path, file)?, &target)
+        }
         Some(Verb::Log { path, json }) => inspection::log(&location::of_file(path, file)?, json),
         Some(Verb::Completions { shell }) => arguments::print_completions(shell),
         Some(Verb::Man) => arguments::print_manual(),

@@ -10,7 +10,7 @@ use crate::engine::open::is_named;
 use crate::engine::rewrite::{NewFile, Rewrite, write_error};
 use crate::engine::sync::{SyncState, write_slots};
 use crate::engine::{Engine, Generation};
-use crate::log::{Pwrite, Slot, Slots, Tail};
+use crate::log::{Pwrite, Slot, Slots, Tail, file_bytes_needed};
 use crate::record::{Change, Kind};
 use crate::storage::{LockByte, LockMode, StorageFile};
 use crate::{Error, Result};
@@ -38,6 +38,7 @@ impl Engine {
         let mut sync = self.lock_sync();
         let mut writer = self.lock_writer()?;
         let source = Arc::clone(&running.source);
+        let before_bytes = writer.file_bytes;
         let upto = source.published_upto();
         if running.copy_upto(&self.path, upto, self.now_ms(), &mut |_| true)? == Stopped::Void {
             return Ok(None);
@@ -63,7 +64,7 @@ impl Engine {
             }
         })?;
         let report = CompactionReport {
-            before_bytes: writer.file_bytes,
+            before_bytes,
             after_bytes: placed.file_bytes,
             ..CompactionReport::default()
         };
@@ -173,7 +174,10 @@ impl Engine {
         let moved = Change::control(Kind::Moved, &generation);
         self.fence(writer)?;
         let end = writer.tail.offset + moved.size_bytes();
-        self.reserve(writer, end, true)?;
+        if file_bytes_needed(end) > writer.file_bytes {
+            // Only where somebody has cut the file: there is always room for such a record.
+            self.reserve(writer, end, true)?;
+        }
         self.append_control(writer, &moved)
     }
 }
