@@ -6,6 +6,9 @@
 //! has returned. So the parent knows what must be there: after `n` acknowledgments exactly what
 //! `n` calls leave, or `n + 1`, since the next one may have taken effect before the kill. There
 //! is no third possibility, and half a batch is neither.
+//!
+//! In every other round the child compacts all the while, and whoever closes the file leaves a compaction half
+//! done, for the next child to go on with and be killed in.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher};
@@ -53,6 +56,7 @@ fn a_killed_process_takes_no_acknowledged_write_and_leaves_no_half_batch() {
         let durability = random.below(DURABILITIES.len());
         let orders = Orders {
             path: path.to_str().unwrap().to_owned(),
+            compacts: round % 2 == 1,
             durability,
             seed,
             done: scripts.each_ref().map(|script| script.done),
@@ -64,7 +68,7 @@ fn a_killed_process_takes_no_acknowledged_write_and_leaves_no_half_batch() {
         let db = if random.below(2) == 0 {
             Db::options().read_only(true).open(&path)
         } else {
-            options(durability).open(&path)
+            options(&orders).open(&path)
         };
         let db = match db {
             Ok(db) => db,
@@ -95,10 +99,24 @@ fn a_killed_process_takes_no_acknowledged_write_and_leaves_no_half_batch() {
             expected.extend(script.holds.clone());
         }
         assert_eq!(found, expected, "round {round}: something else is there");
+        // Without a write closing has no share in the compaction.
+        match db.del("closing") {
+            Err(Error::ReadOnly { .. }) => {}
+            _ => {
+                db.set("closing", round.to_string()).unwrap();
+                db.del("closing").unwrap();
+            }
+        }
         db.close().unwrap();
         assert!(inspect::check(&path, |_, _| {}).unwrap().is_sound());
     }
     println!("{acknowledged} acknowledged writes, {unfinished} that were not, in {ROUNDS} rounds");
+    let mut names: Vec<_> = std::fs::read_dir(&directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    names.sort();
+    assert!(names == ["cache.brasa"] || names == [".cache.brasa.compacting", "cache.brasa"]);
     // Else nothing was tested.
     assert!(acknowledged > 1_000);
 }
@@ -106,6 +124,7 @@ fn a_killed_process_takes_no_acknowledged_write_and_leaves_no_half_batch() {
 /// What the parent tells the child.
 struct Orders {
     path: String,
+    compacts: bool,
     durability: usize,
     seed: u64,
     /// How many calls each writer has made in earlier lives.
@@ -115,24 +134,32 @@ struct Orders {
 impl Orders {
     fn encode(&self) -> String {
         let done = self.done.map(|done| done.to_string()).join(" ");
-        format!("{} {} {done} {}", self.durability, self.seed, self.path)
+        let compacts = u8::from(self.compacts);
+        format!(
+            "{} {} {done} {compacts} {}",
+            self.durability, self.seed, self.path
+        )
     }
 
     fn decode(text: &str) -> Orders {
-        let mut words = text.splitn(3 + WRITERS, ' ');
+        let mut words = text.splitn(4 + WRITERS, ' ');
         let mut word = || words.next().unwrap();
         Orders {
             durability: word().parse().unwrap(),
             seed: word().parse().unwrap(),
             done: std::array::from_fn(|_| word().parse().unwrap()),
+            compacts: word() == "1",
             path: word().to_owned(),
         }
     }
 }
 
-fn options(durability: usize) -> Options {
+fn options(orders: &Orders) -> Options {
     Db::options()
-        .durability(DURABILITIES[durability])
+        .durability(DURABILITIES[orders.durability])
+        .auto_compact(orders.compacts)
+        .compact_floor_bytes(0)
+        .compact_share_bytes(2_000)
         // The file outgrows its mapping again and again.
         .mapping_step_bytes(4096)
 }
@@ -140,8 +167,15 @@ fn options(durability: usize) -> Options {
 /// The child: never returns.
 fn write_until_killed(orders: &str) {
     let orders = Orders::decode(orders);
-    let db = options(orders.durability).open(&orders.path).unwrap();
+    let db = options(&orders).open(&orders.path).unwrap();
     thread::scope(|scope| {
+        if orders.compacts {
+            scope.spawn(|| {
+                loop {
+                    db.compact().unwrap();
+                }
+            });
+        }
         for (writer, done) in orders.done.into_iter().enumerate() {
             let db = &db;
             scope.spawn(move || {
