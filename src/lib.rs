@@ -25,6 +25,7 @@
 //!
 //! - [`Db`] is the handle, with everything that can be done; [`Options`] says how to open it.
 //! - [`docs::durability`] says what survives what.
+//! - [`docs::space`] says when a file shrinks, and what goes when it has a budget.
 //! - [`docs::format`] is the specification of the file, byte by byte.
 //! - [`docs::architecture`] is the map of the modules, for whoever changes them.
 //! - [`inspect`] looks into a file without opening it: its records, whether they are sound, and what can be saved.
@@ -75,4 +76,6 @@ pub mod docs {
     pub mod durability {}
     #[doc = include_str!("docs/format.md")]
     pub mod format {}
+    #[doc = include_str!("docs/space.md")]
+    pub mod space {}
 }

@@ -460,3 +460,59 @@ fn the_error_says_what_to_do() {
     let said = db.set("k", "v").unwrap_err().to_string();
     assert!(said.contains("full") && said.contains("free"), "{said}");
 }
+
+/// What automatic compactions have told.
+type Told = std::sync::Arc<Mutex<Vec<String>>>;
+
+#[test]
+fn a_compaction_on_a_full_disk_leaves_the_file_says_so_once_and_works_later() {
+    for file_system in ["tmpfs", "ext4", "xfs", "btrfs"] {
+        let Some(disk) = SmallDisk::mount(file_system) else {
+            continue;
+        };
+        let told = Told::default();
+        let listener = std::sync::Arc::clone(&told);
+        let options = || {
+            let listener = std::sync::Arc::clone(&listener);
+            Db::options()
+                .durability(Durability::Os)
+                .compact_floor_bytes(1_000)
+                .on_compaction(move |outcome| {
+                    let said = match outcome {
+                        Ok(_) => "done".to_owned(),
+                        Err(error) => format!("{error:?}"),
+                    };
+                    listener.lock().unwrap().push(said);
+                })
+        };
+        let db = options().auto_compact(false).open(disk.path()).unwrap();
+        for number in 0..60 {
+            // What is live would not fit a second time.
+            db.set(format!("key-{}", number % 20), vec![b'v'; 8 << 10])
+                .unwrap();
+        }
+        disk.fill();
+        let before = contents(&db);
+        assert_disk_full(&disk, "compact", db.compact().map(drop));
+        assert_eq!(contents(&db), before, "{file_system}");
+        let scratch = disk.path().with_file_name(".cache.brasa.compacting");
+        assert!(!scratch.exists(), "{file_system}");
+        db.close().unwrap();
+        // As a program that lives for a moment would meet it.
+        let db = options().open(disk.path()).unwrap();
+        if deletes(&disk, &db, ("del", |db| db.del("key-3").map(drop))) {
+            let left = contents(&db);
+            db.close().unwrap();
+            let said = std::mem::take(&mut *told.lock().unwrap());
+            assert_eq!(said.len(), 1, "{file_system}: {said:?}");
+            assert!(said[0].contains("DiskFull"), "{file_system}: {said:?}");
+            assert!(!scratch.exists(), "{file_system}");
+            disk.make_space();
+            let db = options().open(disk.path()).unwrap();
+            assert_eq!(contents(&db), left, "{file_system}");
+            db.set("key-3", "back").unwrap();
+            db.close().unwrap();
+            assert_eq!(*told.lock().unwrap(), ["done"], "{file_system}");
+        }
+    }
+}

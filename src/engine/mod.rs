@@ -70,6 +70,8 @@ pub(crate) struct Engine {
     on_compaction: Option<CompactionListener>,
     /// Whether a compaction in the background is to stop.
     stopping: AtomicBool,
+    /// Whether the last automatic one has failed.
+    compaction_failed: AtomicBool,
     /// Whether the log has grown so much that it should be compacted.
     compaction_due: AtomicBool,
     /// Bytes that this handle has appended.

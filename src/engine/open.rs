@@ -174,6 +174,7 @@ impl Engine {
             compaction: Mutex::new(()),
             on_compaction: options.on_compaction.clone(),
             stopping: AtomicBool::new(false),
+            compaction_failed: AtomicBool::new(false),
             compaction_due: AtomicBool::new(false),
             written_bytes: AtomicU64::new(0),
             evicted_keys: AtomicU64::new(0),

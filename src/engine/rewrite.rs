@@ -82,11 +82,16 @@ impl Rewrite {
         tail: Tail,
     ) -> Result<Rewrite> {
         let file = temporary.file();
-        // The slots' pages too: a later write to them must not find the disk full.
         let needed = file_bytes_needed(tail.offset);
-        file.truncate(tail.offset)
-            .and_then(|()| file.allocate(needed))
-            .map_err(write_error("create a new file for", path, needed))?;
+        // The slots' pages too, and never by setting a size, which leaves a hole: a later write to them must not find
+        // the disk full, and to read a hole through a mapping takes space on tmpfs, or a SIGBUS.
+        let prepare = || {
+            if file.size()? > tail.offset {
+                file.truncate(tail.offset)?;
+            }
+            file.allocate(needed)
+        };
+        prepare().map_err(write_error("create a new file for", path, needed))?;
         Ok(Rewrite {
             path: path.to_owned(),
             temporary,

@@ -410,8 +410,10 @@ impl Engine {
         })
     }
 
-    /// Counts an automatic compaction that has ended, and tells the options' listener.
+    /// Tells the options' listener of an automatic compaction that has ended.
     fn tell_of_compaction(&self, outcome: Result<CompactionReport>) {
+        self.compaction_failed
+            .store(outcome.is_err(), Ordering::Release);
         if let Some(listener) = &self.on_compaction {
             listener(&outcome);
         }

@@ -23,8 +23,11 @@ impl Engine {
     /// What closing does, once everything is synced. A failure is no failure to close: the listener hears of it.
     pub(crate) fn compact_on_close(&self) {
         let written_bytes = self.written_bytes.load(Ordering::Relaxed);
-        // Who only reads leaves the file alone.
-        if written_bytes == 0 || !self.is_compaction_due(&self.generation()) {
+        // Who only reads leaves the file alone. And who has just told of a failure need not tell of it again.
+        if written_bytes == 0
+            || self.compaction_failed.load(Ordering::Acquire)
+            || !self.is_compaction_due(&self.generation())
+        {
             return;
         }
         let share_bytes = written_bytes
