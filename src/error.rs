@@ -112,6 +112,29 @@ pub enum Error {
         /// The budget.
         max_bytes: u64,
     },
+    /// The file has been removed, or has lost its name, since it was opened. Nothing was written.
+    Removed {
+        /// The path that it had.
+        path: PathBuf,
+    },
+    /// The handle was inherited by the child of a fork. Nothing was done.
+    Forked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A write was begun from within another one of the same file: from the closure of [`Db::update`](crate::Db::update), say.
+    /// Nothing was written.
+    Reentered {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is on a network file system, where several processes cannot share it safely.
+    NotLocal {
+        /// The file.
+        path: PathBuf,
+        /// The file system.
+        file_system: &'static str,
+    },
     /// The handle, or the file, allows no writing.
     ReadOnly {
         /// The file.
@@ -240,6 +263,27 @@ impl fmt::Display for Error {
                 f,
                 "the device of {} is full: {needed} more bytes were needed; nothing was written, \
                  free some space or delete keys",
+                path.display()
+            ),
+            Error::Removed { path } => write!(
+                f,
+                "{} has been removed since it was opened; nothing was written, open it again",
+                path.display()
+            ),
+            Error::Forked { path } => write!(
+                f,
+                "this handle on {} belongs to the parent process; open the file again in the child",
+                path.display()
+            ),
+            Error::Reentered { path } => write!(
+                f,
+                "{} was written to from within a write to it; use what the closure is given instead",
+                path.display()
+            ),
+            Error::NotLocal { path, file_system } => write!(
+                f,
+                "{} is on a network file system ({file_system}), where processes cannot share it safely; \
+                 move it to a local one, or open it exclusively from one host",
                 path.display()
             ),
             Error::CannotCompact { path, reason } => {

@@ -1,10 +1,11 @@
-//! The threads of a handle: one that syncs what [`Durability::Interval`] allows to lag, and one that compacts.
+//! The threads of a handle: one that syncs what [`Durability::Interval`] allows to lag, one that compacts, and one that gives up
+//! a turn at writing which nobody uses any more.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, LeaseState};
 use crate::{Durability, Error, Result};
 
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
@@ -51,6 +52,109 @@ impl Drop for Compactor {
             .thread
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take() {
+            // A panic there has nobody left to be told.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Gives up an idle lease: looks after it while there is one, and sleeps else. The thread starts with the first one.
+pub(crate) struct LeaseKeeper {
+    engine: Arc<Engine>,
+    signal: Arc<Signal>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Signal {
+    state: Mutex<SignalState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct SignalState {
+    is_lease: bool,
+    is_over: bool,
+}
+
+/// How often a lease is looked at.
+const LEASE_STEP: Duration = Duration::from_millis(1);
+
+impl LeaseKeeper {
+    pub(super) fn new(engine: &Arc<Engine>) -> LeaseKeeper {
+        LeaseKeeper {
+            engine: Arc::clone(engine),
+            signal: Arc::default(),
+            thread: Mutex::new(None),
+        }
+    }
+
+    /// Says that there is a lease now.
+    pub(super) fn wake(&self) {
+        self.signal.lock().is_lease = true;
+        self.signal.changed.notify_all();
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.is_some() {
+            return;
+        }
+        let (engine, signal) = (Arc::clone(&self.engine), Arc::clone(&self.signal));
+        let started = thread::Builder::new()
+            .name("brasa-lease".to_owned())
+            .spawn(move || signal.keep(&engine));
+        match started {
+            Ok(started) => *thread = Some(started),
+            // Nobody would give it up.
+            Err(_) => self.engine.end_lease(),
+        }
+    }
+}
+
+impl Signal {
+    fn lock(&self) -> std::sync::MutexGuard<'_, SignalState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, engine: &Engine) {
+        loop {
+            let state = self.lock();
+            let mut state = self
+                .changed
+                .wait_while(state, |state| !state.is_lease && !state.is_over)
+                .unwrap_or_else(PoisonError::into_inner);
+            if state.is_over {
+                return;
+            }
+            state.is_lease = false;
+            loop {
+                // Not a mere sleep: closing waits for this thread.
+                let (still, _) = self
+                    .changed
+                    .wait_timeout_while(state, LEASE_STEP, |state| !state.is_over)
+                    .unwrap_or_else(PoisonError::into_inner);
+                if still.is_over {
+                    return;
+                }
+                drop(still);
+                if engine.look_after_lease() == LeaseState::GivenUp {
+                    break;
+                }
+                state = self.lock();
+            }
+        }
+    }
+}
+
+impl Drop for LeaseKeeper {
+    fn drop(&mut self) {
+        self.signal.lock().is_over = true;
+        self.signal.changed.notify_all();
+        let thread = self
+            .thread
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        // So that the thread has nothing to wait for.
+        self.engine.end_lease();
         if let Some(thread) = thread.take() {
             // A panic there has nobody left to be told.
             let _ = thread.join();

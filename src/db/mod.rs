@@ -47,16 +47,26 @@ pub struct Db {
 
 /// What the clones share. Dropping it ends the background work, then the engine.
 struct Handle {
+    threads: Threads,
+    engine: Arc<Engine>,
+}
+
+/// What is done in the background for a handle.
+#[derive(Default)]
+struct Threads {
     sync: Option<background::IntervalSync>,
     compactor: Option<background::Compactor>,
-    engine: Arc<Engine>,
+    lease_keeper: Option<background::LeaseKeeper>,
 }
 
 impl Handle {
     /// Stops the background work, which must be over before the engine closes.
     fn stop(&mut self) {
-        self.sync = None;
-        self.compactor = None;
+        let threads = std::mem::take(&mut self.threads);
+        if self.engine.is_forked() {
+            // They run in the parent alone; here nobody would ever answer.
+            std::mem::forget(threads);
+        }
     }
 }
 
@@ -128,8 +138,11 @@ impl Db {
 
     pub(crate) fn open_memory(options: &Options) -> Result<Db> {
         let engine = Arc::new(Engine::open_in_memory(options)?);
-        let compactor = background::Compactor::new(&engine);
-        Ok(Db::over(engine, None, Some(compactor)))
+        let threads = Threads {
+            compactor: Some(background::Compactor::new(&engine)),
+            ..Threads::default()
+        };
+        Ok(Db::over(engine, threads))
     }
 
     #[cfg(feature = "simulation")]
@@ -138,40 +151,46 @@ impl Db {
         path: &Path,
         options: &Options,
     ) -> Result<Db> {
-        let engine = Engine::open_or_recover(Arc::new(disk.clone()), path, options)?;
-        Ok(Db::over(Arc::new(engine), None, None))
+        let mut options = options.clone();
+        options.in_background = false;
+        let engine = Engine::open_or_recover(Arc::new(disk.clone()), path, &options)?;
+        Ok(Db::over(Arc::new(engine), Threads::default()))
     }
 
     pub(crate) fn open_with(path: &Path, options: &Options) -> Result<Db> {
         let engine = Arc::new(Engine::open_on_disk(path, options)?);
-        let sync =
-            background::IntervalSync::start(&engine, options.durability, engine.is_read_only())?;
-        let compactor = background::Compactor::new(&engine);
-        Ok(Db::over(engine, sync, Some(compactor)))
+        let threads = Threads {
+            sync: background::IntervalSync::start(
+                &engine,
+                options.durability,
+                engine.is_read_only(),
+            )?,
+            compactor: Some(background::Compactor::new(&engine)),
+            lease_keeper: Some(background::LeaseKeeper::new(&engine)),
+        };
+        Ok(Db::over(engine, threads))
     }
 
-    fn over(
-        engine: Arc<Engine>,
-        sync: Option<background::IntervalSync>,
-        compactor: Option<background::Compactor>,
-    ) -> Db {
+    fn over(engine: Arc<Engine>, threads: Threads) -> Db {
         Db {
-            handle: Arc::new(Handle {
-                sync,
-                compactor,
-                engine,
-            }),
+            handle: Arc::new(Handle { threads, engine }),
             database: 0,
         }
     }
 
-    /// Makes one commit of what `change` stages, and sees to it that the file is compacted when that is due.
+    /// Makes one commit of what `change` stages, and sees to what has to be done in the background for it.
     fn write<R>(&self, change: impl FnOnce(&mut Transaction<'_>) -> Result<R>) -> Result<R> {
         let result = self.engine().write(change);
-        if let Some(compactor) = &self.handle.compactor
+        let threads = &self.handle.threads;
+        if let Some(compactor) = &threads.compactor
             && self.engine().takes_compaction_due()
         {
             compactor.start();
+        }
+        if let Some(keeper) = &threads.lease_keeper
+            && self.engine().takes_lease_started()
+        {
+            keeper.wake();
         }
         result
     }

@@ -12,16 +12,15 @@
 //! | sync, under `Always` | `Engine::sync_covering` |
 
 use std::io;
-use std::sync::{Arc, MutexGuard, atomic::Ordering};
+use std::sync::{Arc, atomic::Ordering};
 
 use super::apply::Applied;
 use super::generation::Generation;
 use super::transaction::Staged;
+use super::turn::Lease;
 use super::{Engine, Transaction};
 use crate::limits::{MAX_COMMIT_BYTES, MAX_FILE_BYTES};
-use crate::log::{
-    Append, END_WORD, PAGE_BYTES, RESERVE_BYTES, Tail, file_bytes_needed, seal_commit,
-};
+use crate::log::{END_WORD, PAGE_BYTES, RESERVE_BYTES, Tail, file_bytes_needed, seal_commit};
 use crate::record::{self, Change, Kind, MAX_REASON_BYTES};
 use crate::{Durability, Error, Result};
 
@@ -44,9 +43,8 @@ pub(super) fn trimmed_bytes(end: u64) -> u64 {
 pub(super) struct Writer {
     /// The file that is written to: the engine's, which changes only under this lock.
     pub(super) generation: Arc<Generation>,
-    pub(super) append: Box<dyn Append>,
-    /// Where the next commit goes.
-    pub(super) tail: Tail,
+    /// The lock between processes.
+    pub(super) lease: Lease,
     /// The number in this handle's records.
     pub(super) number: u32,
     /// How long the file is.
@@ -71,63 +69,70 @@ impl Engine {
                 path: self.path.clone(),
             });
         }
+        self.check_not_forked()?;
+        let writing = self.enter()?;
         let mut writer = self.lock_writer()?;
         let generation = Arc::clone(&writer.generation);
-        generation.check_not_poisoned(&self.path)?;
+        let outcome = generation
+            .check_not_poisoned(&self.path)
+            .and_then(|()| self.transact(&mut writer, &generation, change));
+        self.end_turn(&mut writer);
+        drop(writer);
+        drop(writing);
+        let (result, end) = outcome?;
+        if self.settings.durability == Durability::Always {
+            self.sync_covering(&generation, end)?;
+        }
+        Ok(result)
+    }
+
+    /// Runs a change and commits what it stages; gives back where the commit ends, or 0 where there is none.
+    fn transact<R>(
+        &self,
+        writer: &mut Writer,
+        generation: &Generation,
+        change: impl FnOnce(&mut Transaction<'_>) -> Result<R>,
+    ) -> Result<(R, u64)> {
         let mut transaction =
-            Transaction::new(self, &generation, std::mem::take(&mut writer.buffer));
+            Transaction::new(self, generation, std::mem::take(&mut writer.buffer));
         let result = change(&mut transaction);
         let mut staged = transaction.into_staged();
         let committed = match &result {
             Ok(_) if !staged.records.is_empty() => self
-                .make_room(&mut writer, &staged)
-                .and_then(|()| self.commit(&mut writer, &mut staged)),
+                .make_room(writer, &staged)
+                .and_then(|()| self.commit(writer, &mut staged)),
             _ => Ok(0),
         };
         if staged.bytes.capacity() <= KEPT_BUFFER_BYTES {
             writer.buffer = staged.bytes;
         }
-        drop(writer);
         let end = committed?;
-        if self.settings.durability == Durability::Always {
-            self.sync_covering(&generation, end)?;
-        }
-        result
-    }
-
-    /// Takes the lock that appending needs.
-    pub(super) fn lock_writer(&self) -> Result<MutexGuard<'_, Writer>> {
-        self.writer.lock().map_err(|_| Error::Poisoned {
-            path: self.path.clone(),
-            reason: "a thread panicked while it was writing".to_owned(),
-        })
+        Ok((result?, end))
     }
 
     /// Brings a commit into file and index; gives back where it ends.
     pub(super) fn commit(&self, writer: &mut Writer, staged: &mut Staged) -> Result<u64> {
         let commit_bytes = staged.bytes.len() as u64;
-        if writer.tail.offset + commit_bytes + RESERVE_BYTES > MAX_FILE_BYTES {
+        let generation = Arc::clone(&writer.generation);
+        // Until the commit is applied: readers who see it in the mapping wait for that.
+        let mut tail = generation.lock_tail();
+        if tail.offset + commit_bytes + RESERVE_BYTES > MAX_FILE_BYTES {
             return Err(Error::TooLarge {
                 what: "the file",
-                length: writer.tail.offset + commit_bytes,
+                length: tail.offset + commit_bytes,
                 limit: MAX_FILE_BYTES,
             });
         }
         debug_assert!(commit_bytes <= MAX_COMMIT_BYTES);
-        self.fence(writer)?;
-        let start = writer.tail.offset;
+        self.fence(writer, &mut tail)?;
+        let start = tail.offset;
         let end = start + commit_bytes;
         self.reserve(writer, end, staged.frugal)?;
         let starts = staged.records.iter().map(|record| record.start);
-        let tail = seal_commit(
-            &mut staged.bytes,
-            starts,
-            writer.tail,
-            writer.generation.header.salt,
-            writer.number,
-        );
-        self.append_sealed(writer, &mut staged.bytes)?;
-        writer.tail = tail;
+        let (salt, number) = (generation.header.salt, writer.number);
+        let next_tail = seal_commit(&mut staged.bytes, starts, *tail, salt, number);
+        self.append_sealed(writer, *tail, &mut staged.bytes)?;
+        *tail = next_tail;
 
         let records: Vec<Applied<'_>> = staged
             .records
@@ -140,19 +145,21 @@ impl Engine {
                 })
             })
             .collect();
-        writer.generation.apply_written(&records);
-        writer.generation.set_published_upto(end);
+        generation.apply_written(&records);
+        generation.set_published_upto(end);
+        generation.note_own(end);
+        drop(tail);
         self.written_bytes
             .fetch_add(commit_bytes, Ordering::Relaxed);
-        self.judge_growth(writer);
+        self.judge_growth(writer, end);
         Ok(end)
     }
 
     /// Writes a sealed commit at the tail and publishes it.
-    fn append_sealed(&self, writer: &mut Writer, sealed: &mut Vec<u8>) -> Result<()> {
+    fn append_sealed(&self, writer: &mut Writer, tail: Tail, sealed: &mut Vec<u8>) -> Result<()> {
         let commit_bytes = sealed.len();
         sealed.extend_from_slice(&END_WORD);
-        let appended = writer.append.append(sealed, writer.tail.offset);
+        let appended = writer.generation.append.append(sealed, tail.offset);
         sealed.truncate(commit_bytes);
         appended.map_err(|source| {
             // It may stand there in part.
@@ -168,27 +175,33 @@ impl Engine {
     /// kept that word and lost the rest, the old bytes behind it would be a valid record again:
     /// right offset, right `previous`, right checksum. The padding has another first word, and
     /// gives whatever follows another place and another `previous`.
-    pub(super) fn fence(&self, writer: &mut Writer) -> Result<()> {
+    pub(super) fn fence(&self, writer: &mut Writer, tail: &mut Tail) -> Result<()> {
         if !writer.must_fence {
             return Ok(());
         }
         let padding = Change::control(Kind::Padding, &[]);
-        let end = writer.tail.offset + padding.size_bytes();
+        let end = tail.offset + padding.size_bytes();
         self.reserve(writer, end, true)?;
-        self.append_control(writer, &padding)?;
+        self.append_control(writer, tail, &padding)?;
         writer.must_fence = false;
         Ok(())
     }
 
     /// Appends a record about the log itself, for which there is space.
-    pub(super) fn append_control(&self, writer: &mut Writer, change: &Change<'_>) -> Result<()> {
+    pub(super) fn append_control(
+        &self,
+        writer: &mut Writer,
+        tail: &mut Tail,
+        change: &Change<'_>,
+    ) -> Result<()> {
         let mut bytes = Vec::new();
         record::encode(change, &mut bytes)?;
         let start = std::iter::once(0);
         let (salt, number) = (writer.generation.header.salt, writer.number);
-        let tail = seal_commit(&mut bytes, start, writer.tail, salt, number);
-        self.append_sealed(writer, &mut bytes)?;
-        writer.tail = tail;
+        let next_tail = seal_commit(&mut bytes, start, *tail, salt, number);
+        self.append_sealed(writer, *tail, &mut bytes)?;
+        *tail = next_tail;
+        writer.generation.note_control_kind(change.kind);
         writer.generation.set_published_upto(tail.offset);
         Ok(())
     }
@@ -243,9 +256,14 @@ impl Engine {
         let change = Change::control(Kind::Poisoned, &reason.as_bytes()[..cut]);
         // The space was reserved (see `reserve`), unless something failed there too.
         let padding_bytes = Change::control(Kind::Padding, &[]).size_bytes();
-        let end = writer.tail.offset + padding_bytes + change.size_bytes();
-        if file_bytes_needed(end) <= writer.file_bytes && self.fence(&mut writer).is_ok() {
-            let _ = self.append_control(&mut writer, &change);
+        let generation = Arc::clone(&writer.generation);
+        let mut tail = generation.lock_tail();
+        let end = tail.offset + padding_bytes + change.size_bytes();
+        if file_bytes_needed(end) <= writer.file_bytes && self.fence(&mut writer, &mut tail).is_ok()
+        {
+            let _ = self.append_control(&mut writer, &mut tail, &change);
         }
+        drop(tail);
+        self.give_up_turn(&mut writer);
     }
 }

@@ -5,29 +5,39 @@
 //! which holds the locks for it.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use super::Settings;
 use super::apply::{Applied, apply_commit};
 use crate::index::{Index, KeyHasher, Statistics, Visited};
 use crate::limits::MAX_FILE_BYTES;
-use crate::log::{Damage, FileHeader, LOG_START, Reader, Tail};
-use crate::record::{Kind, Link};
-use crate::storage::{Mapping, StorageFile};
+use crate::log::{Append, Damage, END_WORD, FileHeader, LOG_START, Pwrite, Reader, Tail};
+use crate::record::{HEADER_BYTES, Kind, Link};
+use crate::storage::{FileId, Mapping, StorageFile};
 use crate::{Error, Result};
 
 /// See the module.
 pub(super) struct Generation {
     pub(super) file: Arc<dyn StorageFile>,
+    pub(super) id: FileId,
+    pub(super) append: Box<dyn Append>,
     pub(super) header: FileHeader,
     pub(super) hasher: KeyHasher,
     pub(super) index: Index,
     statistics: Mutex<Statistics>,
     mapping: RwLock<Arc<Mapping>>,
     mapping_step_bytes: u64,
-    /// Where the log ends, for who does not hold the writer lock.
+    /// Where the log ends that was applied. Who holds it applies what comes next.
+    tail: Mutex<Tail>,
+    /// The same, for who looks without waiting.
     published_upto: AtomicU64,
+    /// The first word of something behind the tail that is no commit: it is looked at again only when it has changed.
+    passed_over: AtomicU64,
+    /// Whether the log's last record says that the path may name another file by now.
+    may_have_moved: AtomicBool,
+    /// Where the last commit of this handle ends.
+    own_upto: AtomicU64,
     /// Everything before this is on the device, as far as this handle knows.
     synced_upto: AtomicU64,
     /// Why nothing may be written any more.
@@ -53,10 +63,13 @@ impl Generation {
     ) -> Result<Generation> {
         let io_error = |operation| Error::io(operation, path);
         let file_bytes = file.size().map_err(io_error("read the size of"))?;
+        let id = file.id().map_err(io_error("identify"))?;
         let mapping = file
             .map(mapping_len(file_bytes, settings.mapping_step_bytes))
             .map_err(io_error("map"))?;
         Ok(Generation {
+            id,
+            append: Box::new(Pwrite(Arc::clone(&file))),
             file,
             hasher: KeyHasher::new(&header.hash_key),
             header,
@@ -64,7 +77,11 @@ impl Generation {
             statistics: Mutex::default(),
             mapping: RwLock::new(Arc::new(mapping)),
             mapping_step_bytes: settings.mapping_step_bytes,
+            tail: Mutex::new(Tail::first(header.salt)),
             published_upto: AtomicU64::new(LOG_START),
+            passed_over: AtomicU64::new(0),
+            may_have_moved: AtomicBool::new(false),
+            own_upto: AtomicU64::new(LOG_START),
             synced_upto: AtomicU64::new(LOG_START),
             poison: OnceLock::new(),
             // Twice the budget and what grows while a compaction runs; what lies behind is seldom there.
@@ -74,16 +91,46 @@ impl Generation {
         })
     }
 
-    /// Applies every whole commit from `tail` on, and moves it behind them.
-    ///
-    /// # Errors
-    ///
-    /// Where the log ends at damage; what stands before it was applied.
-    pub(super) fn catch_up(&self, tail: &mut Tail) -> (Replayed, std::result::Result<(), Damage>) {
+    /// Where the log ends that was applied. Who holds this may apply what comes next, and append.
+    pub(super) fn lock_tail(&self) -> MutexGuard<'_, Tail> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Applies every whole commit from the tail on, and moves it behind them. The inner error says what the log ends at, if
+    /// that is damage; what stands before it was applied.
+    pub(super) fn catch_up(
+        &self,
+        tail: &mut Tail,
+        path: &Path,
+    ) -> Result<(Replayed, std::result::Result<(), Damage>)> {
+        let mut replayed = Replayed::default();
+        loop {
+            let end = self.apply_readable(tail, &mut replayed);
+            let word = self.mapping().word(tail.offset);
+            if word == Some(END_WORD) {
+                return Ok((replayed, end));
+            }
+            // The file may have grown beyond what is known of it.
+            let file_bytes = self.file.size().map_err(Error::io("look at", path))?;
+            let mapping = self.mapping();
+            if file_bytes <= mapping.readable_bytes() {
+                let word = word.map_or(0, u64::from_le_bytes);
+                self.passed_over.store(word, Ordering::Release);
+                return Ok((replayed, end));
+            }
+            self.map_upto(file_bytes, path)?;
+        }
+    }
+
+    /// Applies the commits that the mapping shows.
+    fn apply_readable(
+        &self,
+        tail: &mut Tail,
+        replayed: &mut Replayed,
+    ) -> std::result::Result<(), Damage> {
         let mapping = self.mapping();
         let mut statistics = self.statistics();
         let mut reader = Reader::from_link(&*mapping, self.link(*tail));
-        let mut replayed = Replayed::default();
         let mut records = Vec::new();
         let end = loop {
             match reader.next_commit() {
@@ -97,12 +144,7 @@ impl Generation {
                 offset,
                 hash: self.hasher.hash(change.key),
             }));
-            if let [record] = records.as_slice()
-                && record.change.kind == Kind::Poisoned
-            {
-                let reason = String::from_utf8_lossy(record.change.value);
-                let _ = self.poison.set(reason.into_owned());
-            }
+            self.note_control(&records);
             self.apply(&mut statistics, &mapping, &records);
             replayed.record_count += records.len() as u64;
             replayed.commit_count += 1;
@@ -113,11 +155,76 @@ impl Generation {
             previous: link.previous,
         };
         self.set_published_upto(link.offset);
-        (replayed, end)
+        end
+    }
+
+    /// Leaves the log unread up to here: for a handle that is being closed.
+    pub(super) fn skip_to(&self, tail: Tail) {
+        *self.lock_tail() = tail;
+        self.set_published_upto(tail.offset);
+    }
+
+    /// Takes notice of what a commit says of the log itself.
+    fn note_control(&self, records: &[Applied<'_>]) {
+        let kind = match records {
+            [record] => record.change.kind,
+            // A commit of several is of data.
+            _ => Kind::Set,
+        };
+        if let ([record], Kind::Poisoned) = (records, kind) {
+            let reason = String::from_utf8_lossy(record.change.value);
+            let _ = self.poison.set(reason.into_owned());
+        }
+        self.note_control_kind(kind);
+    }
+
+    /// Takes notice of what kind of record the log ends with.
+    pub(super) fn note_control_kind(&self, kind: Kind) {
+        let may_have_moved = matches!(kind, Kind::Moved | Kind::Poisoned);
+        if may_have_moved || self.may_have_moved.load(Ordering::Relaxed) {
+            self.may_have_moved.store(may_have_moved, Ordering::Release);
+        }
+    }
+
+    /// Whether there may be something behind the tail that was not applied: a commit of somebody else. No system call,
+    /// as long as the file is as long as it should be.
+    pub(super) fn has_news(&self) -> bool {
+        let tail = self.published_upto();
+        let mapping = self.mapping.read().unwrap_or_else(PoisonError::into_inner);
+        match mapping.word(tail) {
+            Some(END_WORD) => false,
+            Some(word) => u64::from_le_bytes(word) != self.passed_over.load(Ordering::Acquire),
+            None => true,
+        }
+    }
+
+    /// Whether the path may name another file by now: the log's last record says so.
+    pub(super) fn may_have_moved(&self) -> bool {
+        self.may_have_moved.load(Ordering::Acquire)
+    }
+
+    /// Whether something stands at the tail that is no part of the log: a commit that was never published, but written in part.
+    pub(super) fn has_leftovers(&self, tail: &Tail) -> bool {
+        let mapping = self.mapping();
+        let offsets = (0..HEADER_BYTES as u64).step_by(END_WORD.len());
+        offsets
+            .map(|offset| mapping.word(tail.offset + offset))
+            .any(|word| word.is_some_and(|word| word != END_WORD))
+    }
+
+    /// Notes that this handle has written a commit that ends here.
+    pub(super) fn note_own(&self, end: u64) {
+        self.own_upto.store(end, Ordering::Release);
+    }
+
+    /// Whether this handle has written something that is not known to be on the device.
+    pub(super) fn is_behind(&self) -> bool {
+        self.own_upto.load(Ordering::Acquire) > self.synced_upto()
     }
 
     /// Applies a commit that has just been written.
     pub(super) fn apply_written(&self, records: &[Applied<'_>]) {
+        self.note_control_kind(Kind::Set);
         self.apply(&mut self.statistics(), &self.mapping(), records);
     }
 

@@ -25,6 +25,7 @@ mod rewrite;
 mod stats;
 mod sync;
 mod transaction;
+mod turn;
 mod value;
 
 use std::path::{Path, PathBuf};
@@ -42,10 +43,11 @@ pub(crate) use repair::repair;
 pub use repair::{RepairOptions, RepairReport};
 pub use stats::Stats;
 pub(crate) use transaction::Transaction;
+pub(crate) use turn::LeaseState;
 pub use value::Value;
 
 use crate::clock::Clock;
-use crate::storage::Storage;
+use crate::storage::{Access, Storage};
 use crate::{Durability, Options, Result};
 
 use budget::Budget;
@@ -63,6 +65,14 @@ pub(crate) struct Engine {
     /// What readers see; who writes has it in `writer`.
     generation: RwLock<Arc<Generation>>,
     writer: Mutex<Writer>,
+    /// Held by whoever goes on with another file that has taken the path.
+    following: Mutex<()>,
+    /// The process that opened the file, as [`fork_count`](crate::storage::fork_count) tells it.
+    fork_count: u64,
+    /// Whether the turn is kept after a write, and somebody looks after it.
+    lease_kept: AtomicBool,
+    /// Whether that has begun since it was last asked.
+    lease_started: AtomicBool,
     sync: Mutex<SyncState>,
     /// Held by whoever compacts.
     compaction: Mutex<()>,
@@ -90,7 +100,10 @@ pub(crate) type CompactionListener = Arc<dyn Fn(&Result<CompactionReport>) + Sen
 #[derive(Debug, Clone, Copy)]
 struct Settings {
     durability: Durability,
+    exclusive: bool,
     read_only: bool,
+    /// Whether there are threads in the background.
+    in_background: bool,
     verify_on_read: bool,
     mapping_step_bytes: u64,
     lock_timeout: Duration,
@@ -99,9 +112,18 @@ struct Settings {
 }
 
 impl Settings {
+    fn access(&self) -> Access {
+        match self.read_only {
+            true => Access::Read,
+            false => Access::ReadWrite,
+        }
+    }
+
     fn of(options: &Options) -> Settings {
         Settings {
             durability: options.durability,
+            exclusive: options.exclusive,
+            in_background: options.in_background,
             read_only: options.read_only,
             verify_on_read: options.verify_on_read,
             mapping_step_bytes: options.mapping_step_bytes,

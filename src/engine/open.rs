@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::commit::Writer;
@@ -11,16 +11,16 @@ use super::generation::Generation;
 use super::repair::RepairReport;
 use super::rewrite::{Rewrite, write_error};
 use super::sync::SyncState;
+use super::turn::Lease;
 use super::{Engine, Settings};
 use crate::clock::Clock;
 use crate::log::{
-    Damage, FileHeader, HeaderProblem, LOG_START, MAJOR_VERSION, MINOR_VERSION, PAGE_BYTES, Pwrite,
-    Slot, Slots, Source, Tail,
+    Damage, FileHeader, HeaderProblem, LOG_START, MAJOR_VERSION, MINOR_VERSION, PAGE_BYTES, Slot,
+    Slots, Source,
 };
 use crate::mutation::{self, Mutation};
-use crate::record::HEADER_BYTES;
 use crate::storage::{
-    Access, DiskStorage, LockByte, LockMode, MemoryStorage, Storage, StorageFile, acquire,
+    DiskStorage, LockByte, LockMode, MemoryStorage, Storage, StorageFile, acquire, fork_count,
 };
 use crate::{Error, Fallback, Options, Result};
 
@@ -61,7 +61,9 @@ impl Engine {
 
     pub(crate) fn open_in_memory(options: &Options) -> Result<Engine> {
         let storage = Arc::new(MemoryStorage::default());
-        Engine::open(storage, Path::new(":memory:"), options)
+        // Nobody else can find it.
+        let options = options.clone().exclusive(true);
+        Engine::open(storage, Path::new(":memory:"), &options)
     }
 
     /// Opens the file, and creates it where the options allow.
@@ -72,14 +74,10 @@ impl Engine {
     ) -> Result<Engine> {
         let begun = Instant::now();
         let path = &storage.resolve(path).map_err(Error::io("find", path))?;
-        let access = if options.read_only {
-            Access::Read
-        } else {
-            Access::ReadWrite
-        };
+        let settings = Settings::of(options);
         let may_create = options.create && !options.read_only;
         for _ in 0..MAX_ATTEMPTS {
-            let (file, created) = match storage.open(path, access) {
+            let (file, created) = match storage.open(path, settings.access()) {
                 Ok(file) => (file, false),
                 Err(error) if error.kind() == io::ErrorKind::NotFound && may_create => {
                     match create(&*storage, path, &*options.clock)? {
@@ -92,7 +90,7 @@ impl Engine {
             };
             // What is no file of ours is refused before it is waited for.
             read_header(&*file, path)?;
-            lock_for_life(&*file, path, options)?;
+            lock_for_life(&*file, path, &settings)?;
             if !created && !is_named(&*storage, &*file, path)? {
                 // It lost its name while the lock was waited for: what was written to it would be gone.
                 continue;
@@ -107,70 +105,41 @@ impl Engine {
         )))
     }
 
-    /// Opens a file whose locks are held: nobody else writes to it.
+    /// Opens a file of which the handle's locks are held.
     fn open_file(
         storage: Arc<dyn Storage>,
         file: Arc<dyn StorageFile>,
         path: &Path,
         options: &Options,
     ) -> Result<Engine> {
-        let (header, slots) = read_header(&*file, path)?;
-        let mut slots = slots.ok_or_else(|| {
-            Error::corrupt(path, PAGE_BYTES as u64, "neither of the two slots is valid")
-        })?;
-        if mutation::is_on(Mutation::SkipNamed) {
-            slots = slots.succeeded_by(Slot {
-                named: true,
-                ..slots.current()
-            });
-        }
-
-        let io_error = |operation| Error::io(operation, path);
         let settings = Settings::of(options);
-        let generation = Generation::new(Arc::clone(&file), header, path, &settings)?;
-        let mut tail = Tail::first(header.salt);
-        let (replayed, end) = generation.catch_up(&mut tail);
-        judge_end(path, tail.offset, end, slots.current())?;
-        generation.note_synced(slots.current().synced_upto);
-        let mapping = generation.mapping();
-        let recovery = Recovery {
-            record_count: replayed.record_count,
-            commit_count: replayed.commit_count,
-            replayed_bytes: tail.offset - LOG_START,
-            torn_bytes: match end {
-                Ok(()) => 0,
-                Err(_) => torn_bytes(&*mapping, tail.offset),
-            },
-            ..Recovery::default()
-        };
-        // Even behind a zero word: a commit that was never published, but written in part.
-        let mut behind_tail = [0; HEADER_BYTES];
-        file.read_at(&mut behind_tail, tail.offset)
-            .map_err(io_error("read"))?;
-
+        let (generation, loaded) = load(file, path, &settings)?;
         let mut number = [0; 4];
         storage
             .random(&mut number)
-            .map_err(io_error("draw random numbers for"))?;
+            .map_err(Error::io("draw random numbers for", path))?;
         let generation = Arc::new(generation);
-        Ok(Engine {
+        let engine = Engine {
             path: path.to_owned(),
             storage,
             clock: Arc::clone(&options.clock),
             settings,
             writer: Mutex::new(Writer {
-                append: Box::new(Pwrite(file)),
-                tail,
-                file_bytes: mapping.readable_bytes(),
-                must_fence: behind_tail != [0; HEADER_BYTES],
+                lease: Lease::new(),
+                file_bytes: 0,
+                must_fence: false,
                 judge_at: 0,
                 hand: LOG_START,
                 generation: Arc::clone(&generation),
                 number: u32::from_le_bytes(number),
                 buffer: Vec::new(),
             }),
-            generation: RwLock::new(generation),
-            sync: Mutex::new(SyncState::new(slots)),
+            generation: RwLock::new(Arc::clone(&generation)),
+            following: Mutex::new(()),
+            fork_count: fork_count(),
+            lease_kept: AtomicBool::new(false),
+            lease_started: AtomicBool::new(false),
+            sync: Mutex::new(SyncState::new(loaded.slots)),
             compaction: Mutex::new(()),
             on_compaction: options.on_compaction.clone(),
             stopping: AtomicBool::new(false),
@@ -180,9 +149,60 @@ impl Engine {
             evicted_keys: AtomicU64::new(0),
             evicted_bytes: AtomicU64::new(0),
             closed: AtomicBool::new(false),
-            recovery,
-        })
+            recovery: loaded.recovery,
+        };
+        if engine.settings.exclusive && !engine.settings.read_only {
+            // The one turn that never ends.
+            let mut writer = engine.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            engine.begin_turn(&mut writer, &generation)?;
+        }
+        Ok(engine)
     }
+}
+
+/// What is known of a file whose log was replayed.
+pub(super) struct Loaded {
+    pub(super) slots: Slots,
+    pub(super) recovery: Recovery,
+}
+
+/// Replays a file's log. The caller holds the users lock.
+pub(super) fn load(
+    file: Arc<dyn StorageFile>,
+    path: &Path,
+    settings: &Settings,
+) -> Result<(Generation, Loaded)> {
+    let (header, slots) = read_header(&*file, path)?;
+    let mut slots = slots.ok_or_else(|| {
+        Error::corrupt(path, PAGE_BYTES as u64, "neither of the two slots is valid")
+    })?;
+    if mutation::is_on(Mutation::SkipNamed) {
+        slots = slots.succeeded_by(Slot {
+            named: true,
+            ..slots.current()
+        });
+    }
+    let generation = Generation::new(file, header, path, settings)?;
+    let mut tail = generation.lock_tail();
+    let (replayed, end) = generation.catch_up(&mut tail, path)?;
+    let tail = {
+        let offset = tail.offset;
+        drop(tail);
+        offset
+    };
+    judge_end(path, tail, end, slots.current())?;
+    generation.note_synced(slots.current().synced_upto);
+    let recovery = Recovery {
+        record_count: replayed.record_count,
+        commit_count: replayed.commit_count,
+        replayed_bytes: tail - LOG_START,
+        torn_bytes: match end {
+            Ok(()) => 0,
+            Err(_) => torn_bytes(&*generation.mapping(), tail),
+        },
+        ..Recovery::default()
+    };
+    Ok((generation, Loaded { slots, recovery }))
 }
 
 /// Makes a file under another name, syncs it, and then gives it its own: it appears complete.
@@ -309,46 +329,58 @@ fn describe_foreign(start: &[u8]) -> String {
 
 /// Whether the path still names this file.
 pub(super) fn is_named(storage: &dyn Storage, file: &dyn StorageFile, path: &Path) -> Result<bool> {
-    let io_error = |operation| Error::io(operation, path);
-    match storage.open(path, Access::Read) {
-        Ok(named) => {
-            let named = named.id().map_err(io_error("identify"))?;
-            Ok(named == file.id().map_err(io_error("identify"))?)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(io_error("open")(error)),
-    }
+    let named = storage.id_of(path).map_err(Error::io("look at", path))?;
+    Ok(named == Some(file.id().map_err(Error::io("identify", path))?))
 }
 
-/// Takes the locks that the handle keeps until it is closed.
-pub(super) fn lock_for_life(file: &dyn StorageFile, path: &Path, options: &Options) -> Result<()> {
-    if !options.exclusive && !options.read_only {
-        return Err(Error::io("share", path)(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "this version opens a file for one writing handle at a time",
-        )));
+/// Takes the locks that the handle keeps until it is closed: that of the users, and, to have the file alone, the writer's;
+/// shared, if it is for reading and nobody is to write meanwhile.
+pub(super) fn lock_for_life(
+    file: &dyn StorageFile,
+    path: &Path,
+    settings: &Settings,
+) -> Result<()> {
+    if settings.exclusive {
+        let mode = match settings.read_only {
+            true => LockMode::Shared,
+            false => LockMode::Exclusive,
+        };
+        lock(file, path, LockByte::Writer, mode, settings)?;
+    } else if let Some(file_system) = file
+        .network_file_system()
+        .map_err(Error::io("look at the file system of", path))?
+    {
+        return Err(Error::NotLocal {
+            path: path.to_owned(),
+            file_system,
+        });
     }
-    let writer_mode = if options.read_only {
-        LockMode::Shared
-    } else {
-        LockMode::Exclusive
-    };
-    for (byte, mode) in [
-        (LockByte::Writer, writer_mode),
-        (LockByte::Users, LockMode::Shared),
-    ] {
-        let begun = Instant::now();
-        let locked =
-            acquire(file, byte, mode, options.lock_timeout).map_err(Error::io("lock", path))?;
-        if !locked {
-            return Err(Error::Locked {
-                path: path.to_owned(),
-                lock: byte.name(),
-                waited: begun.elapsed(),
-            });
-        }
+    lock_users(file, path, settings)
+}
+
+/// Says that the file is in use: nobody may cut it.
+pub(super) fn lock_users(file: &dyn StorageFile, path: &Path, settings: &Settings) -> Result<()> {
+    lock(file, path, LockByte::Users, LockMode::Shared, settings)
+}
+
+fn lock(
+    file: &dyn StorageFile,
+    path: &Path,
+    byte: LockByte,
+    mode: LockMode,
+    settings: &Settings,
+) -> Result<()> {
+    let begun = Instant::now();
+    let locked =
+        acquire(file, byte, mode, settings.lock_timeout).map_err(Error::io("lock", path))?;
+    match locked {
+        true => Ok(()),
+        false => Err(Error::Locked {
+            path: path.to_owned(),
+            lock: byte.name(),
+            waited: begun.elapsed(),
+        }),
     }
-    Ok(())
 }
 
 /// Whether the log may end where it does: damage or an end before what is known to be on the device

@@ -91,12 +91,12 @@ impl Engine {
             view.locate(hash, key)
                 .map_or(Ok(KeyState::Absent), |location| view.key_state(location))
         })
-        .unwrap_or(Ok(KeyState::Absent))
+        .map(|found| found.unwrap_or(KeyState::Absent))
     }
 
     pub(crate) fn string(&self, database: u8, key: &[u8]) -> Result<Option<Value>> {
-        self.view_of(database, key, |view, hash| view.string(hash, key))
-            .unwrap_or(Ok(None))
+        let found = self.view_of(database, key, |view, hash| view.string(hash, key))?;
+        Ok(found.flatten())
     }
 
     /// Several strings at one moment. A hash counts as absent.
@@ -135,6 +135,7 @@ impl Engine {
         keys: &[K],
         look: impl Fn(&View<'_>, KeyHash, &[u8]) -> Result<Option<R>>,
     ) -> Result<Vec<Option<R>>> {
+        self.look_for_news()?;
         let generation = self.generation_now();
         let hashes: Vec<KeyHash> = keys
             .iter()
@@ -174,7 +175,7 @@ impl Engine {
             };
             view.live_field(object, field)
         })
-        .unwrap_or(Ok(None))
+        .map(Option::flatten)
     }
 
     /// Several fields of one hash, at one moment.
@@ -184,17 +185,17 @@ impl Engine {
         key: &[u8],
         fields: &[F],
     ) -> Result<Vec<Option<Value>>> {
-        let absent = || Ok(vec![None; fields.len()]);
-        self.view_of(database, key, |view, hash| {
+        let absent = || vec![None; fields.len()];
+        let found = self.view_of(database, key, |view, hash| {
             let Some(object) = view.hash(hash, key)? else {
-                return absent();
+                return Ok(absent());
             };
             fields
                 .iter()
                 .map(|field| view.live_field(object, field.as_ref()))
                 .collect()
-        })
-        .unwrap_or_else(absent)
+        })?;
+        Ok(found.unwrap_or_else(absent))
     }
 
     pub(crate) fn fields(&self, database: u8, key: &[u8]) -> Result<Vec<(Value, Value)>> {
@@ -207,11 +208,13 @@ impl Engine {
             let object = view.hash(hash, key)?;
             Ok(object.map_or(0, |object| view.live_field_count(object, || self.now_ms())))
         })
-        .unwrap_or(Ok(0))
+        .map(|found| found.unwrap_or(0))
     }
 
     /// About `count` keys in hash order from a cursor on.
     pub(crate) fn scan_keys(&self, database: u8, cursor: u64, count: usize) -> Result<KeyPage> {
+        self.look_for_news()?;
+        let generation = self.generation_now();
         let mut keys = Vec::new();
         let mut seen = 0;
         let mut shard = cursor / HASHES_IN_SHARD;
@@ -220,7 +223,7 @@ impl Engine {
             .ok()
             .filter(|number| *number < SHARD_COUNT)
         {
-            let next = self.view(database, number, |view| {
+            let next = self.view_in(&generation, database, number, |view| {
                 walk(view.shard.keys.iter_from(first), count - seen, |location| {
                     seen += 1;
                     let state = view.key_state(location)?;
@@ -230,7 +233,7 @@ impl Engine {
                     Ok(())
                 })
             });
-            if let Some(hash) = next.unwrap_or(Ok(None))? {
+            if let Some(hash) = next?.flatten() {
                 return Ok(KeyPage {
                     cursor: shard * HASHES_IN_SHARD + u64::from(hash),
                     keys,
@@ -279,7 +282,7 @@ impl Engine {
                 Ok(())
             })
         });
-        page.cursor = next.unwrap_or(Ok(None))?.map_or(0, u64::from);
+        page.cursor = next?.flatten().map_or(0, u64::from);
         Ok(page)
     }
 
@@ -299,7 +302,7 @@ impl Engine {
                 },
             })
         })
-        .unwrap_or(Ok(Stored::Absent))
+        .map(|found| found.unwrap_or(Stored::Absent))
     }
 
     /// A field of a hash, expired or not.
@@ -316,24 +319,21 @@ impl Engine {
             },
             _ => Ok(None),
         })
-        .unwrap_or(Ok(None))
+        .map(Option::flatten)
     }
 
-    /// Looks into the shard of a key; `None` where the database never held anything.
+    /// Looks into the shard of a key, after what others have written was applied; `None` where the database never
+    /// held anything.
     fn view_of<R>(
         &self,
         database: u8,
         key: &[u8],
-        look: impl FnOnce(&View<'_>, KeyHash) -> R,
-    ) -> Option<R> {
+        look: impl FnOnce(&View<'_>, KeyHash) -> Result<R>,
+    ) -> Result<Option<R>> {
+        self.look_for_news()?;
         let generation = self.generation_now();
         let hash = generation.hasher.hash(key);
         self.view_in(&generation, database, hash.shard(), |view| look(view, hash))
-    }
-
-    /// Looks into a shard; `None` where the database never held anything.
-    fn view<R>(&self, database: u8, shard: usize, look: impl FnOnce(&View<'_>) -> R) -> Option<R> {
-        self.view_in(&self.generation_now(), database, shard, look)
     }
 
     fn view_in<R>(
@@ -341,18 +341,21 @@ impl Engine {
         generation: &Generation,
         database: u8,
         shard: usize,
-        look: impl FnOnce(&View<'_>) -> R,
-    ) -> Option<R> {
-        let shard = generation.index.read(database, shard)?;
+        look: impl FnOnce(&View<'_>) -> Result<R>,
+    ) -> Result<Option<R>> {
+        let Some(shard) = generation.index.read(database, shard) else {
+            return Ok(None);
+        };
         // Taken after the lock on the shard, so that it shows all that the shard points at
         // (invariant 2).
         let mapping = generation.mapping();
-        Some(look(&View {
+        let view = View {
             engine: self,
             generation,
             shard: &shard,
             mapping: &mapping,
-        }))
+        };
+        look(&view).map(Some)
     }
 }
 

@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::Settings;
 use super::examine::{DamagedRange, Findings, examine};
 use super::open::{draw_header, lock_for_life};
 use super::rewrite::{Rewrite, write_error};
@@ -187,9 +188,10 @@ fn lock(
         .open(path, access)
         .map_err(Error::io("open", path))?;
     let locking = Options::default()
+        .exclusive(true)
         .read_only(!options.in_place)
         .lock_timeout(options.lock_timeout);
-    lock_for_life(&*file, path, &locking)?;
+    lock_for_life(&*file, path, &Settings::of(&locking))?;
     Ok(file)
 }
 

@@ -43,6 +43,7 @@ impl Stats {
 
 impl Engine {
     pub(crate) fn stats(&self) -> Result<Stats> {
+        self.look_for_news()?;
         let generation = self.generation();
         let file_bytes = generation
             .file
@@ -71,6 +72,7 @@ impl Engine {
     }
 
     pub(crate) fn key_count(&self, database: u8) -> Result<u64> {
+        self.look_for_news()?;
         let generation = self.generation();
         let live = generation.statistics().live(database, self.now_ms());
         Ok(live.keys)

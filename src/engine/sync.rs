@@ -8,6 +8,7 @@
 //! | any | close | synced, the slot current, reserved space given back | `Engine::shutdown` |
 
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,9 +16,10 @@ use std::time::{Duration, Instant};
 use super::Engine;
 use super::commit::trimmed_bytes;
 use super::generation::Generation;
+use super::open::read_header;
 use crate::log::{Slot, Slots};
 use crate::mutation::{self, Mutation};
-use crate::storage::{LockByte, LockMode, StorageFile};
+use crate::storage::{LockByte, LockMode, StorageFile, acquire};
 use crate::{Durability, Error, Result};
 
 /// Under `Always` a slot lags at most by this many syncs: each costs a second page on the device.
@@ -44,6 +46,36 @@ impl SyncState {
     }
 }
 
+/// The right to sync and to write slots; given up when it is dropped.
+pub(super) struct SyncClaim<'a> {
+    pub(super) state: MutexGuard<'a, SyncState>,
+    /// What is locked between processes.
+    file: Option<Arc<dyn StorageFile>>,
+}
+
+impl Deref for SyncClaim<'_> {
+    type Target = SyncState;
+
+    fn deref(&self) -> &SyncState {
+        &self.state
+    }
+}
+
+impl DerefMut for SyncClaim<'_> {
+    fn deref_mut(&mut self) -> &mut SyncState {
+        &mut self.state
+    }
+}
+
+impl Drop for SyncClaim<'_> {
+    fn drop(&mut self) {
+        if let Some(file) = &self.file {
+            // If it fails, closing the file releases it.
+            let _ = file.unlock(LockByte::Sync);
+        }
+    }
+}
+
 fn is_disk_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -57,18 +89,23 @@ impl Engine {
         if self.settings.read_only {
             return Ok(());
         }
+        self.check_not_forked()?;
         let generation = self.generation();
         self.sync_covering(&generation, generation.published_upto())
     }
 
     /// What the background does: syncs if there is something, and lets no slot lag for long.
     pub(crate) fn sync_if_behind(&self) -> Result<()> {
-        let mut state = self.lock_sync();
-        let generation = self.generation();
+        let current = self.generation();
+        let slot_lags = current.synced_upto() > self.lock_sync().slots.current().synced_upto;
+        let syncs = matches!(self.settings.durability, Durability::Interval(_));
+        // Who wrote nothing leaves it to those who did.
+        if !(slot_lags || syncs && current.is_behind()) {
+            return Ok(());
+        }
+        let (mut state, generation) = self.claim_sync()?;
         generation.check_not_poisoned(&self.path)?;
-        if matches!(self.settings.durability, Durability::Interval(_))
-            && generation.published_upto() > generation.synced_upto()
-        {
+        if syncs && generation.is_behind() {
             self.sync_locked(&generation, &mut state)?;
         }
         self.write_slot(&generation, &mut state)
@@ -80,8 +117,7 @@ impl Engine {
         if generation.synced_upto() >= end && generation.poison.get().is_none() {
             return Ok(());
         }
-        let mut state = self.lock_sync();
-        let current = self.generation();
+        let (mut state, current) = self.claim_sync()?;
         current.check_not_poisoned(&self.path)?;
         // A generation is replaced only by one that holds all of it, on the device.
         if generation.synced_upto() >= end || !Arc::ptr_eq(generation, &current) {
@@ -95,6 +131,37 @@ impl Engine {
             self.write_slot(generation, &mut state)?;
         }
         Ok(())
+    }
+
+    /// Takes the lock that syncing needs, between threads and between processes, and reads what others have synced.
+    pub(super) fn claim_sync(&self) -> Result<(SyncClaim<'_>, Arc<Generation>)> {
+        let state = self.lock_sync();
+        let generation = self.generation();
+        if self.settings.exclusive {
+            return Ok((SyncClaim { state, file: None }, generation));
+        }
+        let begun = Instant::now();
+        let timeout = self.settings.lock_timeout;
+        let file = Arc::clone(&generation.file);
+        let locked = acquire(&*file, LockByte::Sync, LockMode::Exclusive, timeout)
+            .map_err(Error::io("lock", &self.path))?;
+        if !locked {
+            return Err(Error::Locked {
+                path: self.path.clone(),
+                lock: LockByte::Sync.name(),
+                waited: begun.elapsed(),
+            });
+        }
+        let mut claim = SyncClaim {
+            state,
+            file: Some(file),
+        };
+        let (_, slots) = read_header(&*generation.file, &self.path)?;
+        if let Some(slots) = slots {
+            claim.state.slots = slots;
+            generation.note_synced(slots.current().synced_upto);
+        }
+        Ok((claim, generation))
     }
 
     pub(super) fn lock_sync(&self) -> MutexGuard<'_, SyncState> {
@@ -115,10 +182,11 @@ impl Engine {
             // The name may be lost although the contents are not.
             self.sync_directory()
                 .map_err(poisoned("sync the directory of"))?;
+            let current = state.slots.current();
             let named = Slot {
-                synced_upto: upto,
+                synced_upto: upto.max(current.synced_upto),
                 named: true,
-                ..state.slots.current()
+                ..current
             };
             self.put_slot(generation, state, named)?;
         }
@@ -180,18 +248,23 @@ impl Engine {
 
     /// Syncs what is behind, and gives reserved space back if nobody else has the file open.
     pub(crate) fn shutdown(&self) -> Result<()> {
-        if self.closed.swap(true, Ordering::AcqRel) || self.settings.read_only {
+        // A forked child must not touch what is its parent's: to unlock here would unlock there.
+        if self.closed.swap(true, Ordering::AcqRel) || self.is_forked() || self.settings.read_only {
             return Ok(());
         }
-        let mut state = self.lock_sync();
+        if let Ok(mut writer) = self.writer.lock() {
+            self.give_up_turn(&mut writer);
+        }
         let generation = self.generation();
         generation.check_not_poisoned(&self.path)?;
-        let wrote_nothing = self.written_bytes.load(Ordering::Relaxed) == 0;
-        if generation.published_upto() > generation.synced_upto() && !wrote_nothing {
-            self.sync_locked(&generation, &mut state)?;
+        let slot_lags = generation.synced_upto() > self.lock_sync().slots.current().synced_upto;
+        if generation.is_behind() || slot_lags {
+            let (mut state, generation) = self.claim_sync()?;
+            if generation.is_behind() {
+                self.sync_locked(&generation, &mut state)?;
+            }
+            self.write_slot(&generation, &mut state)?;
         }
-        self.write_slot(&generation, &mut state)?;
-        drop(state);
         self.compact_on_close();
         let generation = self.generation();
         self.trim(&generation)?;
@@ -204,20 +277,27 @@ impl Engine {
         Ok(())
     }
 
-    /// Cuts reserved space off.
+    /// Cuts reserved space off, unless somebody else has the file open.
     fn trim(&self, generation: &Generation) -> Result<()> {
-        let file_bytes = trimmed_bytes(generation.published_upto());
         let io_error = |operation| Error::io(operation, &self.path);
         let file = &generation.file;
-        if file.size().map_err(io_error("read the size of"))? <= file_bytes {
+        let file_bytes = file.size().map_err(io_error("read the size of"))?;
+        if file_bytes <= trimmed_bytes(generation.published_upto()) {
             return Ok(());
         }
         // Missing the lock is harmless: whoever has the file open may have to map what would be cut.
-        if file
+        if !file
             .try_lock(LockByte::Users, LockMode::Exclusive)
             .map_err(io_error("lock"))?
         {
-            file.truncate(file_bytes)
+            return Ok(());
+        }
+        // Others may have written and closed since this handle last looked.
+        let mut tail = generation.lock_tail();
+        let _ = generation.catch_up(&mut tail, &self.path)?;
+        let trimmed = trimmed_bytes(tail.offset);
+        if trimmed < file_bytes {
+            file.truncate(trimmed)
                 .map_err(io_error("cut the reserved space off"))?;
         }
         Ok(())

@@ -30,6 +30,9 @@ pub(crate) const PAGE_BYTES: usize = 4096;
 /// Where the log begins: behind the header page and the two slots.
 pub(crate) const LOG_START: u64 = 3 * PAGE_BYTES as u64;
 
+/// A word in the page of the first slot that is no part of it: who waits for the writer lock changes it, to be seen by who has it.
+pub(crate) const ASK_OFFSET: u64 = PAGE_BYTES as u64 + 2048;
+
 /// The word that ends the log.
 pub(crate) const END_WORD: [u8; 8] = [0; 8];
 

@@ -34,6 +34,8 @@ use crate::{CompactionReport, Db, Result};
 pub struct Options {
     pub(crate) durability: Durability,
     pub(crate) exclusive: bool,
+    /// Whether the handle has threads of its own.
+    pub(crate) in_background: bool,
     pub(crate) read_only: bool,
     pub(crate) create: bool,
     pub(crate) verify_on_read: bool,
@@ -55,7 +57,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             durability: Durability::default(),
-            exclusive: true,
+            exclusive: false,
+            in_background: true,
             read_only: false,
             create: true,
             verify_on_read: false,
@@ -82,10 +85,11 @@ impl Options {
         self
     }
 
-    /// Whether to keep all other handles out for as long as this one lives; yes by default.
+    /// Whether to keep all others from writing for as long as this handle lives; no by default: any number of processes, and of
+    /// handles in one, read and write the same file.
     ///
-    /// In this version nobody can share a file to write to it: `false` makes opening fail, unless it is for
-    /// reading only. Handles that only read always share the file with each other.
+    /// Alone, a write saves the look at what others did and the lock. Others may read meanwhile; to write they wait, up to
+    /// [`Options::lock_timeout`]. With [`Options::read_only`] it keeps the file as it is while it is being read.
     pub fn exclusive(mut self, exclusive: bool) -> Self {
         self.exclusive = exclusive;
         self

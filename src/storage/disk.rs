@@ -59,6 +59,14 @@ impl Storage for DiskStorage {
         Ok(Arc::new(DiskFile { file }))
     }
 
+    fn id_of(&self, path: &Path) -> io::Result<Option<FileId>> {
+        match fs::metadata(path) {
+            Ok(metadata) => Ok(Some(id_of(&metadata))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn create_temporary(&self, path: &Path) -> io::Result<Box<dyn TemporaryFile>> {
         let (file, path) = tempfile::Builder::new()
             .prefix(".brasa-")
@@ -109,6 +117,31 @@ impl Storage for DiskStorage {
     }
 }
 
+fn id_of(metadata: &fs::Metadata) -> FileId {
+    FileId {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+    }
+}
+
+/// The name of a file system that other hosts may write to as well, by the number that Linux gives it (statfs(2)).
+fn network_file_system(magic: u32) -> Option<&'static str> {
+    const KNOWN: [(u32, &str); 10] = [
+        (0x6969, "NFS"),
+        (0x517b, "SMB"),
+        (0xff53_4d42, "CIFS"),
+        (0xfe53_4d42, "SMB2"),
+        (0x5346_414f, "AFS"),
+        (0x7375_7245, "Coda"),
+        (0x0102_1997, "9P"),
+        (0x00c3_6400, "Ceph"),
+        (0x0bd0_0bd0, "Lustre"),
+        (0x0116_1970, "GFS2"),
+    ];
+    let found = KNOWN.iter().find(|(number, _)| *number == magic);
+    found.map(|(_, name)| *name)
+}
+
 /// The directory in which the path's last part is a name.
 fn directory_of(path: &Path) -> &Path {
     match path.parent() {
@@ -154,11 +187,20 @@ impl StorageFile for DiskFile {
     }
 
     fn id(&self) -> io::Result<FileId> {
-        let metadata = self.file.metadata()?;
-        Ok(FileId {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-        })
+        Ok(id_of(&self.file.metadata()?))
+    }
+
+    fn network_file_system(&self) -> io::Result<Option<&'static str>> {
+        #[cfg(target_os = "linux")]
+        {
+            let status = rustix::fs::fstatfs(&self.file)?;
+            // The type's width differs between architectures; the numbers fit into 32 bits.
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            let magic = status.f_type as u32;
+            Ok(network_file_system(magic))
+        }
+        #[cfg(not(target_os = "linux"))]
+        Ok(None)
     }
 
     fn link_count(&self) -> io::Result<u64> {

@@ -332,6 +332,10 @@ impl Storage for SimulatedDisk {
         }))
     }
 
+    fn id_of(&self, path: &Path) -> io::Result<Option<FileId>> {
+        self.memory.id_of(path)
+    }
+
     fn create_temporary(&self, path: &Path) -> io::Result<Box<dyn TemporaryFile>> {
         self.check(FaultyOperation::Open)?;
         let temporary = self.memory.create_temporary(path)?;

@@ -11,6 +11,8 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::Once;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,13 +24,6 @@ pub(crate) enum LockByte {
     /// Held by whoever rewrites the file.
     Compaction,
     /// Held while the file is synced and its slots are written by one of several handles.
-    #[cfg_attr(
-        not(test),
-        expect(
-            dead_code,
-            reason = "the number is the format's; one handle needs no lock against itself"
-        )
-    )]
     Sync,
     /// Held while the log is appended to.
     Writer,
@@ -66,8 +61,31 @@ pub(crate) fn acquire(
     mode: LockMode,
     timeout: Duration,
 ) -> io::Result<bool> {
-    const FIRST_PAUSE: Duration = Duration::from_micros(50);
     const LONGEST_PAUSE: Duration = Duration::from_millis(5);
+    wait_for(file, byte, mode, timeout, LONGEST_PAUSE, &mut || {})
+}
+
+/// Takes a lock alone, and calls `ask` each time that it is not to be had. It is looked for more often than by
+/// [`acquire`]: whoever has it gives it up when asked.
+pub(crate) fn acquire_asking(
+    file: &dyn StorageFile,
+    byte: LockByte,
+    timeout: Duration,
+    ask: &mut dyn FnMut(),
+) -> io::Result<bool> {
+    const LONGEST_PAUSE: Duration = Duration::from_micros(200);
+    wait_for(file, byte, LockMode::Exclusive, timeout, LONGEST_PAUSE, ask)
+}
+
+fn wait_for(
+    file: &dyn StorageFile,
+    byte: LockByte,
+    mode: LockMode,
+    timeout: Duration,
+    longest_pause: Duration,
+    on_wait: &mut dyn FnMut(),
+) -> io::Result<bool> {
+    const FIRST_PAUSE: Duration = Duration::from_micros(20);
     let begun = Instant::now();
     let mut pause = FIRST_PAUSE;
     loop {
@@ -78,10 +96,32 @@ pub(crate) fn acquire(
         if left.is_zero() {
             return Ok(false);
         }
+        on_wait();
         // The kernel can wait for such a lock, but not for a bounded time.
         thread::sleep(pause.min(left));
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = (pause * 2).min(longest_pause);
     }
+}
+
+/// How often this process has been the child of a fork, as far as it knows: a handle that was opened under
+/// another number belongs to the parent, and its locks do too.
+pub(crate) fn fork_count() -> u64 {
+    static REGISTER: Once = Once::new();
+    REGISTER.call_once(|| {
+        // SAFETY: the handler does nothing but add to an atomic number, which is allowed in the child of a
+        // process with several threads. The test `a_forked_child_is_told_from_its_parent` would notice a handler
+        // that does not run.
+        unsafe {
+            libc::pthread_atfork(None, None, Some(count_fork));
+        }
+    });
+    FORK_COUNT.load(Ordering::Relaxed)
+}
+
+static FORK_COUNT: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn count_fork() {
+    FORK_COUNT.fetch_add(1, Ordering::Relaxed);
 }
 
 pub(super) fn try_lock_file(file: &File, byte: LockByte, mode: LockMode) -> io::Result<bool> {

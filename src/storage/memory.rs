@@ -47,6 +47,10 @@ impl Storage for MemoryStorage {
         Ok(Arc::new(MemoryFile::new(Arc::clone(shared), access)))
     }
 
+    fn id_of(&self, path: &Path) -> io::Result<Option<FileId>> {
+        Ok(lock(&self.names).get(path).map(id_of))
+    }
+
     fn create_temporary(&self, _path: &Path) -> io::Result<Box<dyn TemporaryFile>> {
         let shared = Arc::new(Shared::new()?);
         Ok(Box::new(MemoryTemporary::new(self, None, shared)))
@@ -145,6 +149,14 @@ impl TemporaryFile for MemoryTemporary {
     }
 }
 
+/// Where it is tells which it is, for as long as a handle keeps it there.
+fn id_of(shared: &Arc<Shared>) -> FileId {
+    FileId {
+        device: 0,
+        inode: Arc::as_ptr(shared).addr() as u64,
+    }
+}
+
 /// What the handles of one file share.
 #[derive(Debug)]
 struct Shared {
@@ -214,11 +226,7 @@ impl StorageFile for MemoryFile {
     }
 
     fn id(&self) -> io::Result<FileId> {
-        // Where it is tells which it is, for as long as a handle keeps it there.
-        Ok(FileId {
-            device: 0,
-            inode: Arc::as_ptr(&self.shared).addr() as u64,
-        })
+        Ok(id_of(&self.shared))
     }
 
     fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {

@@ -23,7 +23,7 @@ pub use crash::{Crash, Image, Loss};
 pub(crate) use disk::DiskStorage;
 #[cfg(feature = "simulation")]
 pub use faulty::{Fault, FaultyOperation, SimulatedDisk};
-pub(crate) use lock::{LockByte, LockMode, acquire};
+pub(crate) use lock::{LockByte, LockMode, acquire, acquire_asking, fork_count};
 pub(crate) use mapping::Mapping;
 pub(crate) use memory::MemoryStorage;
 
@@ -41,6 +41,9 @@ pub(crate) trait Storage: Debug + Send + Sync {
 
     /// Opens a file that is there.
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn StorageFile>>;
+
+    /// Which file a path names; `None` where there is none.
+    fn id_of(&self, path: &Path) -> io::Result<Option<FileId>>;
 
     /// Creates a file beside `path`, under a name of its own, that only its owner may read.
     fn create_temporary(&self, path: &Path) -> io::Result<Box<dyn TemporaryFile>>;
@@ -97,6 +100,11 @@ pub(crate) trait StorageFile: Debug + Send + Sync {
     fn size(&self) -> io::Result<u64>;
 
     fn id(&self) -> io::Result<FileId>;
+
+    /// The network file system that the file is on, by name; `None` on a local one.
+    fn network_file_system(&self) -> io::Result<Option<&'static str>> {
+        Ok(None)
+    }
 
     /// How many names the file has.
     fn link_count(&self) -> io::Result<u64> {

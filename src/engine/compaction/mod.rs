@@ -75,7 +75,6 @@ struct Running {
     copy: LogCopy,
     /// The new file as far as it was read back.
     new: Generation,
-    new_tail: Tail,
     /// Where some of the records went, old and new offset, in order.
     places: Vec<(u64, u64)>,
 }
@@ -147,11 +146,11 @@ impl Engine {
         let outcome = self.compact_alone(&mut |_, _| !self.stopping.load(Ordering::Acquire));
         if let Some(outcome) = outcome.transpose() {
             if outcome.is_err()
-                && let Ok(mut writer) = self.lock_writer()
+                && let Ok(mut writer) = self.writer.lock()
             {
                 // The reason may last: it is tried again when the log has grown by a quarter.
-                let log_bytes = writer.tail.offset - LOG_START;
-                writer.judge_at = writer.tail.offset.saturating_add(log_bytes / 4);
+                let end = writer.generation.published_upto();
+                writer.judge_at = end.saturating_add((end - LOG_START) / 4);
             }
             self.tell_of_compaction(outcome);
         }
@@ -164,6 +163,7 @@ impl Engine {
     ) -> Result<Option<CompactionReport>> {
         let begun = Instant::now();
         for _ in 0..MAX_ATTEMPTS {
+            self.look_for_news()?;
             let source = self.generation();
             let _claim = self
                 .claim(&source, self.settings.lock_timeout)?
@@ -207,6 +207,7 @@ impl Engine {
         let storage = &*self.storage;
         let target = &storage.resolve(target).map_err(Error::io("find", target))?;
         for _ in 0..MAX_ATTEMPTS {
+            self.look_for_news()?;
             let source = &self.generation();
             let header = self.next_header(source)?;
             let mut rewrite = Rewrite::begin(storage, target, header, self.draw_writer()?)?;
@@ -226,11 +227,11 @@ impl Engine {
             }
             if stopped == Stopped::Done {
                 // The index, which is asked, must not run ahead of what is copied last.
-                let writer = self.lock_writer()?;
+                let tail = source.lock_tail();
                 let (upto, now_ms) = (source.published_upto(), self.now_ms());
                 stopped = copy.run(source, target, &mut rewrite, upto, now_ms, &mut |_| true)?;
                 rewrite.end_copy(source.position(upto));
-                drop(writer);
+                drop(tail);
             }
             if stopped == Stopped::Void {
                 continue;
@@ -268,8 +269,7 @@ impl Engine {
     }
 
     /// After a commit: looks now and then whether the file should be compacted.
-    pub(super) fn judge_growth(&self, writer: &mut Writer) {
-        let end = writer.tail.offset;
+    pub(super) fn judge_growth(&self, writer: &mut Writer, end: u64) {
         if end < writer.judge_at {
             return;
         }
@@ -328,7 +328,6 @@ impl Engine {
         Ok(Running {
             source: Arc::clone(source),
             copy: copy.unwrap_or_else(|| LogCopy::new(source, self.now_ms())),
-            new_tail: Tail::first(rewrite.header().salt),
             rewrite,
             new,
             places: Vec::new(),
@@ -450,13 +449,14 @@ impl Running {
     fn read_back(&mut self, path: &Path) -> Result<()> {
         let written = self.rewrite.tail();
         self.new.map_upto(written.offset, path)?;
-        read_back(&self.new, &mut self.new_tail, written, path)
+        read_back(&self.new, written, path)
     }
 }
 
-/// Applies a log from `tail` on, which must end where it was `written` to.
-fn read_back(new: &Generation, tail: &mut Tail, written: Tail, path: &Path) -> Result<()> {
-    let (_, end) = new.catch_up(tail);
+/// Applies what was not yet, up to where the log was `written` to, where it must end.
+fn read_back(new: &Generation, written: Tail, path: &Path) -> Result<()> {
+    let mut tail = new.lock_tail();
+    let (_, end) = new.catch_up(&mut tail, path)?;
     if end.is_ok() && *tail == written {
         return Ok(());
     }

@@ -55,6 +55,8 @@ impl Engine {
             return Ok(None);
         }
         if upto < end {
+            // What others have written was judged by, too.
+            self.sync()?;
             let Running { rewrite, copy, .. } = running;
             scratch::leave(rewrite, &self.path, &source, &copy)?;
             return Ok(None);

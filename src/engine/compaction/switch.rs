@@ -10,14 +10,13 @@ use crate::engine::open::is_named;
 use crate::engine::rewrite::{NewFile, Rewrite, write_error};
 use crate::engine::sync::{SyncState, write_slots};
 use crate::engine::{Engine, Generation};
-use crate::log::{Pwrite, Slot, Slots, Tail, file_bytes_needed};
+use crate::log::{Slot, Slots, Tail, file_bytes_needed};
 use crate::record::{Change, Kind};
-use crate::storage::{LockByte, LockMode, StorageFile};
+use crate::storage::{LockByte, LockMode};
 use crate::{Error, Result};
 
 /// A new file that has its name.
 struct Placed {
-    file: Arc<dyn StorageFile>,
     slots: Slots,
     tail: Tail,
     file_bytes: u64,
@@ -32,11 +31,38 @@ impl Engine {
     /// Without `read_back` the new index stays empty: for a handle that is being closed.
     pub(super) fn switch(
         &self,
-        mut running: Running,
+        running: Running,
         read_back: bool,
     ) -> Result<Option<CompactionReport>> {
-        let mut sync = self.lock_sync();
+        let _writing = self.enter()?;
+        let (mut sync, _) = self.claim_sync()?;
         let mut writer = self.lock_writer()?;
+        let source = Arc::clone(&running.source);
+        if !Arc::ptr_eq(&writer.generation, &source) {
+            // Somebody else was faster.
+            self.give_up_turn(&mut writer);
+            return Ok(None);
+        }
+        let switched = self.switch_locked(running, read_back, &mut sync, &mut writer);
+        self.give_up_turn(&mut writer);
+        drop(writer);
+        match switched? {
+            None => Ok(None),
+            Some((report, None)) => Ok(Some(report)),
+            Some((_, Some(error))) => {
+                Err(self.poison(&self.generation(), "sync the directory of", error))
+            }
+        }
+    }
+
+    /// As [`Engine::switch`], under the locks; gives back also why the name is not known to be on the device, if it is not.
+    fn switch_locked(
+        &self,
+        mut running: Running,
+        read_back: bool,
+        sync: &mut SyncState,
+        writer: &mut Writer,
+    ) -> Result<Option<(CompactionReport, Option<io::Error>)>> {
         let source = Arc::clone(&running.source);
         let before_bytes = writer.file_bytes;
         let upto = source.published_upto();
@@ -46,19 +72,16 @@ impl Engine {
         running.rewrite.end_copy(source.position(upto));
         let hand = running.hand_after(writer.hand);
         let Running {
-            rewrite,
-            mut new,
-            mut new_tail,
-            ..
+            rewrite, mut new, ..
         } = running;
-        let placed = self.place(&source, rewrite, &mut writer, |new_file, file_bytes| {
+        let placed = self.place(&source, rewrite, writer, |new_file, file_bytes| {
             new.header = new_file.header;
             // After this nothing may fail any more that the new file needs.
             new.map_upto(file_bytes, &self.path)?;
             match read_back {
-                true => super::read_back(&new, &mut new_tail, new_file.tail, &self.path),
+                true => super::read_back(&new, new_file.tail, &self.path),
                 false => {
-                    new.set_published_upto(new_file.tail.offset);
+                    new.skip_to(new_file.tail);
                     Ok(())
                 }
             }
@@ -71,8 +94,6 @@ impl Engine {
         new.note_synced(placed.tail.offset);
         let new = Arc::new(new);
         writer.generation = Arc::clone(&new);
-        writer.append = Box::new(Pwrite(placed.file));
-        writer.tail = placed.tail;
         writer.file_bytes = placed.file_bytes;
         writer.must_fence = false;
         writer.judge_at = 0;
@@ -81,16 +102,12 @@ impl Engine {
         *self
             .generation
             .write()
-            .unwrap_or_else(PoisonError::into_inner) = Arc::clone(&new);
-        drop(writer);
-        // It has no name any more; whoever waits for it is to see that.
+            .unwrap_or_else(PoisonError::into_inner) = new;
+        // It has no name any more; whoever waits for it is to see that. (The lock of the syncs goes with its claim.)
         for byte in [LockByte::Users, LockByte::Writer] {
             let _ = source.file.unlock(byte);
         }
-        match placed.unsure {
-            None => Ok(Some(report)),
-            Some(error) => Err(self.poison(&new, "sync the directory of", error)),
-        }
+        Ok(Some((report, placed.unsure)))
     }
 
     /// Completes the new file and gives it the name of the old one, which ends with *moved*.
@@ -144,7 +161,9 @@ impl Engine {
         if let Err(error) = temporary.replace(path) {
             if !is_poisoned {
                 // Any record says that the one before was wrong; if this one cannot be written, the next commit says so.
-                let _ = self.append_control(writer, &Change::control(Kind::Padding, &[]));
+                let mut tail = source.lock_tail();
+                let padding = Change::control(Kind::Padding, &[]);
+                let _ = self.append_control(writer, &mut tail, &padding);
             }
             return Err(write_error("replace", path, file_bytes)(error));
         }
@@ -160,7 +179,6 @@ impl Engine {
             }
         }
         Ok(Placed {
-            file,
             slots,
             tail,
             file_bytes,
@@ -172,12 +190,14 @@ impl Engine {
     fn append_moved(&self, writer: &mut Writer, generation: u64) -> Result<()> {
         let generation = generation.to_le_bytes();
         let moved = Change::control(Kind::Moved, &generation);
-        self.fence(writer)?;
-        let end = writer.tail.offset + moved.size_bytes();
+        let source = Arc::clone(&writer.generation);
+        let mut tail = source.lock_tail();
+        self.fence(writer, &mut tail)?;
+        let end = tail.offset + moved.size_bytes();
         if file_bytes_needed(end) > writer.file_bytes {
             // Only where somebody has cut the file: there is always room for such a record.
             self.reserve(writer, end, true)?;
         }
-        self.append_control(writer, &moved)
+        self.append_control(writer, &mut tail, &moved)
     }
 }

@@ -1,0 +1,385 @@
+//! A handle's turn at writing: the lock between processes, and all that has to be known under it.
+//!
+//! | what may have happened since the last turn | noticed by | answer |
+//! | --- | --- | --- |
+//! | others have committed | the word at the tail | their commits are applied first |
+//! | a writer died in the middle of a commit | bytes behind the tail that are not zero | a padding record takes their place |
+//! | the file was compacted, repaired or replaced | the path names another file | this one is let go, and that one taken |
+//! | the file was removed | the path names none | [`Error::Removed`] |
+//!
+//! Two system calls to lock and unlock cost more than the write itself, so a handle that writes again and again keeps its turn: the
+//! lease. It gives it up when nothing was written for [`IDLE`], and when somebody asks for it, after at least
+//! [`QUANTUM`], so that a turn is worth having. To ask is to change the *ask word* of the file, which the holder sees in its mapping without
+//! a system call. Whoever gave up his turn because he was asked leaves the others time to take it.
+//!
+//! Nothing depends on the ask word being there or right: at worst a turn is given up too soon, or when its holder is idle. A holder that
+//! is killed loses the lock to the kernel; one that is stopped makes the others run into their timeout.
+//!
+//! Invariants:
+//!
+//! 1. The lock is held from before the catch-up until the commit is applied. The lease is nothing but the lock, held longer.
+//! 2. A turn begins with everything applied that is in the log.
+
+use std::cell::RefCell;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, TryLockError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::commit::Writer;
+use super::open::{judge_end, load, lock_users, read_header};
+use super::{Engine, Generation};
+use crate::log::{ASK_OFFSET, LOG_START, PAGE_BYTES};
+use crate::storage::{FileId, LockByte, acquire_asking, fork_count};
+use crate::{Error, Result};
+
+/// How long a turn is kept without anything being written.
+const IDLE: Duration = Duration::from_millis(1);
+
+/// How long a turn may last although others ask for it.
+const QUANTUM: Duration = Duration::from_micros(200);
+
+/// How long whoever gave his turn up lets others go first.
+const COURTESY: Duration = Duration::from_micros(50);
+
+/// How often a turn begins again because the path names another file.
+const MAX_ATTEMPTS: usize = 8;
+
+/// How a handle stands to the lock between processes.
+#[derive(Debug)]
+pub(super) struct Lease {
+    /// Whether it has the lock.
+    held: bool,
+    taken_at: Instant,
+    /// When it last wrote something.
+    used_at: Option<Instant>,
+    /// The ask word when it took the lock.
+    ask_word: u64,
+    /// Whether it gave the lock up because it was asked to.
+    gave_way: bool,
+}
+
+impl Lease {
+    pub(super) fn new() -> Lease {
+        Lease {
+            held: false,
+            taken_at: Instant::now(),
+            used_at: None,
+            ask_word: 0,
+            gave_way: false,
+        }
+    }
+}
+
+/// What has become of a lease that was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LeaseState {
+    Held,
+    GivenUp,
+}
+
+thread_local! {
+    /// The files that this thread is writing to at the moment.
+    static WRITING: RefCell<Vec<FileId>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Says, while it lives, that this thread is writing to a file.
+pub(super) struct Writing;
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        WRITING.with_borrow_mut(|files| files.pop());
+    }
+}
+
+impl Engine {
+    /// Refuses what the handle cannot do: it was inherited by a forked child.
+    pub(super) fn check_not_forked(&self) -> Result<()> {
+        if self.fork_count == fork_count() {
+            return Ok(());
+        }
+        Err(Error::Forked {
+            path: self.path.clone(),
+        })
+    }
+
+    pub(crate) fn is_forked(&self) -> bool {
+        self.fork_count != fork_count()
+    }
+
+    /// Refuses a write from within another one of the same file, which would wait for itself.
+    pub(super) fn enter(&self) -> Result<Writing> {
+        let id = self.generation_now().id;
+        WRITING.with_borrow_mut(|files| {
+            if files.contains(&id) {
+                return Err(Error::Reentered {
+                    path: self.path.clone(),
+                });
+            }
+            files.push(id);
+            Ok(Writing)
+        })
+    }
+
+    /// Takes the lock that appending needs, between threads and between processes, and catches up.
+    pub(super) fn lock_writer(&self) -> Result<MutexGuard<'_, Writer>> {
+        let mut writer = self.writer.lock().map_err(|_| Error::Poisoned {
+            path: self.path.clone(),
+            reason: "a thread panicked while it was writing".to_owned(),
+        })?;
+        self.take_turn(&mut writer)?;
+        Ok(writer)
+    }
+
+    fn take_turn(&self, writer: &mut Writer) -> Result<()> {
+        // Whoever has the file alone holds the lock for life; whoever holds the lease holds it still.
+        if self.settings.exclusive || writer.lease.held {
+            return Ok(());
+        }
+        if std::mem::take(&mut writer.lease.gave_way) {
+            thread::sleep(COURTESY);
+        }
+        let begun = Instant::now();
+        for _ in 0..MAX_ATTEMPTS {
+            let generation = self.generation();
+            self.wait_for_turn(&generation, begun)?;
+            match self.begin_turn(writer, &generation) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {
+                    let _ = generation.file.unlock(LockByte::Writer);
+                    self.follow(&generation)?;
+                }
+                Err(error) => {
+                    let _ = generation.file.unlock(LockByte::Writer);
+                    return Err(error);
+                }
+            }
+        }
+        Err(Error::io("lock", &self.path)(std::io::Error::other(
+            "it keeps being replaced",
+        )))
+    }
+
+    fn wait_for_turn(&self, generation: &Generation, begun: Instant) -> Result<()> {
+        let file = &*generation.file;
+        let mut ask_word = generation.ask_word();
+        let mut ask = || {
+            // Any other value asks. If it cannot be written, the turn comes when its holder is idle.
+            ask_word = ask_word.wrapping_add(1);
+            let _ = file.write_at(&ask_word.to_le_bytes(), ASK_OFFSET);
+        };
+        let timeout = self.settings.lock_timeout;
+        let locked = acquire_asking(file, LockByte::Writer, timeout, &mut ask)
+            .map_err(Error::io("lock", &self.path))?;
+        if locked {
+            return Ok(());
+        }
+        Err(Error::Locked {
+            path: self.path.clone(),
+            lock: LockByte::Writer.name(),
+            waited: begun.elapsed(),
+        })
+    }
+
+    /// Applies what others have written, under the lock; says no where the path names another file by now.
+    pub(super) fn begin_turn(
+        &self,
+        writer: &mut Writer,
+        generation: &Arc<Generation>,
+    ) -> Result<bool> {
+        match self.named_id()? {
+            Some(id) if id == generation.id => {}
+            Some(_) => return Ok(false),
+            None => {
+                return Err(Error::Removed {
+                    path: self.path.clone(),
+                });
+            }
+        }
+        let file_bytes = generation
+            .file
+            .size()
+            .map_err(Error::io("read the size of", &self.path))?;
+        generation.map_upto(file_bytes, &self.path)?;
+        let mut tail = generation.lock_tail();
+        let (_, end) = generation.catch_up(&mut tail, &self.path)?;
+        if end.is_err() {
+            let (_, slots) = read_header(&*generation.file, &self.path)?;
+            let slots = slots.ok_or_else(|| {
+                let reason = "neither of the two slots is valid";
+                Error::corrupt(&self.path, PAGE_BYTES as u64, reason)
+            })?;
+            judge_end(&self.path, tail.offset, end, slots.current())?;
+        }
+        if !Arc::ptr_eq(&writer.generation, generation) {
+            writer.generation = Arc::clone(generation);
+            writer.judge_at = 0;
+            writer.hand = LOG_START;
+        }
+        writer.must_fence = end.is_err() || generation.has_leftovers(&tail);
+        writer.file_bytes = file_bytes;
+        writer.lease.held = true;
+        writer.lease.taken_at = Instant::now();
+        writer.lease.ask_word = generation.ask_word();
+        Ok(true)
+    }
+
+    /// Which file the path names now.
+    pub(super) fn named_id(&self) -> Result<Option<FileId>> {
+        self.storage
+            .id_of(&self.path)
+            .map_err(Error::io("look at", &self.path))
+    }
+
+    /// After a write: gives the turn up, or keeps it because there may be more.
+    pub(super) fn end_turn(&self, writer: &mut Writer) {
+        let lease = &mut writer.lease;
+        if self.settings.exclusive || !lease.held {
+            return;
+        }
+        let now = Instant::now();
+        let is_busy = lease.used_at.is_some_and(|at| now - at < IDLE);
+        lease.used_at = Some(now);
+        let keeps = match writer.generation.ask_word() == lease.ask_word {
+            true => is_busy,
+            false => is_busy && now - lease.taken_at < QUANTUM,
+        };
+        // Without a thread that would give an idle lease up there is none.
+        if !keeps || !self.settings.in_background {
+            self.give_up_turn(writer);
+        } else if !self.lease_kept.load(Ordering::Relaxed) {
+            self.lease_kept.store(true, Ordering::Release);
+            self.lease_started.store(true, Ordering::Release);
+        }
+    }
+
+    pub(super) fn give_up_turn(&self, writer: &mut Writer) {
+        let lease = &mut writer.lease;
+        if self.settings.exclusive || !lease.held {
+            return;
+        }
+        lease.held = false;
+        lease.gave_way = writer.generation.ask_word() != lease.ask_word;
+        // If it fails, closing the file releases it; until then others wait.
+        let _ = writer.generation.file.unlock(LockByte::Writer);
+    }
+
+    /// Whether a lease was begun that somebody has to give up when it is idle; says so once.
+    pub(crate) fn takes_lease_started(&self) -> bool {
+        self.lease_started.load(Ordering::Relaxed)
+            && self.lease_started.swap(false, Ordering::AcqRel)
+    }
+
+    /// Gives an idle lease up.
+    pub(crate) fn look_after_lease(&self) -> LeaseState {
+        let mut writer = match self.writer.try_lock() {
+            Ok(writer) => writer,
+            // It is being used.
+            Err(TryLockError::WouldBlock) => return LeaseState::Held,
+            Err(TryLockError::Poisoned(writer)) => writer.into_inner(),
+        };
+        let lease = &writer.lease;
+        let is_idle = lease.used_at.is_none_or(|at| at.elapsed() >= IDLE);
+        let is_asked = writer.generation.ask_word() != lease.ask_word;
+        if lease.held && !is_idle && !is_asked {
+            return LeaseState::Held;
+        }
+        self.give_up_turn(&mut writer);
+        self.lease_kept.store(false, Ordering::Release);
+        LeaseState::GivenUp
+    }
+
+    /// Gives the turn up, whether it is idle or not.
+    pub(crate) fn end_lease(&self) {
+        let mut writer = self
+            .writer
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.give_up_turn(&mut writer);
+        self.lease_kept.store(false, Ordering::Release);
+    }
+
+    /// Applies what others have written, for a reader: without a lock, and without a system call if there is nothing.
+    pub(super) fn look_for_news(&self) -> Result<()> {
+        self.check_not_forked()?;
+        if self.settings.exclusive && !self.settings.read_only {
+            return Ok(());
+        }
+        for _ in 0..MAX_ATTEMPTS {
+            let generation = self.generation_now();
+            let has_news = generation.has_news();
+            if !has_news && !generation.may_have_moved() {
+                return Ok(());
+            }
+            let generation = {
+                let kept = Arc::clone(&generation);
+                drop(generation);
+                kept
+            };
+            if has_news {
+                let mut tail = generation.lock_tail();
+                // What is no commit yet may be one that is being written: who has the lock judges it.
+                let _ = generation.catch_up(&mut tail, &self.path)?;
+            }
+            if !generation.may_have_moved() {
+                return Ok(());
+            }
+            match self.named_id()? {
+                Some(id) if id != generation.id => self.follow(&generation)?,
+                // It has not moved yet, or was removed: what was there can still be read.
+                _ => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on with the file that the path names by now, in place of `old`.
+    fn follow(&self, old: &Arc<Generation>) -> Result<()> {
+        let _one = self
+            .following
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !Arc::ptr_eq(old, &self.generation_now()) {
+            return Ok(());
+        }
+        let new = self.open_named()?;
+        *self
+            .generation
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(new);
+        let _ = old.file.unlock(LockByte::Users);
+        Ok(())
+    }
+
+    /// The file that the path names now, with everything applied.
+    fn open_named(&self) -> Result<Generation> {
+        for _ in 0..MAX_ATTEMPTS {
+            let file = match self.storage.open(&self.path, self.settings.access()) {
+                Ok(file) => file,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    return Err(Error::Removed {
+                        path: self.path.clone(),
+                    });
+                }
+                Err(error) => return Err(Error::io("open", &self.path)(error)),
+            };
+            lock_users(&*file, &self.path, &self.settings)?;
+            let (generation, _) = load(file, &self.path, &self.settings)?;
+            // It may have been replaced again before it was locked.
+            if self.named_id()? == Some(generation.id) {
+                return Ok(generation);
+            }
+        }
+        Err(Error::io("open", &self.path)(std::io::Error::other(
+            "it keeps being replaced",
+        )))
+    }
+}
+
+impl Generation {
+    /// What those write who ask for the writer lock; any change means one who waits.
+    fn ask_word(&self) -> u64 {
+        let word = self.mapping().word(ASK_OFFSET);
+        word.map_or(0, u64::from_le_bytes)
+    }
+}
