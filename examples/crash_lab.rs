@@ -24,6 +24,7 @@ const EFFORT: Effort = Effort {
     damages: 96,
     write_every: 8,
     crash_again_every: 64,
+    skip_steps: 0,
 };
 
 const DURABILITIES: [Durability; 3] = [

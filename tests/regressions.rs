@@ -2,9 +2,10 @@
 #![cfg(feature = "simulation")]
 
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use brasa::simulation::{Fault, FaultyOperation, Loss, SimulatedDisk};
-use brasa::{Db, Durability};
+use brasa::{Db, Durability, ManualClock};
 
 const PATH: &str = "cache.brasa";
 
@@ -101,4 +102,43 @@ fn a_handle_that_waited_does_not_write_into_a_file_that_lost_its_name() {
     drop(first);
     waiting.join().unwrap();
     assert!(Db::open(&path).unwrap().exists("y").unwrap());
+}
+
+/// The fields were copied by one process, before their time was up, and the hash's deadline, which is written last, was
+/// left out by the next one, since it had passed by then: the hash was back, for good.
+#[test]
+fn a_hash_that_expires_while_it_is_compacted_in_shares_does_not_come_back() {
+    const SCRATCH: &str = ".cache.brasa.compacting";
+    let disk = SimulatedDisk::new(1);
+    let clock = ManualClock::new(1_700_000_000_000);
+    let open = |auto_compact| {
+        let options = Db::options().clock(clock.clone()).compact_dead_percent(0);
+        let options = options.compact_floor_bytes(0).compact_share_bytes(0);
+        options
+            .auto_compact(auto_compact)
+            .open_on(&disk, PATH)
+            .unwrap()
+    };
+    let is_left = || {
+        disk.killed_image(disk.operation_count())
+            .file(SCRATCH)
+            .is_some()
+    };
+    let db = open(false);
+    db.hset("hash", "field", [1; 500]).unwrap();
+    db.expire("hash", Duration::from_millis(50)).unwrap();
+    for key in ["a", "b", "c"] {
+        db.set(key, [1; 500]).unwrap();
+    }
+    db.close().unwrap();
+    let mut was_left = false;
+    for number in 0..8_u8 {
+        let db = open(true);
+        assert_eq!(db.exists("hash").unwrap(), number == 0, "run {number}");
+        db.set("a", [number]).unwrap();
+        db.close().unwrap();
+        was_left |= is_left();
+        clock.advance(Duration::from_millis(60));
+    }
+    assert!(was_left && !is_left(), "it was not done in shares");
 }

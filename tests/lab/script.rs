@@ -21,8 +21,13 @@ pub enum Step {
     /// Steps on another database.
     In(u8, Box<Step>),
     Sync,
+    /// Rewrites the file to what it holds.
+    Compact,
     /// Closes and opens.
     Reopen,
+    /// Closes and opens, and closing compacts, copying so many bytes at least. It is so as well that the handle is
+    /// opened in which the steps before it are taken.
+    Share(u64),
     /// Is killed, and opens.
     Kill,
     /// Time passes.
@@ -36,7 +41,21 @@ impl Step {
     pub fn changes(&self) -> bool {
         !matches!(
             self,
-            Step::Sync | Step::Reopen | Step::Kill | Step::Advance(_) | Step::Durability(_)
+            Step::Sync
+                | Step::Compact
+                | Step::Reopen
+                | Step::Share(_)
+                | Step::Kill
+                | Step::Advance(_)
+                | Step::Durability(_)
+        )
+    }
+
+    /// Whether the steps after it are taken in another handle.
+    pub fn ends_the_handle(&self) -> bool {
+        matches!(
+            self,
+            Step::Reopen | Step::Share(_) | Step::Kill | Step::Durability(_)
         )
     }
 
@@ -71,6 +90,7 @@ impl Step {
                 }
             }),
             Step::Sync => db.sync(),
+            Step::Compact => db.compact().map(drop),
             other => panic!("{other:?} is the runner's"),
         }
     }
@@ -94,7 +114,12 @@ impl Step {
             ["persist", key] => Step::Persist(owned(key)),
             ["clear"] => Step::Clear,
             ["sync"] => Step::Sync,
+            ["compact"] => Step::Compact,
             ["reopen"] => Step::Reopen,
+            ["share", bytes] => {
+                let parsed = bytes.parse().map(Step::Share);
+                parsed.map_err(|_| format!("{bytes:?} is no number of bytes"))?
+            }
             ["kill"] => Step::Kill,
             ["advance", by] => Step::Advance(millis(by)?),
             ["always"] => Step::Durability(Durability::Always),
@@ -137,10 +162,25 @@ impl Script {
             steps,
         })
     }
+
+    /// Whether it compacts the file.
+    pub fn compacts(&self) -> bool {
+        let mut steps = self.steps.iter();
+        steps.any(|step| matches!(step, Step::Compact | Step::Share(_)))
+    }
+
+    /// How much a handle copies when it closes that takes the step of this number.
+    pub fn share_of_handle(&self, number: usize) -> Option<u64> {
+        let mut rest = self.steps.iter().skip(number);
+        match rest.find(|step| step.ends_the_handle()) {
+            Some(Step::Share(bytes)) => Some(*bytes),
+            _ => None,
+        }
+    }
 }
 
 /// What programs do with a small file, each in one line.
-pub const SCRIPTS: [&str; 56] = [
+pub const SCRIPTS: [&str; 81] = [
     // Creation, and the first change of each kind.
     "set a 1",
     "hset h f 1",
@@ -206,4 +246,43 @@ pub const SCRIPTS: [&str; 56] = [
     "set a 1; reopen; set b 2; reopen; set c 3",
     "set a 1; kill; set b 2; kill; set c 3",
     "set a 1; sync; set b 2; kill; batch set c 3, set d 4; reopen; del a",
+    // Compaction: of each kind, of nothing, and with writes around it.
+    "compact",
+    "set a 1; compact",
+    "set a 1; set a 2; set b 3; del b; compact; set a 4; set c 5",
+    "set a 1; sync; set a 2; compact; compact; set a 3; compact",
+    "hset h f 1; hset h f 2; hset h g 3; hdel h g; compact; hset h k 4; hdel h f",
+    "hset h f 1; expire h 50; hset h g 2; hdel h f; compact; hset h k 3",
+    "set a 1 50; set b 2; hset h f 1; expire h 50; advance 60; compact; set a 3; hset h g 4",
+    "set a 1 50; expire a 90; set b 1 50; persist b; advance 60; compact; reopen; expire a 70",
+    "set a 1; in 1 set a 2; in 15 hset h f 1; in 1 set a 3; compact; in 1 clear; in 15 del h; compact",
+    "batch set a 1, set a 2, set b 3, del b, hset h f 1; compact; batch set a 4, hset h g 2",
+    "os; set a 1; set a 2; compact; always; set b 3; compact; kill; compact",
+    "set a x*5000; set b y*5000; set a 1; compact; set c z*9000; compact",
+    "set a 1; compact; reopen; clear; compact; set a 2",
+    // The whole of it by closing.
+    "set a 1; set a 2; share 200; set a 3; share 200; set b 4",
+    "set a 1; hset h f 1; expire h 50; set a 2; share 200; kill; hset h g 2; share 200",
+    // In shares, with writes between them.
+    "set a a*500; set b b*500; set c c*500; set d d*500; reopen; set a 1; share 200; set b 2; \
+     share 200; del c; share 200; set e 3; share 200",
+    "set a a*700; set b b*700; set c c*700; reopen; del a; share 200; clear; share 200; set c 1; \
+     share 200; set d 2; share 200",
+    "hset h f f*700; hset h g g*700; hset h k k*700; expire h 50; reopen; hdel h f; share 200; hset h l 1; \
+     share 200; hdel h g; share 200; expire h 70; share 200",
+    "hset h f f*700; expire h 50; set a a*700; set b b*700; reopen; del a; share 200; advance 60; set c 1; \
+     share 200; set d 1; share 200",
+    "set a a*700 50; set b b*700 50; set c c*700; reopen; expire a 90; share 200; advance 60; del c; \
+     share 200; expire a 80; share 200; set a 1; share 200",
+    "hset h f f*700; set a a*700; set b b*700; reopen; set a 1; share 200; del h; share 200; hset h g 1; \
+     share 200; hset h f 2; share 200",
+    "set a a*700; in 1 set a b*700; in 2 hset a f c*700; reopen; in 1 del a; share 200; in 2 hset a g 1; \
+     share 200; in 1 set a 2; in 2 hdel a f; share 200; in 2 clear; share 200",
+    // Killed between and after shares: the work is gone on with, or begun anew.
+    "os; set a a*700; set b b*700; set c c*700; reopen; set a 1; share 200; set b 2; kill; set b 3; share 200; \
+     set d 4; kill; set c 5; share 200; share 200",
+    "set a a*700; set b b*700; set c c*700; reopen; set a 1; share 200; kill; set b 2; compact; set c 3; \
+     compact; set d 4",
+    "set a a*700; set b b*700; reopen; set a 1; share 200; batch set c 1, hset h f 1, del b; share 200; \
+     expire h 50; share 200; hset h g 2; hdel h f; share 200",
 ];

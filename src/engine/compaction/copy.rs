@@ -10,7 +10,8 @@
 //! 3. What changes a part of it (*expire*, *hash delete*, *field expire*) finds that part: it was live when it was asked
 //!    for, unless it was set or deleted later, which is copied too.
 //! 4. A hash's deadline hangs on no field, and the fields that keep the hash alive may come later: it is
-//!    written after the live records, and again after each *hash set* behind them.
+//!    written after the live records, and again after each *hash set* behind them. That it has passed meanwhile is no reason
+//!    to leave it out: the fields may have been copied before.
 //! 5. Exchanging databases is none of these. It ends the copy, which begins anew.
 //! 6. What has expired by the clock is left out. A clock that was set back could bring it back for
 //!    those who write meanwhile, so this ends the copy as well.
@@ -38,7 +39,9 @@ pub(super) struct LogCopy {
     /// What is to be read next.
     pub(super) source: Tail,
     pub(super) phase: Phase,
-    /// The latest time by which records were judged.
+    /// The earliest time by which records were judged.
+    pub(super) began_ms: u64,
+    /// The latest.
     pub(super) now_ms: u64,
 }
 
@@ -85,6 +88,7 @@ impl LogCopy {
             began_at: source.published_upto(),
             source: Tail::first(source.header.salt),
             phase: Phase::Live,
+            began_ms: now_ms,
             now_ms,
         }
     }
@@ -108,7 +112,7 @@ impl LogCopy {
         let mut stride_end = self.source.offset + STRIDE_BYTES;
         loop {
             if self.phase == Phase::Live && self.source.offset >= self.began_at {
-                copy_hash_deadlines(source, &mapping, rewrite, now_ms)?;
+                copy_hash_deadlines(source, &mapping, rewrite, self.began_ms)?;
                 self.phase = Phase::Whole;
             }
             if self.source.offset >= upto {
@@ -176,12 +180,12 @@ impl LogCopy {
     }
 }
 
-/// Writes the deadline of every hash that has one to come.
+/// Writes the deadline of every hash that has one, but for those of which nothing was copied, since their time was up when the copy began.
 fn copy_hash_deadlines(
     source: &Generation,
     mapping: &Mapping,
     rewrite: &mut Rewrite,
-    now_ms: u64,
+    began_ms: u64,
 ) -> Result<()> {
     for database in 0..DATABASE_COUNT {
         for number in 0..SHARD_COUNT {
@@ -194,7 +198,7 @@ fn copy_hash_deadlines(
                 };
                 if let Some(hash) = shard.hash(number)
                     && hash.deadline_ms != 0
-                    && !has_passed(hash.deadline_ms, now_ms)
+                    && !has_passed(hash.deadline_ms, began_ms)
                     && let Some(key) = stored_key(mapping, hash.key_offset)
                 {
                     rewrite.append(&[expire(database, key, hash.deadline_ms)])?;

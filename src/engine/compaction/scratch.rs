@@ -42,6 +42,7 @@ mod at {
     pub(super) const TAIL_OFFSET: Range<usize> = 72..80;
     pub(super) const TAIL_PREVIOUS: Range<usize> = 80..84;
     pub(super) const WRITER: Range<usize> = 84..88;
+    pub(super) const BEGAN_MS: Range<usize> = 88..96;
     pub(super) const CHECKSUM: Range<usize> = super::PAGE_BYTES - 4..super::PAGE_BYTES;
 }
 
@@ -73,6 +74,7 @@ impl Progress {
         LittleEndian::write_u64(&mut page[at::TAIL_OFFSET], self.tail.offset);
         LittleEndian::write_u32(&mut page[at::TAIL_PREVIOUS], self.tail.previous);
         LittleEndian::write_u32(&mut page[at::WRITER], self.writer);
+        LittleEndian::write_u64(&mut page[at::BEGAN_MS], self.copy.began_ms);
         let checksum = crc32fast::hash(&page[..at::CHECKSUM.start]);
         LittleEndian::write_u32(&mut page[at::CHECKSUM], checksum);
         page
@@ -97,6 +99,7 @@ impl Progress {
                     previous: LittleEndian::read_u32(&page[at::SOURCE_PREVIOUS]),
                 },
                 phase,
+                began_ms: LittleEndian::read_u64(&page[at::BEGAN_MS]),
                 now_ms: LittleEndian::read_u64(&page[at::NOW_MS]),
             },
             salt: LittleEndian::read_u32(&page[at::SALT]),
@@ -273,6 +276,7 @@ mod tests {
                 previous: 5,
             },
             phase: Phase::Whole,
+            began_ms: 12,
             now_ms: 6,
         },
         salt: 7,
