@@ -20,8 +20,10 @@ use support::format::{PAGE_BYTES, seal_header};
 
 const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
 
+/// Alone.
 fn open(path: &Path) -> brasa::Result<Db> {
-    Db::options().lock_timeout(LOCK_TIMEOUT).open(path)
+    let options = Db::options().exclusive(true);
+    options.lock_timeout(LOCK_TIMEOUT).open(path)
 }
 
 fn open_read_only(path: &Path) -> brasa::Result<Db> {
@@ -383,11 +385,11 @@ fn a_second_handle_waits_no_longer_than_it_was_told() {
     let path = directory.path().join("cache.brasa");
     let held = open(&path).unwrap();
     held.set("chave_1", "Relou Uourdi").unwrap();
-    assert_locked(&path, &[open, open_read_only]);
+    assert_locked(&path, &[open]);
 
     let clone = held.clone();
     drop(held);
-    assert_locked(&path, &[open, open_read_only]);
+    assert_locked(&path, &[open]);
     drop(clone);
     let db = open(&path).unwrap();
     assert_eq!(db.get("chave_1").unwrap().unwrap(), b"Relou Uourdi");
@@ -413,7 +415,7 @@ fn assert_locked(path: &Path, ways: &[fn(&Path) -> brasa::Result<Db>]) {
 }
 
 #[test]
-fn readers_share_a_file_and_keep_writers_out() {
+fn readers_share_a_file_with_each_other_and_with_a_writer() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("cache.brasa");
     sound_file(&path);
@@ -424,9 +426,11 @@ fn readers_share_a_file_and_keep_writers_out() {
         assert!(matches!(error, Error::ReadOnly { .. }), "{error:?}");
         assert_names(&error, &path, &["was opened for reading only"]);
     }
-    assert_locked(&path, &[open]);
-    drop(readers);
-    open(&path).unwrap().set("k", "v").unwrap();
+    let writer = open(&path).unwrap();
+    writer.set("k", "v").unwrap();
+    for db in &readers {
+        assert_eq!(db.get("k").unwrap().unwrap(), b"v");
+    }
 }
 
 #[test]
@@ -436,7 +440,7 @@ fn a_handle_of_another_process_keeps_this_one_out_until_it_ends() {
     let program = Elsewhere::this_program();
     let mut writer = Elsewhere::start("hold for writing", &path, &program, false);
     writer.wait_until_done();
-    assert_locked(&path, &[open, open_read_only]);
+    assert_locked(&path, &[open]);
     writer.finish();
     let db = open(&path).unwrap();
     assert_eq!(db.get("by").unwrap().unwrap(), b"another");
@@ -444,7 +448,7 @@ fn a_handle_of_another_process_keeps_this_one_out_until_it_ends() {
 
     let mut reader = Elsewhere::start("hold for reading", &path, &program, false);
     reader.wait_until_done();
-    assert_locked(&path, &[open]);
+    open(&path).unwrap().set("beside", "a reader").unwrap();
     drop(open_read_only(&path).unwrap());
     reader.finish();
 

@@ -121,8 +121,9 @@ fn reading_only_salvages_into_memory() {
 fn a_file_that_somebody_has_is_no_reason_to_fall_back() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("file");
-    let _db = Db::open(&path).unwrap();
+    let _db = Db::options().exclusive(true).open(&path).unwrap();
     let refused = salvaging()
+        .exclusive(true)
         .fallback(Fallback::Memory)
         .lock_timeout(std::time::Duration::from_millis(1))
         .open(&path);

@@ -83,6 +83,8 @@ fn a_write_that_failed_does_not_come_back_with_its_first_word() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_handle_that_waited_does_not_write_into_a_file_that_lost_its_name() {
+    use std::path::Path;
+
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().canonicalize().unwrap().join(PATH);
     let opened_count = || {
@@ -90,10 +92,11 @@ fn a_handle_that_waited_does_not_write_into_a_file_that_lost_its_name() {
         let links = descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
         links.filter(|link| *link == path).count()
     };
-    let first = Db::open(&path).unwrap();
+    let open = |path: &Path| Db::options().exclusive(true).open(path).unwrap();
+    let first = open(&path);
     let waiting = std::thread::spawn({
         let path = path.clone();
-        move || Db::open(&path).unwrap().set("y", "2").unwrap()
+        move || open(&path).set("y", "2").unwrap()
     });
     while opened_count() < 2 {
         std::thread::yield_now();

@@ -544,7 +544,7 @@ fn a_repair_in_place_that_died_is_done_again_without_a_further_name() {
 fn a_file_that_somebody_writes_is_not_repaired() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("cache.brasa");
-    let db = Db::open(&path).unwrap();
+    let db = Db::options().exclusive(true).open(&path).unwrap();
     for in_place in [false, true] {
         let options = RepairOptions::new()
             .in_place(in_place)

@@ -54,6 +54,7 @@ struct Handle {
 /// What is done in the background for a handle.
 #[derive(Default)]
 struct Threads {
+    #[expect(dead_code, reason = "dropping it ends it")]
     sync: Option<background::IntervalSync>,
     compactor: Option<background::Compactor>,
     lease_keeper: Option<background::LeaseKeeper>,

@@ -167,6 +167,3 @@ impl Engine {
         Arc::clone(&self.generation_now())
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -237,13 +237,16 @@ impl Runner {
         // Who has written nothing syncs nothing on closing, such as what a killed process has left.
         let has_written = self.db.is_some() && self.has_written;
         let promises_nothing = step.ends_the_handle() && !has_written;
+        let log_bytes = self.log_bytes();
         let result = self.take(step);
+        // A deletion of what is not there writes nothing, and syncs nothing that another step has failed to.
+        let has_grown = self.log_bytes() != log_bytes;
         if let Err(error) = &result
             && !self.run.faulty
         {
             return Err(format!("{step:?} failed without a reason: {error}"));
         }
-        self.observe(step, result.is_ok() && !promises_nothing)?;
+        self.observe(step, result.is_ok() && !promises_nothing, has_grown)?;
         self.run.marks.push(Mark {
             begin,
             end: self.run.disk.operation_count(),
@@ -256,7 +259,7 @@ impl Runner {
     }
 
     /// Compares what the live handle shows with what may be, and notes what was promised.
-    fn observe(&mut self, step: &Step, succeeded: bool) -> Result<(), String> {
+    fn observe(&mut self, step: &Step, succeeded: bool, has_grown: bool) -> Result<(), String> {
         let newest = self.run.states.len() - 1;
         if let Some(db) = &self.db {
             let now = dump(db, &self.clock).map_err(|error| format!("cannot read: {error}"))?;
@@ -296,10 +299,15 @@ impl Runner {
                 _ => self.run.states.len() - 1,
             };
         }
-        if syncs || (step.changes() && self.durability == Durability::Always) {
+        if syncs || (step.changes() && has_grown && self.durability == Durability::Always) {
             self.synced = self.acknowledged;
         }
         Ok(())
+    }
+
+    /// How long the log is, as the open handle sees it.
+    fn log_bytes(&self) -> Option<u64> {
+        self.db.as_ref()?.stats().ok().map(|stats| stats.log_bytes)
     }
 
     fn take(&mut self, step: &Step) -> brasa::Result<()> {
@@ -346,7 +354,7 @@ impl Runner {
     fn finish(mut self) -> Result<Run, String> {
         self.run.disk.heal();
         let _ = self.take(&Step::Kill);
-        self.observe(&Step::Kill, false)?;
+        self.observe(&Step::Kill, false, false)?;
         if let Some(db) = self.db.take() {
             std::mem::forget(db);
         }
