@@ -321,7 +321,7 @@ fn a_file_that_was_replaced_by_hand_is_left_alone() {
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, "a letter").unwrap();
     let refused = db.compact().unwrap_err();
-    assert!(matches!(refused, Error::CannotCompact { .. }), "{refused}");
+    assert!(matches!(refused, Error::NotABrasaFile { .. }), "{refused}");
     assert_eq!(std::fs::read(&path).unwrap(), b"a letter");
     assert_eq!(names(&path), ["cache.brasa"]);
 }

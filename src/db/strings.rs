@@ -142,6 +142,48 @@ impl Db {
         })
     }
 
+    /// Replaces the string at `key` by what `change` makes of it, in one step: no other thread or process
+    /// writes between the look and the change. `None` stands for no key, on both sides. The deadline is kept. Gives back the
+    /// new value.
+    ///
+    /// Others wait meanwhile: `change` should be quick. It must not write to the same file.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::WrongType`] where the key holds a hash.
+    /// - [`Error::Reentered`], from the inner write, where `change` writes to the same file.
+    /// - The errors of every write, see [`Db::set`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.set("best", "7")?;
+    /// let best = db.update("best", |old| match old {
+    ///     Some(old) if old >= b"5" => Some(old.to_vec()),
+    ///     _ => Some(b"5".to_vec()),
+    /// })?;
+    /// assert_eq!(best.unwrap(), b"7");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn update(
+        &self,
+        key: impl AsRef<[u8]>,
+        change: impl FnOnce(Option<&[u8]>) -> Option<Vec<u8>>,
+    ) -> Result<Option<Vec<u8>>> {
+        let key = key.as_ref();
+        self.write(|tx| {
+            let found = tx.string(self.database, key)?;
+            let deadline_ms = found.as_ref().map_or(0, |string| string.deadline_ms);
+            let new = change(found.as_ref().map(|string| &*string.value));
+            match &new {
+                Some(value) => tx.set(self.database, key, value, deadline_ms)?,
+                None => _ = tx.delete(self.database, key)?,
+            }
+            Ok(new)
+        })
+    }
+
     /// Adds `increment` to the decimal integer at `key`, which counts as 0 where it is missing,
     /// and keeps its deadline. Gives back the sum.
     ///

@@ -33,7 +33,7 @@ pub(super) struct Generation {
     /// The same, for who looks without waiting.
     published_upto: AtomicU64,
     /// The first word of something behind the tail that is no commit: it is looked at again only when it has changed.
-    passed_over: AtomicU64,
+    passed_over: PassedOver,
     /// Whether the log's last record says that the path may name another file by now.
     may_have_moved: AtomicBool,
     /// Where the last commit of this handle ends.
@@ -44,6 +44,24 @@ pub(super) struct Generation {
     pub(super) poison: OnceLock<String>,
     /// What was read, where there is a budget.
     pub(super) visited: Option<Visited>,
+}
+
+/// Something at the tail that is no commit. Its word alone would not tell it: the next commit may begin with the same one.
+#[derive(Debug, Default)]
+struct PassedOver {
+    offset: AtomicU64,
+    word: AtomicU64,
+}
+
+impl PassedOver {
+    fn set(&self, offset: u64, word: u64) {
+        self.word.store(word, Ordering::Relaxed);
+        self.offset.store(offset, Ordering::Release);
+    }
+
+    fn is(&self, offset: u64, word: u64) -> bool {
+        self.offset.load(Ordering::Acquire) == offset && self.word.load(Ordering::Relaxed) == word
+    }
 }
 
 /// How much was applied.
@@ -79,7 +97,7 @@ impl Generation {
             mapping_step_bytes: settings.mapping_step_bytes,
             tail: Mutex::new(Tail::first(header.salt)),
             published_upto: AtomicU64::new(LOG_START),
-            passed_over: AtomicU64::new(0),
+            passed_over: PassedOver::default(),
             may_have_moved: AtomicBool::new(false),
             own_upto: AtomicU64::new(LOG_START),
             synced_upto: AtomicU64::new(LOG_START),
@@ -105,6 +123,10 @@ impl Generation {
     ) -> Result<(Replayed, std::result::Result<(), Damage>)> {
         let mut replayed = Replayed::default();
         loop {
+            // Nothing counts behind a record that says that a sync has failed, whatever stands there.
+            if self.poison.get().is_some() {
+                return Ok((replayed, Ok(())));
+            }
             let end = self.apply_readable(tail, &mut replayed);
             let word = self.mapping().word(tail.offset);
             if word == Some(END_WORD) {
@@ -112,13 +134,21 @@ impl Generation {
             }
             // The file may have grown beyond what is known of it.
             let file_bytes = self.file.size().map_err(Error::io("look at", path))?;
-            let mapping = self.mapping();
-            if file_bytes <= mapping.readable_bytes() {
-                let word = word.map_or(0, u64::from_le_bytes);
-                self.passed_over.store(word, Ordering::Release);
-                return Ok((replayed, end));
+            if file_bytes > self.mapping().readable_bytes() {
+                self.map_upto(file_bytes, path)?;
+                continue;
             }
-            self.map_upto(file_bytes, path)?;
+            match (end, word) {
+                // A commit was published just now.
+                (Ok(()), Some(_)) => {}
+                // The file ends here, without the word that should end it.
+                (Ok(()), None) => return Ok((replayed, end)),
+                (Err(_), word) => {
+                    let word = word.map_or(0, u64::from_le_bytes);
+                    self.passed_over.set(tail.offset, word);
+                    return Ok((replayed, end));
+                }
+            }
         }
     }
 
@@ -192,8 +222,9 @@ impl Generation {
         let tail = self.published_upto();
         let mapping = self.mapping.read().unwrap_or_else(PoisonError::into_inner);
         match mapping.word(tail) {
+            _ if self.poison.get().is_some() => false,
             Some(END_WORD) => false,
-            Some(word) => u64::from_le_bytes(word) != self.passed_over.load(Ordering::Acquire),
+            Some(word) => !self.passed_over.is(tail, u64::from_le_bytes(word)),
             None => true,
         }
     }

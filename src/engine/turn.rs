@@ -140,7 +140,7 @@ impl Engine {
             thread::sleep(COURTESY);
         }
         let begun = Instant::now();
-        for _ in 0..MAX_ATTEMPTS {
+        loop {
             let generation = self.generation();
             self.wait_for_turn(&generation, begun)?;
             match self.begin_turn(writer, &generation) {
@@ -155,9 +155,6 @@ impl Engine {
                 }
             }
         }
-        Err(Error::io("lock", &self.path)(std::io::Error::other(
-            "it keeps being replaced",
-        )))
     }
 
     fn wait_for_turn(&self, generation: &Generation, begun: Instant) -> Result<()> {
@@ -168,7 +165,8 @@ impl Engine {
             ask_word = ask_word.wrapping_add(1);
             let _ = file.write_at(&ask_word.to_le_bytes(), ASK_OFFSET);
         };
-        let timeout = self.settings.lock_timeout;
+        // However often the file is replaced meanwhile.
+        let timeout = self.settings.lock_timeout.saturating_sub(begun.elapsed());
         let locked = acquire_asking(file, LockByte::Writer, timeout, &mut ask)
             .map_err(Error::io("lock", &self.path))?;
         if locked {
@@ -305,7 +303,7 @@ impl Engine {
         if self.settings.exclusive && !self.settings.read_only {
             return Ok(());
         }
-        for _ in 0..MAX_ATTEMPTS {
+        loop {
             let generation = self.generation_now();
             let has_news = generation.has_news();
             if !has_news && !generation.may_have_moved() {
@@ -330,11 +328,10 @@ impl Engine {
                 _ => return Ok(()),
             }
         }
-        Ok(())
     }
 
     /// Goes on with the file that the path names by now, in place of `old`.
-    fn follow(&self, old: &Arc<Generation>) -> Result<()> {
+    pub(super) fn follow(&self, old: &Arc<Generation>) -> Result<()> {
         let _one = self
             .following
             .lock()

@@ -129,21 +129,27 @@ impl Engine {
             });
         }
         let _alone = self.lock_compaction();
-        let report = self.compact_alone(&mut |done, total| {
+        let timeout = self.settings.lock_timeout;
+        let report = self.compact_alone(timeout, &mut |done, total| {
             progress(done, total);
             true
         })?;
-        Ok(report.unwrap_or_default())
+        report.ok_or_else(|| Error::Locked {
+            path: self.path.clone(),
+            lock: LockByte::Compaction.name(),
+            waited: timeout,
+        })
     }
 
-    /// Compacts if it is due, until it is told to stop; the half done work is then left for later. Tells the
-    /// options' listener what became of it.
+    /// Compacts if it is due and nobody is at it, until it is told to stop; the half done work is then left for later. Tells
+    /// the options' listener what became of it.
     pub(crate) fn compact_in_background(&self) {
         let _alone = self.lock_compaction();
-        if !self.is_compaction_due(&self.generation()) {
+        if self.look_for_news().is_err() || !self.is_compaction_due(&self.generation()) {
             return;
         }
-        let outcome = self.compact_alone(&mut |_, _| !self.stopping.load(Ordering::Acquire));
+        let mut go_on = |_, _| !self.stopping.load(Ordering::Acquire);
+        let outcome = self.compact_alone(Duration::ZERO, &mut go_on);
         if let Some(outcome) = outcome.transpose() {
             if outcome.is_err()
                 && let Ok(mut writer) = self.writer.lock()
@@ -156,22 +162,30 @@ impl Engine {
         }
     }
 
-    /// `None` where `go_on` said no, and the work was left for later.
+    /// `None` where somebody else was at it for longer than the timeout, or `go_on` said no, and the work was left for later.
     fn compact_alone(
         &self,
+        timeout: Duration,
         go_on: &mut dyn FnMut(u64, u64) -> bool,
     ) -> Result<Option<CompactionReport>> {
         let begun = Instant::now();
+        self.look_for_news()?;
+        let first = self.generation();
         for _ in 0..MAX_ATTEMPTS {
-            self.look_for_news()?;
             let source = self.generation();
-            let _claim = self
-                .claim(&source, self.settings.lock_timeout)?
-                .ok_or_else(|| Error::Locked {
-                    path: self.path.clone(),
-                    lock: LockByte::Compaction.name(),
-                    waited: begun.elapsed(),
-                })?;
+            if !Arc::ptr_eq(&first, &source) {
+                // Somebody else was faster: what was dead when this began is gone.
+                let mut sizes = self.sizes(&*first.file, &*source.file)?;
+                sizes.duration = begun.elapsed();
+                return Ok(Some(sizes));
+            }
+            let Some(_claim) = self.claim(&source, timeout)? else {
+                return Ok(None);
+            };
+            if !is_named(&*self.storage, &*source.file, &self.path)? {
+                self.follow(&source)?;
+                continue;
+            }
             let mut running = self.begin_compaction(&source)?;
             match self.copy_in_rounds(&mut running, go_on)? {
                 Stopped::Done => {}
@@ -341,9 +355,6 @@ impl Engine {
                 reason,
             })
         };
-        if !is_named(&*self.storage, &*source.file, &self.path)? {
-            return refuse("the path names another file by now; open it again".to_owned());
-        }
         let links = source
             .file
             .link_count()
@@ -380,6 +391,8 @@ impl Engine {
         go_on: &mut dyn FnMut(u64, u64) -> bool,
     ) -> Result<Stopped> {
         for _ in 0..MAX_ROUNDS {
+            // What others have written is better copied now than while they wait.
+            self.look_for_news()?;
             let upto = running.source.published_upto();
             let stopped = running.copy_upto(&self.path, upto, self.now_ms(), &mut |at| {
                 go_on(at - LOG_START, upto - LOG_START)

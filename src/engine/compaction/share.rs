@@ -13,6 +13,7 @@ use super::copy::Stopped;
 use super::{CompactionReport, Running, scratch};
 use crate::Result;
 use crate::engine::Engine;
+use crate::engine::open::is_named;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,10 @@ impl Engine {
             // Somebody else is at it.
             return Ok(None);
         };
+        if !is_named(&*self.storage, &*source.file, &self.path)? {
+            // Somebody else was faster.
+            return Ok(None);
+        }
         let mut running = self.begin_compaction(&source)?;
         let end = source.published_upto();
         let upto = running.copy.source.offset.saturating_add(share_bytes);
