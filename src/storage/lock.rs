@@ -193,3 +193,45 @@ fn set_lock(file: &File, byte: LockByte, kind: libc::c_int) -> io::Result<()> {
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::fork_count;
+    use crate::{Db, Error};
+
+    /// In the child nothing is done but to count and to call: other threads, which may have held locks, are not there.
+    #[test]
+    fn a_forked_child_is_told_from_its_parent_and_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let db = Db::open(directory.path().join("cache.brasa")).unwrap();
+        // With a lease and with threads, if it can be.
+        for number in 0..100_u32 {
+            db.set("key", number.to_string()).unwrap();
+        }
+        let before = fork_count();
+        // SAFETY: the child calls nothing that needs another thread, and ends without running anything of the parent's.
+        let child = unsafe { libc::fork() };
+        assert!(child >= 0);
+        if child == 0 {
+            let is_refused =
+                |result: Result<(), Error>| matches!(result, Err(Error::Forked { .. }));
+            let fine = fork_count() == before + 1
+                && is_refused(db.set("key", "child"))
+                && is_refused(db.get("key").map(drop))
+                && is_refused(db.sync())
+                && is_refused(db.compact().map(drop));
+            // Must not unlock, sync or cut anything.
+            drop(db);
+            // SAFETY: ends the process at once.
+            unsafe { libc::_exit(if fine { 0 } else { 1 }) };
+        }
+        let mut status = 0;
+        // SAFETY: `status` lives throughout the call.
+        let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+        assert_eq!((waited, status), (child, 0), "the child was not refused");
+        assert_eq!(fork_count(), before);
+        db.set("key", "parent").unwrap();
+        assert_eq!(db.get("key").unwrap().unwrap(), "parent");
+        db.close().unwrap();
+    }
+}

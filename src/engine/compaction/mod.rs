@@ -128,6 +128,7 @@ impl Engine {
                 path: self.path.clone(),
             });
         }
+        self.check_not_forked()?;
         let _alone = self.lock_compaction();
         let timeout = self.settings.lock_timeout;
         let report = self.compact_alone(timeout, &mut |done, total| {
@@ -217,6 +218,7 @@ impl Engine {
         target: &Path,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<CompactionReport> {
+        self.check_not_forked()?;
         let begun = Instant::now();
         let storage = &*self.storage;
         let target = &storage.resolve(target).map_err(Error::io("find", target))?;
