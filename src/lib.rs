@@ -63,7 +63,10 @@ pub mod simulation;
 mod storage;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use db::{Batch, Db, ExpireCondition, FieldPage, KeyType, Keys, ScanOptions, ScanPage, Ttl};
+pub use db::{
+    Batch, Change, ChangeKind, Db, ExpireCondition, FieldPage, KeyType, Keys, ScanOptions,
+    ScanPage, Ttl, Watch,
+};
 pub use engine::{CompactionReport, Recovery, Stats, Value};
 pub use error::{Error, Result};
 pub use options::{Durability, Evict, Fallback, OnDamage, Options, SetOptions, SetOutcome};

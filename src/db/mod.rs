@@ -10,6 +10,7 @@ mod hashes;
 mod keys;
 mod scan;
 mod strings;
+mod watch;
 
 use std::fmt;
 use std::path::Path;
@@ -20,6 +21,7 @@ pub use expiry::{ExpireCondition, Ttl};
 pub use keys::KeyType;
 pub use scan::{FieldPage, Keys, ScanOptions, ScanPage};
 pub(crate) use strings::parse_integer;
+pub use watch::{Change, ChangeKind, Watch};
 
 use crate::engine::{CompactionReport, Engine, Recovery, Stats, Transaction};
 use crate::limits::DATABASE_COUNT;

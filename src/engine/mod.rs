@@ -27,6 +27,7 @@ mod sync;
 mod transaction;
 mod turn;
 mod value;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -45,6 +46,7 @@ pub use stats::Stats;
 pub(crate) use transaction::Transaction;
 pub(crate) use turn::LeaseState;
 pub use value::Value;
+pub(crate) use watch::{Place, Seen};
 
 use crate::clock::Clock;
 use crate::storage::{Access, Storage};

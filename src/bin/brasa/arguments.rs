@@ -95,6 +95,15 @@ pub(super) enum Verb {
         #[arg(value_name = "COPY")]
         target: PathBuf,
     },
+    /// Prints what is changed from now on, by any process, until it is interrupted.
+    Tail {
+        /// Begins behind this position; a line before the first change names the one it begins at.
+        #[arg(long, value_name = "POSITION")]
+        since: Option<u64>,
+        /// The file, instead of -f.
+        #[arg(value_name = "FILE")]
+        path: Option<PathBuf>,
+    },
     /// Prints the records, live and dead, in the order they were written.
     Log {
         /// One JSON object a line. Bytes that are no UTF-8 come in hexadecimal, as key_hex and field_hex.
@@ -142,6 +151,7 @@ Examples:
   brasa check c.brasa
   brasa repair c.brasa --in-place
   brasa compact c.brasa
+  brasa tail c.brasa                        each change as it is made, by whom ever
   brasa backup c.brasa copy.brasa
   brasa help SET
 

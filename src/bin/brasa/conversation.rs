@@ -205,12 +205,13 @@ fn hint(words: &[&[u8]]) -> Option<String> {
     match command::find(name) {
         Some(verb) => Some(format!("usage: {}", usage(verb))),
         None => {
-            const ABOUT_FILE: [&str; 9] = [
+            const ABOUT_FILE: [&str; 10] = [
                 "stats",
                 "check",
                 "repair",
                 "compact",
                 "backup",
+                "tail",
                 "log",
                 "completions",
                 "man",

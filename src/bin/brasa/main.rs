@@ -10,6 +10,7 @@ mod damage;
 mod inspection;
 mod location;
 mod render;
+mod tail;
 
 use std::io;
 use std::process::ExitCode;
@@ -91,6 +92,7 @@ fn run(arguments: Arguments) -> Outcome {
         Some(Verb::Backup { path, target }) => {
             compaction::backup(&location::of_file(path, file)?, &target)
         }
+        Some(Verb::Tail { since, path }) => tail::tail(&location::of_file(path, file)?, since),
         Some(Verb::Log { path, json }) => inspection::log(&location::of_file(path, file)?, json),
         Some(Verb::Completions { shell }) => arguments::print_completions(shell),
         Some(Verb::Man) => arguments::print_manual(),

@@ -1,0 +1,121 @@
+//! Reading the log as it grows: what anybody has changed, in order, across compactions.
+//!
+//! A place in the log has a *position* that a compaction does not change (see [`crate::docs::format`]). Whoever has read
+//! the old file to its end goes on at the new one's first record that is no copy. Whoever comes later than that has
+//! missed something: a gap.
+
+use std::sync::Arc;
+
+use super::{Engine, Generation};
+use crate::Result;
+use crate::log::{Source, stored_change};
+use crate::record::{self, Change};
+
+/// Where a reader of changes stands.
+pub(crate) struct Place {
+    generation: Arc<Generation>,
+    offset: u64,
+    /// Something was missed, and the reader does not know yet.
+    has_gap: bool,
+}
+
+/// What a reader of changes comes to.
+pub(crate) enum Seen<T> {
+    Change(T),
+    /// Changes were missed: they are in a file that was compacted away.
+    Gap,
+    /// Nothing has happened since.
+    Nothing,
+}
+
+impl Engine {
+    /// The place behind all that has happened so far.
+    pub(crate) fn place_now(&self) -> Result<Place> {
+        self.look_for_news()?;
+        let generation = self.generation();
+        Ok(Place {
+            offset: generation.published_upto(),
+            generation,
+            has_gap: false,
+        })
+    }
+
+    /// The place of a position; where it is none of this file's any more, the first that is, with a gap.
+    pub(crate) fn place_of(&self, position: u64) -> Result<Place> {
+        self.look_for_news()?;
+        let generation = self.generation();
+        let found = generation.offset_of(position);
+        Ok(Place {
+            offset: found.unwrap_or(generation.header.copied_upto),
+            has_gap: found.is_none(),
+            generation,
+        })
+    }
+
+    /// The next change of data, as `look` sees it.
+    pub(crate) fn next_change<T>(
+        &self,
+        place: &mut Place,
+        look: impl FnOnce(&Change<'_>) -> T,
+    ) -> Result<Seen<T>> {
+        self.look_for_news()?;
+        loop {
+            if std::mem::take(&mut place.has_gap) {
+                return Ok(Seen::Gap);
+            }
+            let mapping = place.generation.mapping();
+            while place.offset < place.generation.published_upto() {
+                let Some(change) = stored_change(&*mapping, place.offset) else {
+                    let reason = "there is no valid record any more";
+                    return Err(crate::Error::corrupt(&self.path, place.offset, reason));
+                };
+                place.offset += change.size_bytes();
+                if change.kind.is_data() {
+                    return Ok(Seen::Change(look(&change)));
+                }
+            }
+            let current = self.generation();
+            if Arc::ptr_eq(&current, &place.generation) {
+                return Ok(Seen::Nothing);
+            }
+            // Whoever followed in between may have left the end of the old file unread.
+            let old = Arc::clone(&place.generation);
+            let _ = old.catch_up(&mut old.lock_tail(), &self.path)?;
+            if place.offset < old.published_upto() {
+                continue;
+            }
+            let is_next = current.header.hash_key == old.header.hash_key
+                && current.header.generation == old.header.generation.saturating_add(1);
+            place.has_gap = !is_next;
+            place.offset = current.header.copied_upto;
+            place.generation = current;
+        }
+    }
+}
+
+impl Place {
+    /// The position of what comes next.
+    pub(crate) fn position(&self) -> u64 {
+        self.generation.position(self.offset)
+    }
+}
+
+impl Generation {
+    /// The offset of a position, if a record begins there, or the log ends there.
+    fn offset_of(&self, position: u64) -> Option<u64> {
+        let into = position.checked_sub(self.header.base_position)?;
+        let offset = self.header.copied_upto.checked_add(into)?;
+        if offset == self.published_upto() {
+            return Some(offset);
+        }
+        if offset > self.published_upto() || !offset.is_multiple_of(8) {
+            return None;
+        }
+        let mapping = self.mapping();
+        let size = record::size_of_record(Source::word(&*mapping, offset)?).ok()?;
+        let bytes = Source::bytes(&*mapping, offset, size)?;
+        // A position may come from anywhere, and into the middle of a value; the checksum holds for one offset only.
+        record::verify(bytes, self.header.salt, offset).ok()?;
+        Some(offset)
+    }
+}
