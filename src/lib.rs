@@ -25,6 +25,7 @@
 //!
 //! - [`Db`] is the handle, with everything that can be done; [`Options`] says how to open it.
 //! - [`docs::durability`] says what survives what.
+//! - [`docs::processes`] says how many programs share a file.
 //! - [`docs::space`] says when a file shrinks, and what goes when it has a budget.
 //! - [`docs::format`] is the specification of the file, byte by byte.
 //! - [`docs::architecture`] is the map of the modules, for whoever changes them.
@@ -79,6 +80,8 @@ pub mod docs {
     pub mod durability {}
     #[doc = include_str!("docs/format.md")]
     pub mod format {}
+    #[doc = include_str!("docs/processes.md")]
+    pub mod processes {}
     #[doc = include_str!("docs/space.md")]
     pub mod space {}
 }
