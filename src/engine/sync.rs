@@ -183,6 +183,10 @@ impl Engine {
         if self.closed.swap(true, Ordering::AcqRel) || self.settings.read_only {
             return Ok(());
         }
+        let leaves_first = mutation::is_on(Mutation::LeaveBeforeSync);
+        if leaves_first {
+            self.compact_on_close();
+        }
         let mut state = self.lock_sync();
         let generation = self.generation();
         generation.check_not_poisoned(&self.path)?;
@@ -192,7 +196,9 @@ impl Engine {
         }
         self.write_slot(&generation, &mut state)?;
         drop(state);
-        self.compact_on_close();
+        if !leaves_first {
+            self.compact_on_close();
+        }
         let generation = self.generation();
         self.trim(&generation)?;
         for byte in [LockByte::Users, LockByte::Writer] {
