@@ -26,11 +26,21 @@ pub enum Mutation {
     RetryFailedSync,
     /// A new file gets its name before its contents are on the device.
     NameBeforeSync,
+    /// A compaction forgets what was written since it began.
+    ForgetLaterWrites,
+    /// A compaction forgets the deadlines of hashes.
+    ForgetHashDeadlines,
+    /// A compaction does not write a hash's deadline again behind the fields that were set since it began.
+    ForgetRenewedDeadlines,
+    /// A compaction is left half done before what it has read is on the device.
+    LeaveBeforeSync,
+    /// A half done compaction of another file is gone on with.
+    IgnoreScratchSource,
 }
 
 impl Mutation {
     /// Every one of them.
-    pub const ALL: [Mutation; 10] = [
+    pub const ALL: [Mutation; 15] = [
         Mutation::SkipFileSync,
         Mutation::SkipDirectorySync,
         Mutation::PublishFirst,
@@ -41,6 +51,11 @@ impl Mutation {
         Mutation::SkipNamed,
         Mutation::RetryFailedSync,
         Mutation::NameBeforeSync,
+        Mutation::ForgetLaterWrites,
+        Mutation::ForgetHashDeadlines,
+        Mutation::ForgetRenewedDeadlines,
+        Mutation::LeaveBeforeSync,
+        Mutation::IgnoreScratchSource,
     ];
 }
 

@@ -66,6 +66,17 @@ proptest! {
     }
 }
 
+#[cfg(feature = "simulation")]
+proptest! {
+    #![proptest_config(config())]
+
+    /// On a simulated disk, since there no thread compacts before the file is closed.
+    #[test]
+    fn a_file_that_is_compacted_in_shares_answers_every_call_as_the_model_does(steps in steps()) {
+        Run::in_shares()?.take(&steps)?;
+    }
+}
+
 /// A database, and the model that goes beside it.
 struct Run {
     clock: ManualClock,
@@ -73,6 +84,9 @@ struct Run {
     verify_on_read: bool,
     /// Where the file is; nowhere if it is in memory.
     home: Option<Home>,
+    /// The disk, if every closing compacts a share of the file.
+    #[cfg(feature = "simulation")]
+    disk: Option<brasa::simulation::SimulatedDisk>,
     /// `None` only for a moment, while the file is opened again.
     db: Option<Db>,
     model: Model,
@@ -80,6 +94,8 @@ struct Run {
     history: Vec<(u64, Model)>,
     /// Whether the file was cut: an unfinished commit may stand behind the log's end.
     may_have_remains: bool,
+    /// Where the log ended after the last compaction in this handle.
+    compacted_upto: Option<u64>,
     /// Values that were handed out, and the bytes that they showed then.
     kept: Vec<(Value, Bytes)>,
 }
@@ -117,16 +133,27 @@ impl Run {
         Ok(run)
     }
 
+    #[cfg(feature = "simulation")]
+    fn in_shares() -> Checked<Run> {
+        let mut run = Run::new(Durability::Os, false, None);
+        run.disk = Some(brasa::simulation::SimulatedDisk::new(1));
+        run.open()?;
+        Ok(run)
+    }
+
     fn new(durability: Durability, verify_on_read: bool, home: Option<Home>) -> Run {
         Run {
             clock: ManualClock::new(START_MS),
             durability,
             verify_on_read,
             home,
+            #[cfg(feature = "simulation")]
+            disk: None,
             db: None,
             model: Model::default(),
             history: vec![(LOG_START, Model::default())],
             may_have_remains: false,
+            compacted_upto: None,
             kept: Vec::new(),
         }
     }
@@ -136,6 +163,7 @@ impl Run {
             .durability(self.durability)
             .verify_on_read(self.verify_on_read)
             .clock(self.clock.clone())
+            .auto_compact(false)
             // Nobody else has the file.
             .lock_timeout(Duration::ZERO)
             // The file outgrows its mapping all the time.
@@ -170,14 +198,23 @@ impl Run {
             Step::Call(database, op) => self.call(*database, op),
             Step::Clock(clock_move) => {
                 let now_ms = self.now_ms();
+                let set_back = match *clock_move {
+                    ClockMove::ForwardMs(_) => false,
+                    ClockMove::BackMs(ms) => ms > 0,
+                    ClockMove::To(moment) => moment < now_ms,
+                };
                 match *clock_move {
                     ClockMove::ForwardMs(ms) => self.clock.advance(Duration::from_millis(ms)),
                     ClockMove::BackMs(ms) => self.clock.set(now_ms.saturating_sub(ms)),
                     ClockMove::To(moment) => self.clock.set(moment),
                 }
-                Ok(())
+                match set_back {
+                    true => self.void_share(),
+                    false => Ok(()),
+                }
             }
             Step::Sync => allowed(self.db().sync()),
+            Step::Compact => self.compact(),
             Step::Reopen(ending) => self.reopen(*ending),
             Step::Scan {
                 database,
@@ -257,7 +294,93 @@ impl Run {
         Ok(())
     }
 
+    /// Compacts both. What the log held before is no history any more: nothing of it can come back.
+    fn compact(&mut self) -> Checked {
+        allowed(self.db().compact())?;
+        if self.is_in_shares() {
+            // Some of it may have been copied before it expired.
+            return self.learn_what_is_left();
+        }
+        self.model.forget_expired(self.now_ms());
+        let stats = allowed(self.db().stats())?;
+        prop_assert_eq!(stats.dead_bytes, 0);
+        self.may_have_remains = false;
+        self.compacted_upto = Some(LOG_START + stats.log_bytes);
+        if let Some(home) = &self.home {
+            self.history.clear();
+            self.history.push((LOG_START, self.model.clone()));
+            for record in allowed(inspect::records(&home.path))? {
+                let record = allowed(record)?;
+                let end = record.offset + record.size_bytes;
+                self.history.push((end, self.model.clone()));
+            }
+            prop_assert_eq!(stats.synced_upto, LOG_START + stats.log_bytes);
+        }
+        Ok(())
+    }
+
+    fn is_in_shares(&self) -> bool {
+        #[cfg(feature = "simulation")]
+        return self.disk.is_some();
+        #[cfg(not(feature = "simulation"))]
+        false
+    }
+
+    /// A half done compaction is void once the clock was set back, but notices that when it is gone on with. If the clock had caught
+    /// up by then it would not, and what was written meanwhile to keys that had expired before would be missing.
+    fn void_share(&mut self) -> Checked {
+        if !self.is_in_shares() {
+            return Ok(());
+        }
+        self.call(
+            0,
+            &Op::Set(b"k".to_vec(), b"the clock was set back".to_vec()),
+        )?;
+        self.reopen(Ending::Closed)
+    }
+
+    /// After a compaction that others may have begun: of what has expired it may have dropped all, some or nothing.
+    fn learn_what_is_left(&mut self) -> Checked {
+        let now_ms = self.now_ms();
+        let clock = self.clock.clone();
+        let mut model = self.model.clone();
+        // Then nothing has expired.
+        clock.set(0);
+        for number in DATABASES {
+            let db = allowed(self.db().database(number))?;
+            let mut left = meaning::Database::new();
+            for (key, entry) in model.database(number).clone() {
+                let mut entry = entry;
+                if !entry.is_live(now_ms) && entry.deadline_ms != Some(0) {
+                    match &mut entry.data {
+                        _ if !allowed(db.exists(&key))? => continue,
+                        Data::String(_) => {}
+                        Data::Hash(fields) => {
+                            let found = owned(allowed(db.hgetall(&key))?);
+                            for (field, value) in &found {
+                                prop_assert_eq!(fields.get(field), Some(value));
+                            }
+                            *fields = found;
+                        }
+                    }
+                }
+                left.insert(key, entry);
+            }
+            *model.database(number) = left;
+        }
+        clock.set(now_ms);
+        self.model = model;
+        Ok(())
+    }
+
     fn open(&mut self) -> Checked {
+        self.compacted_upto = None;
+        #[cfg(feature = "simulation")]
+        if let Some(disk) = &self.disk {
+            let options = self.options().auto_compact(true).compact_dead_percent(0);
+            let options = options.compact_floor_bytes(0).compact_share_bytes(1);
+            self.db = Some(allowed(options.open_on(disk, "0.brasa"))?);
+        }
         if let Some(home) = &self.home {
             self.db = Some(allowed(self.options().open(&home.path))?);
         }
@@ -265,11 +388,22 @@ impl Run {
     }
 
     fn reopen(&mut self, ending: Ending) -> Checked {
+        if self.is_in_shares() {
+            if let Some(db) = self.db.take() {
+                match ending {
+                    Ending::Closed => allowed(db.close())?,
+                    Ending::Dropped => drop(db),
+                }
+            }
+            self.open()?;
+            return self.learn_what_is_left();
+        }
         if self.home.is_none() {
             return Ok(());
         }
         let stats = allowed(self.db().stats())?;
-        let opened_upto = LOG_START + self.db().recovery().replayed_bytes;
+        let replayed_upto = LOG_START + self.db().recovery().replayed_bytes;
+        let opened_upto = self.compacted_upto.unwrap_or(replayed_upto);
         if let Some(db) = self.db.take() {
             match ending {
                 Ending::Closed => allowed(db.close())?,
@@ -433,6 +567,7 @@ impl Run {
                 home.path = path;
             }
             self.db = Some(db);
+            self.compacted_upto = None;
             self.model = expected;
             self.history.truncate(whole);
             self.may_have_remains = true;

@@ -17,6 +17,7 @@
 //! | `database N` | goes on in another of the 16 databases |
 //! | `advance D`, `back D` | moves the clock, which stands still otherwise |
 //! | `sync` | carries the log to the device; nothing else does, but for closing |
+//! | `compact` | rewrites the file to what it holds; nothing else does |
 //! | `reopen` | closes the file, if it is open, and opens it |
 //! | `kill` | ends the process: the file stays as it is at that moment |
 //! | `tear N` | kills, and takes the last N bytes of the log away, as a power loss may |
@@ -185,7 +186,7 @@ impl Machine {
     }
 
     fn open(&mut self) -> Result<(), Error> {
-        let options = Db::options().durability(Durability::Os);
+        let options = Db::options().durability(Durability::Os).auto_compact(false);
         self.db = Some(options.clock(self.clock.clone()).open(&self.path)?);
         Ok(())
     }
@@ -218,6 +219,7 @@ impl Machine {
                 self.clock.set(self.clock.now_ms() - by);
                 Ok(format!("now {}", self.since_start(self.clock.now_ms())))
             }
+            ["compact"] => self.compact(),
             ["reopen"] => Ok(self.reopen()),
             ["kill"] => {
                 self.kill();
@@ -269,6 +271,20 @@ impl Machine {
             (None, Ok(())) => Ok("OK".to_owned()),
             (None, Err(error)) => Ok(self.error(&error)),
         }
+    }
+
+    fn compact(&mut self) -> Result<String, Problem> {
+        let before = self.log_end();
+        if let Err(error) = self.db()?.compact() {
+            return Ok(self.error(&error));
+        }
+        // It is another file, and nothing stands behind its log.
+        self.former_records.clear();
+        self.remember_records();
+        Ok(format!(
+            "the log ended at {before}, and ends at {}",
+            self.log_end()
+        ))
     }
 
     fn reopen(&mut self) -> String {

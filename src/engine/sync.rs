@@ -255,6 +255,10 @@ impl Engine {
         if let Ok(mut writer) = self.writer.lock() {
             self.give_up_turn(&mut writer);
         }
+        let leaves_first = mutation::is_on(Mutation::LeaveBeforeSync);
+        if leaves_first {
+            self.compact_on_close();
+        }
         let generation = self.generation();
         generation.check_not_poisoned(&self.path)?;
         let slot_lags = generation.synced_upto() > self.lock_sync().slots.current().synced_upto;
@@ -265,7 +269,9 @@ impl Engine {
             }
             self.write_slot(&generation, &mut state)?;
         }
-        self.compact_on_close();
+        if !leaves_first {
+            self.compact_on_close();
+        }
         let generation = self.generation();
         self.trim(&generation)?;
         for byte in [LockByte::Users, LockByte::Writer] {

@@ -180,7 +180,7 @@ impl Script {
 }
 
 /// What programs do with a small file, each in one line.
-pub const SCRIPTS: [&str; 81] = [
+pub const SCRIPTS: [&str; 82] = [
     // Creation, and the first change of each kind.
     "set a 1",
     "hset h f 1",
@@ -278,6 +278,8 @@ pub const SCRIPTS: [&str; 81] = [
      share 200; hset h f 2; share 200",
     "set a a*700; in 1 set a b*700; in 2 hset a f c*700; reopen; in 1 del a; share 200; in 2 hset a g 1; \
      share 200; in 1 set a 2; in 2 hdel a f; share 200; in 2 clear; share 200",
+    "set a a*700; set b b*700; hset h f 1; expire h 50; reopen; set a 1; share 200; batch hset h g 2, hdel h f; \
+     share 200; set c 3; share 200; set d 4; share 200",
     // Killed between and after shares: the work is gone on with, or begun anew.
     "os; set a a*700; set b b*700; set c c*700; reopen; set a 1; share 200; set b 2; kill; set b 3; share 200; \
      set d 4; kill; set c 5; share 200; share 200",

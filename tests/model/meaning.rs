@@ -263,6 +263,13 @@ impl Model {
         reply
     }
 
+    /// Forgets what has expired, as a compaction does: a clock that is set back brings none of it back.
+    pub(crate) fn forget_expired(&mut self, now_ms: u64) {
+        for database in self.databases.values_mut() {
+            database.retain(|_, entry| entry.is_live(now_ms));
+        }
+    }
+
     /// Whether two models hold the same, an empty database being the same as none.
     pub(crate) fn holds_the_same_as(&self, other: &Model) -> bool {
         let empty = Database::new();

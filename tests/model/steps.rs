@@ -22,6 +22,7 @@ pub(crate) enum Step {
     Call(u8, Op),
     Clock(ClockMove),
     Sync,
+    Compact,
     Reopen(Ending),
     /// SCAN from start to end, with a change after each page.
     Scan {
@@ -85,6 +86,7 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
         40 => (database(), op()).prop_map(|(database, op)| Step::Call(database, op)),
         8 => clock_move().prop_map(Step::Clock),
         1 => Just(Step::Sync),
+        1 => Just(Step::Compact),
         2 => ending().prop_map(Step::Reopen),
         2 => (database(), 1..6_usize, key_type(), between()).prop_map(
             |(database, count, key_type, between)| Step::Scan { database, count, key_type, between }

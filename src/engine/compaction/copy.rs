@@ -24,6 +24,7 @@ use super::super::rewrite::Rewrite;
 use crate::index::{Location, SHARD_COUNT};
 use crate::limits::DATABASE_COUNT;
 use crate::log::{Reader, Tail, stored_key};
+use crate::mutation::{self, Mutation};
 use crate::record::{Change, Kind};
 use crate::storage::Mapping;
 use crate::{Error, Result};
@@ -112,7 +113,9 @@ impl LogCopy {
         let mut stride_end = self.source.offset + STRIDE_BYTES;
         loop {
             if self.phase == Phase::Live && self.source.offset >= self.began_at {
-                copy_hash_deadlines(source, &mapping, rewrite, self.began_ms)?;
+                if !mutation::is_on(Mutation::ForgetHashDeadlines) {
+                    copy_hash_deadlines(source, &mapping, rewrite, self.began_ms)?;
+                }
                 self.phase = Phase::Whole;
             }
             if self.source.offset >= upto {
@@ -153,6 +156,7 @@ impl LogCopy {
                         }
                     }
                 }
+                Phase::Whole if mutation::is_on(Mutation::ForgetLaterWrites) => {}
                 Phase::Whole => {
                     let changes: Vec<Change<'_>> = reader
                         .records()
@@ -168,7 +172,9 @@ impl LogCopy {
                     if !changes.is_empty() {
                         rewrite.append(&changes)?;
                     }
-                    renew_hash_deadlines(source, &mapping, rewrite, &changes)?;
+                    if !mutation::is_on(Mutation::ForgetRenewedDeadlines) {
+                        renew_hash_deadlines(source, &mapping, rewrite, &changes)?;
+                    }
                 }
             }
             let link = reader.link();

@@ -21,6 +21,7 @@ use super::super::Generation;
 use super::super::rewrite::{Rewrite, write_error};
 use super::copy::{LogCopy, Phase};
 use crate::log::{FileHeader, LOG_START, PAGE_BYTES, Tail, file_bytes_needed};
+use crate::mutation::{self, Mutation};
 use crate::storage::{LockByte, LockMode, Storage, StorageFile};
 use crate::{Error, Result};
 
@@ -115,8 +116,9 @@ impl Progress {
     /// Whether it can be gone on with: it is about this log, and within it and the file.
     fn fits(&self, source: &Generation, file_bytes: u64) -> bool {
         let offsets = [self.copy.began_at, self.copy.source.offset];
-        self.source_salt == source.header.salt
-            && self.source_generation == source.header.generation
+        let is_of_source = self.source_salt == source.header.salt
+            && self.source_generation == source.header.generation;
+        (is_of_source || mutation::is_on(Mutation::IgnoreScratchSource))
             && offsets.iter().all(|offset| {
                 (LOG_START..=source.published_upto()).contains(offset) && offset.is_multiple_of(8)
             })

@@ -14,6 +14,7 @@ use super::{CompactionReport, Running, scratch};
 use crate::Result;
 use crate::engine::Engine;
 use crate::engine::open::is_named;
+use crate::mutation::{self, Mutation};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -61,7 +62,9 @@ impl Engine {
         }
         if upto < end {
             // What others have written was judged by, too.
-            self.sync()?;
+            if !mutation::is_on(Mutation::LeaveBeforeSync) {
+                self.sync()?;
+            }
             let Running { rewrite, copy, .. } = running;
             scratch::leave(rewrite, &self.path, &source, &copy)?;
             return Ok(None);
