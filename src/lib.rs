@@ -65,10 +65,9 @@ mod storage;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use db::{
-    Batch, Change, ChangeKind, Db, ExpireCondition, FieldPage, KeyType, Keys, ScanOptions,
-    ScanPage, Ttl, Watch,
+    Batch, Db, ExpireCondition, FieldPage, KeyType, Keys, ScanOptions, ScanPage, Ttl, Watch,
 };
-pub use engine::{CompactionReport, Recovery, Stats, Value};
+pub use engine::{Change, ChangeKind, CompactionReport, Recovery, Stats, Value};
 pub use error::{Error, Result};
 pub use options::{Durability, Evict, Fallback, OnDamage, Options, SetOptions, SetOutcome};
 

@@ -145,3 +145,46 @@ fn a_hash_that_expires_while_it_is_compacted_in_shares_does_not_come_back() {
     }
     assert!(was_left && !is_left(), "it was not done in shares");
 }
+
+/// A share had left the key out, since its time was up. Then the clock was set back, and the key's deadline was put off: the key was
+/// alive, and this was acknowledged. Then the clock was set right, the compaction ended, and the key was gone.
+#[test]
+fn what_a_compaction_takes_for_expired_stays_expired_for_who_writes() {
+    let disk = SimulatedDisk::new(1);
+    let clock = ManualClock::new(1_000);
+    let open = || {
+        let options = Db::options().clock(clock.clone()).compact_dead_percent(0);
+        let options = options.compact_floor_bytes(0).compact_share_bytes(0);
+        options.open_on(&disk, PATH).unwrap()
+    };
+    let db = open();
+    let ttl = brasa::SetOptions::new().ttl(Duration::from_millis(50));
+    db.set_with("key", "1", ttl).unwrap();
+    db.hset("hash", "field", "1").unwrap();
+    db.expire("hash", Duration::from_millis(50)).unwrap();
+    for key in ["a", "b", "c", "d", "e", "f"] {
+        db.set(key, [1; 500]).unwrap();
+    }
+    std::mem::forget(db);
+    disk.kill_all();
+    clock.set(1_060);
+    let db = open();
+    db.set("a", "2").unwrap();
+    db.close().unwrap();
+    clock.set(1_000);
+    let db = open();
+    // Either it is gone for good, or it is there for good.
+    let is_there = db.expire("key", Duration::from_secs(1_000)).unwrap();
+    let is_new = db.hset("hash", "other", "2").unwrap();
+    clock.set(1_070);
+    db.close().unwrap();
+    for _ in 0..10 {
+        let db = open();
+        db.set("a", "3").unwrap();
+        db.close().unwrap();
+    }
+    let db = open();
+    assert_eq!(db.exists("key").unwrap(), is_there);
+    assert!(is_new);
+    assert_eq!(db.hkeys("hash").unwrap(), ["other"]);
+}

@@ -21,7 +21,7 @@ pub use expiry::{ExpireCondition, Ttl};
 pub use keys::KeyType;
 pub use scan::{FieldPage, Keys, ScanOptions, ScanPage};
 pub(crate) use strings::parse_integer;
-pub use watch::{Change, ChangeKind, Watch};
+pub use watch::Watch;
 
 use crate::engine::{CompactionReport, Engine, Recovery, Stats, Transaction};
 use crate::limits::DATABASE_COUNT;

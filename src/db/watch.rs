@@ -3,53 +3,11 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::engine::{Place, Seen};
-use crate::record::{Change as Record, Kind};
+use crate::engine::{Change, Place, Seen};
 use crate::{Db, Result};
 
 /// How often a [`Watch`] that waits looks.
 const STEP: Duration = Duration::from_millis(5);
-
-/// What has happened to a key; from [`Watch`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ChangeKind {
-    /// A string was set.
-    Set,
-    /// A key was removed.
-    Delete,
-    /// A key's deadline was set, or taken away.
-    Expire,
-    /// A field was set.
-    HashSet,
-    /// A field was removed.
-    HashDelete,
-    /// A field's deadline was set, or taken away.
-    FieldExpire,
-    /// A database was emptied.
-    Clear,
-    /// Two databases have changed places.
-    SwapDatabases,
-    /// Changes were missed: they were made before the file was compacted, and had not been read by then. Whoever keeps a copy
-    /// of what the file holds reads it anew.
-    Gap,
-}
-
-/// One change; from [`Watch`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Change {
-    /// What has happened.
-    pub kind: ChangeKind,
-    /// In which database.
-    pub database: u8,
-    /// To which key; empty where it is about a whole database.
-    pub key: Vec<u8>,
-    /// To which field; `None` where it is about the whole key.
-    pub field: Option<Vec<u8>>,
-    /// The position behind it: where to go on with [`Db::watch_from`].
-    pub position: u64,
-}
 
 /// The changes that any process makes to a file, in the order in which they take effect; from [`Db::watch`].
 ///
@@ -104,45 +62,13 @@ impl Iterator for Watch {
     type Item = Result<Change>;
 
     fn next(&mut self) -> Option<Result<Change>> {
-        let seen = self.db.engine().next_change(&mut self.place, of_record);
+        let seen = self.db.engine().next_change(&mut self.place);
         let position = self.place.position();
         match seen {
             Err(error) => Some(Err(error)),
             Ok(Seen::Nothing) => None,
             Ok(Seen::Change(change)) => Some(Ok(Change { position, ..change })),
-            Ok(Seen::Gap) => Some(Ok(Change {
-                kind: ChangeKind::Gap,
-                database: 0,
-                key: Vec::new(),
-                field: None,
-                position,
-            })),
         }
-    }
-}
-
-fn of_record(record: &Record<'_>) -> Change {
-    let kind = match record.kind {
-        Kind::Set => ChangeKind::Set,
-        Kind::Delete => ChangeKind::Delete,
-        Kind::Expire => ChangeKind::Expire,
-        Kind::HashSet => ChangeKind::HashSet,
-        Kind::HashDelete => ChangeKind::HashDelete,
-        Kind::FieldExpire => ChangeKind::FieldExpire,
-        Kind::SwapDatabases => ChangeKind::SwapDatabases,
-        // The others are no data, and not shown.
-        _ => ChangeKind::Clear,
-    };
-    let has_field = matches!(
-        record.kind,
-        Kind::HashSet | Kind::HashDelete | Kind::FieldExpire
-    );
-    Change {
-        kind,
-        database: record.database,
-        key: record.key.to_vec(),
-        field: has_field.then(|| record.field.to_vec()),
-        position: 0,
     }
 }
 
@@ -150,7 +76,7 @@ impl Db {
     /// Watches what happens to the file from now on, in all databases, by whichever process.
     ///
     /// The log is there anyway: watching costs the writers nothing, and nothing is lost by being slow. Only who falls behind
-    /// by a whole compaction is told of a [`ChangeKind::Gap`].
+    /// by a whole compaction is told of a [`ChangeKind::Gap`](crate::ChangeKind::Gap).
     ///
     /// # Errors
     ///
@@ -163,7 +89,7 @@ impl Db {
     }
 
     /// Watches what has happened since a position that an earlier [`Watch`] has given. Where the file no longer has it,
-    /// a [`ChangeKind::Gap`] comes first.
+    /// a [`ChangeKind::Gap`](crate::ChangeKind::Gap) comes first.
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {

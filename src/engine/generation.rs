@@ -10,9 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use super::Settings;
 use super::apply::{Applied, apply_commit};
+use super::rewrite::write_error;
 use crate::index::{Index, KeyHasher, Statistics, Visited};
 use crate::limits::MAX_FILE_BYTES;
-use crate::log::{Append, Damage, END_WORD, FileHeader, LOG_START, Pwrite, Reader, Tail};
+use crate::log::{
+    Append, Damage, END_WORD, FileHeader, JUDGED_OFFSET, LOG_START, Pwrite, Reader, Tail,
+};
 use crate::record::{HEADER_BYTES, Kind, Link};
 use crate::storage::{FileId, Mapping, StorageFile};
 use crate::{Error, Result};
@@ -269,6 +272,29 @@ impl Generation {
         if let Some(visited) = &self.visited {
             visited.mark(offset);
         }
+    }
+
+    /// The latest time by which a compaction of this file has judged what has expired; 0 for none. What was left out then must not be
+    /// taken for alive by a writer whose clock was set back: what he did to it would be lost.
+    pub(super) fn judged_ms(&self) -> u64 {
+        let mapping = self.mapping.read().unwrap_or_else(PoisonError::into_inner);
+        let word = |offset| mapping.word(offset).map_or(0, u64::from_le_bytes);
+        let (now_ms, complement) = (word(JUDGED_OFFSET), word(JUDGED_OFFSET + 8));
+        // No checksum covers it: a flipped bit must not make everything expire.
+        if complement == !now_ms { now_ms } else { 0 }
+    }
+
+    /// Says by which time a compaction judges, before it does; 0 where nothing of it will be used.
+    pub(super) fn set_judged_ms(&self, now_ms: u64, path: &Path) -> Result<()> {
+        if self.judged_ms() == now_ms {
+            return Ok(());
+        }
+        let mut words = [0; 16];
+        words[..8].copy_from_slice(&now_ms.to_le_bytes());
+        words[8..].copy_from_slice(&(!now_ms).to_le_bytes());
+        self.file
+            .write_at(&words, JUDGED_OFFSET)
+            .map_err(write_error("compact", path, words.len() as u64))
     }
 
     /// What ties a record at the tail to its place.

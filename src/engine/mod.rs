@@ -46,6 +46,7 @@ pub use stats::Stats;
 pub(crate) use transaction::Transaction;
 pub(crate) use turn::LeaseState;
 pub use value::Value;
+pub use watch::{Change, ChangeKind};
 pub(crate) use watch::{Place, Seen};
 
 use crate::clock::Clock;

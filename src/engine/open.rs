@@ -173,15 +173,9 @@ pub(super) fn load(
     settings: &Settings,
 ) -> Result<(Generation, Loaded)> {
     let (header, slots) = read_header(&*file, path)?;
-    let mut slots = slots.ok_or_else(|| {
+    let slots = slots.ok_or_else(|| {
         Error::corrupt(path, PAGE_BYTES as u64, "neither of the two slots is valid")
     })?;
-    if mutation::is_on(Mutation::SkipNamed) {
-        slots = slots.succeeded_by(Slot {
-            named: true,
-            ..slots.current()
-        });
-    }
     let generation = Generation::new(file, header, path, settings)?;
     let mut tail = generation.lock_tail();
     let (replayed, end) = generation.catch_up(&mut tail, path)?;
@@ -256,7 +250,16 @@ pub(crate) fn read_header(
     let count = file
         .read_at(&mut pages, 0)
         .map_err(Error::io("read", path))?;
-    parse_header(&pages[..count], path)
+    let (header, mut slots) = parse_header(&pages[..count], path)?;
+    if mutation::is_on(Mutation::SkipNamed) {
+        slots = slots.map(|slots| {
+            slots.succeeded_by(Slot {
+                named: true,
+                ..slots.current()
+            })
+        });
+    }
+    Ok((header, slots))
 }
 
 /// As [`read_header`], from a file's first bytes.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{Engine, Generation};
 use crate::Result;
 use crate::log::{Source, stored_change};
-use crate::record::{self, Change};
+use crate::record::{self, Kind};
 
 /// Where a reader of changes stands.
 pub(crate) struct Place {
@@ -19,11 +19,51 @@ pub(crate) struct Place {
     has_gap: bool,
 }
 
-/// What a reader of changes comes to.
-pub(crate) enum Seen<T> {
-    Change(T),
-    /// Changes were missed: they are in a file that was compacted away.
+/// What has happened to a key; from [`Watch`](crate::Watch).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ChangeKind {
+    /// A string was set.
+    Set,
+    /// A key was removed.
+    Delete,
+    /// A key's deadline was set, or taken away.
+    Expire,
+    /// A field was set.
+    HashSet,
+    /// A field was removed.
+    HashDelete,
+    /// A field's deadline was set, or taken away.
+    FieldExpire,
+    /// A database was emptied.
+    Clear,
+    /// Two databases have changed places.
+    SwapDatabases,
+    /// Changes were missed: they were made before the file was compacted, and had not been read by then. Whoever keeps a copy
+    /// of what the file holds reads it anew.
     Gap,
+}
+
+/// One change; from [`Watch`](crate::Watch).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Change {
+    /// What has happened.
+    pub kind: ChangeKind,
+    /// In which database.
+    pub database: u8,
+    /// To which key; empty where it is about a whole database.
+    pub key: Vec<u8>,
+    /// To which field; `None` where it is about the whole key.
+    pub field: Option<Vec<u8>>,
+    /// The position behind it: where to go on with [`Db::watch_from`](crate::Db::watch_from).
+    pub position: u64,
+}
+
+/// What a reader of changes comes to.
+pub(crate) enum Seen {
+    /// A change, of which the position is not filled in yet.
+    Change(Change),
     /// Nothing has happened since.
     Nothing,
 }
@@ -52,16 +92,12 @@ impl Engine {
         })
     }
 
-    /// The next change of data, as `look` sees it.
-    pub(crate) fn next_change<T>(
-        &self,
-        place: &mut Place,
-        look: impl FnOnce(&Change<'_>) -> T,
-    ) -> Result<Seen<T>> {
+    /// The next change of data.
+    pub(crate) fn next_change(&self, place: &mut Place) -> Result<Seen> {
         self.look_for_news()?;
         loop {
             if std::mem::take(&mut place.has_gap) {
-                return Ok(Seen::Gap);
+                return Ok(Seen::Change(Change::of_nothing(ChangeKind::Gap)));
             }
             let mapping = place.generation.mapping();
             while place.offset < place.generation.published_upto() {
@@ -71,7 +107,7 @@ impl Engine {
                 };
                 place.offset += change.size_bytes();
                 if change.kind.is_data() {
-                    return Ok(Seen::Change(look(&change)));
+                    return Ok(Seen::Change(of_record(&change)));
                 }
             }
             let current = self.generation();
@@ -117,5 +153,41 @@ impl Generation {
         // A position may come from anywhere, and into the middle of a value; the checksum holds for one offset only.
         record::verify(bytes, self.header.salt, offset).ok()?;
         Some(offset)
+    }
+}
+
+impl Change {
+    fn of_nothing(kind: ChangeKind) -> Change {
+        Change {
+            kind,
+            database: 0,
+            key: Vec::new(),
+            field: None,
+            position: 0,
+        }
+    }
+}
+
+fn of_record(record: &record::Change<'_>) -> Change {
+    let kind = match record.kind {
+        Kind::Set => ChangeKind::Set,
+        Kind::Delete => ChangeKind::Delete,
+        Kind::Expire => ChangeKind::Expire,
+        Kind::HashSet => ChangeKind::HashSet,
+        Kind::HashDelete => ChangeKind::HashDelete,
+        Kind::FieldExpire => ChangeKind::FieldExpire,
+        Kind::SwapDatabases => ChangeKind::SwapDatabases,
+        // The others are no data, and not shown.
+        _ => ChangeKind::Clear,
+    };
+    let has_field = matches!(
+        record.kind,
+        Kind::HashSet | Kind::HashDelete | Kind::FieldExpire
+    );
+    Change {
+        database: record.database,
+        key: record.key.to_vec(),
+        field: has_field.then(|| record.field.to_vec()),
+        ..Change::of_nothing(kind)
     }
 }

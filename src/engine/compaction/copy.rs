@@ -14,7 +14,8 @@
 //!    to leave it out: the fields may have been copied before.
 //! 5. Exchanging databases is none of these. It ends the copy, which begins anew.
 //! 6. What has expired by the clock is left out. A clock that was set back could bring it back for
-//!    those who write meanwhile, so this ends the copy as well.
+//!    those who write meanwhile. So the time is written into the file first, and no writer takes an earlier one; and a copy
+//!    ends that comes to be judged by an earlier one.
 
 use std::path::Path;
 

@@ -190,7 +190,10 @@ impl Engine {
             let mut running = self.begin_compaction(&source)?;
             match self.copy_in_rounds(&mut running, go_on)? {
                 Stopped::Done => {}
-                Stopped::Void => continue,
+                Stopped::Void => {
+                    source.set_judged_ms(0, &self.path)?;
+                    continue;
+                }
                 Stopped::Asked => {
                     self.sync()?;
                     let Running { rewrite, copy, .. } = running;
@@ -443,6 +446,9 @@ impl Running {
         now_ms: u64,
         go_on: &mut dyn FnMut(u64) -> bool,
     ) -> Result<Stopped> {
+        if now_ms >= self.copy.now_ms {
+            self.source.set_judged_ms(now_ms, path)?;
+        }
         let mut carrier = Carrier {
             go_on,
             source: &self.source,

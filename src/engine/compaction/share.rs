@@ -58,6 +58,8 @@ impl Engine {
         let upto = running.copy.source.offset.saturating_add(share_bytes);
         let stopped = running.copy_upto(&self.path, upto.min(end), self.now_ms(), &mut |_| true)?;
         if stopped == Stopped::Void {
+            // Nothing of it is used any more.
+            source.set_judged_ms(0, &self.path)?;
             return Ok(None);
         }
         if upto < end {
