@@ -196,7 +196,8 @@ fn draw(plot: &Path, samples: &[Sample]) -> Result<(), Box<dyn std::error::Error
         .x_desc("seconds")
         .y_desc("MiB")
         .draw()?;
-    let lines: [(&str, RGBColor, fn(&Sample) -> u64); 3] = [
+    type Size = fn(&Sample) -> u64;
+    let lines: [(&str, RGBColor, Size); 3] = [
         ("file", RGBColor(200, 60, 20), |sample| sample.file_bytes),
         ("live data", RGBColor(30, 110, 60), |sample| {
             sample.live_bytes

@@ -37,7 +37,7 @@ use crate::{Error, Result};
 const IDLE: Duration = Duration::from_millis(1);
 
 /// How long a turn may last although others ask for it.
-const QUANTUM: Duration = Duration::from_micros(200);
+const QUANTUM: Duration = Duration::from_micros(500);
 
 /// How long whoever gave his turn up lets others go first.
 const COURTESY: Duration = Duration::from_micros(50);

@@ -62,19 +62,24 @@ pub(crate) fn acquire(
     timeout: Duration,
 ) -> io::Result<bool> {
     const LONGEST_PAUSE: Duration = Duration::from_millis(5);
-    wait_for(file, byte, mode, timeout, LONGEST_PAUSE, &mut || {})
+    wait_for(file, byte, mode, timeout, |_| LONGEST_PAUSE, &mut || {})
 }
 
 /// Takes a lock alone, and calls `ask` each time that it is not to be had. It is looked for more often than by
-/// [`acquire`]: whoever has it gives it up when asked.
+/// [`acquire`], since whoever has it gives it up when asked; and the more often, the longer it was waited for: who
+/// comes late is to be late for it.
 pub(crate) fn acquire_asking(
     file: &dyn StorageFile,
     byte: LockByte,
     timeout: Duration,
     ask: &mut dyn FnMut(),
 ) -> io::Result<bool> {
-    const LONGEST_PAUSE: Duration = Duration::from_micros(200);
-    wait_for(file, byte, LockMode::Exclusive, timeout, LONGEST_PAUSE, ask)
+    const PATIENCE: Duration = Duration::from_millis(10);
+    let longest_pause = |waited: Duration| match waited < PATIENCE {
+        true => Duration::from_micros(200),
+        false => Duration::from_micros(20),
+    };
+    wait_for(file, byte, LockMode::Exclusive, timeout, longest_pause, ask)
 }
 
 fn wait_for(
@@ -82,7 +87,7 @@ fn wait_for(
     byte: LockByte,
     mode: LockMode,
     timeout: Duration,
-    longest_pause: Duration,
+    longest_pause: impl Fn(Duration) -> Duration,
     on_wait: &mut dyn FnMut(),
 ) -> io::Result<bool> {
     const FIRST_PAUSE: Duration = Duration::from_micros(20);
@@ -92,14 +97,15 @@ fn wait_for(
         if file.try_lock(byte, mode)? {
             return Ok(true);
         }
-        let left = timeout.saturating_sub(begun.elapsed());
+        let waited = begun.elapsed();
+        let left = timeout.saturating_sub(waited);
         if left.is_zero() {
             return Ok(false);
         }
         on_wait();
         // The kernel can wait for such a lock, but not for a bounded time.
         thread::sleep(pause.min(left));
-        pause = (pause * 2).min(longest_pause);
+        pause = (pause * 2).min(longest_pause(waited));
     }
 }
 
