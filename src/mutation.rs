@@ -36,10 +36,29 @@ pub enum Mutation {
     LeaveBeforeSync,
     /// A half done compaction of another file is gone on with.
     IgnoreScratchSource,
+    /// A turn begins without what others have written since the last one.
+    SkipCatchUp,
+    /// A turn begins without a look at what the path names.
+    SkipNameCheck,
+    /// A compacted file gets its name while nobody holds its writer lock.
+    SkipNewFilesLock,
+    /// Reserved space is cut off up to where the log ended when this handle last looked.
+    TrimUnseen,
+    /// A turn is taken whether the lock is to be had or not.
+    SkipWriterLock,
 }
 
 impl Mutation {
-    /// Every one of them.
+    /// Those that only several processes on one file can notice.
+    pub const OF_SHARING: [Mutation; 5] = [
+        Mutation::SkipCatchUp,
+        Mutation::SkipNameCheck,
+        Mutation::SkipNewFilesLock,
+        Mutation::TrimUnseen,
+        Mutation::SkipWriterLock,
+    ];
+
+    /// Every one of those that a process alone can notice.
     pub const ALL: [Mutation; 15] = [
         Mutation::SkipFileSync,
         Mutation::SkipDirectorySync,

@@ -8,4 +8,6 @@
 //! [`with_mutation`] breaks the engine on purpose, to see that a test notices.
 
 pub use crate::mutation::{Mutation, with_mutation};
-pub use crate::storage::{Crash, Fault, FaultyOperation, Image, Loss, SimulatedDisk};
+pub use crate::storage::{
+    Crash, Fault, FaultyOperation, Image, Loss, Schedule, SimulatedDisk, Step,
+};

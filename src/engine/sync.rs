@@ -300,7 +300,9 @@ impl Engine {
         }
         // Others may have written and closed since this handle last looked.
         let mut tail = generation.lock_tail();
-        let _ = generation.catch_up(&mut tail, &self.path)?;
+        if !mutation::is_on(Mutation::TrimUnseen) {
+            let _ = generation.catch_up(&mut tail, &self.path)?;
+        }
         let trimmed = trimmed_bytes(tail.offset);
         if trimmed < file_bytes {
             file.truncate(trimmed)

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::thread::ThreadId;
 
 use super::{
     Access, FileId, LockByte, LockMode, Mapping, MemoryStorage, Storage, StorageFile, TemporaryFile,
@@ -122,6 +123,37 @@ pub struct Fault {
 pub struct SimulatedDisk {
     memory: MemoryStorage,
     world: Arc<Mutex<World>>,
+    schedule: Arc<OnceLock<Arc<dyn Schedule>>>,
+}
+
+/// Decides, before each operation on a disk, whether the thread that wants it may go on, and lets it wait until then: so that
+/// threads can stand for processes, and every order of their operations be tried.
+pub trait Schedule: Send + Sync {
+    /// Returns when the calling thread may go on.
+    ///
+    /// # Errors
+    ///
+    /// Where the thread stands for a process that was killed: the operation then fails without an effect.
+    fn step(&self, step: Step) -> io::Result<()>;
+}
+
+/// What a thread has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Step {
+    /// It is about to do something.
+    Operation,
+    /// A lock was refused to it.
+    Refused,
+    /// It has given a lock up.
+    Released,
+}
+
+/// A schedule is nothing to print.
+impl std::fmt::Debug for dyn Schedule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Schedule")
+    }
 }
 
 #[derive(Debug)]
@@ -136,6 +168,8 @@ struct World {
     fault: Option<Fault>,
     fault_count: u64,
     random: SplitMix,
+    /// Who has opened which file.
+    handles: Vec<(ThreadId, Weak<FaultyFile>)>,
 }
 
 /// Pseudo-random numbers: SplitMix64 (Steele, Lea and Flood, 2014).
@@ -188,7 +222,9 @@ impl SimulatedDisk {
                 fault: None,
                 fault_count: 0,
                 random: SplitMix(seed),
+                handles: Vec::new(),
             })),
+            schedule: Arc::default(),
         }
     }
 
@@ -202,6 +238,48 @@ impl SimulatedDisk {
     /// [`std::mem::forget`].
     pub fn kill_all(&self) {
         self.memory.release_locks();
+    }
+
+    /// Puts the threads that use the disk under a schedule; once.
+    pub fn schedule(&self, schedule: Arc<dyn Schedule>) {
+        let _ = self.schedule.set(schedule);
+    }
+
+    /// Takes every lock from the handles that a thread has opened, as the kernel does when a process is killed.
+    pub fn release_locks_of(&self, thread: ThreadId) {
+        let handles = self.world().handles.clone();
+        for (owner, handle) in handles {
+            if owner == thread
+                && let Some(handle) = handle.upgrade()
+            {
+                for byte in LockByte::ALL {
+                    // In memory it cannot fail.
+                    let _ = handle.file.unlock(byte);
+                }
+            }
+        }
+    }
+
+    fn step(&self, step: Step) -> io::Result<()> {
+        match self.schedule.get() {
+            None => Ok(()),
+            Some(schedule) => schedule.step(step),
+        }
+    }
+
+    fn handle(&self, inode: usize, file: Arc<dyn StorageFile>) -> Arc<FaultyFile> {
+        let handle = Arc::new(FaultyFile {
+            disk: self.clone(),
+            inode,
+            file,
+        });
+        let mut world = self.world();
+        world
+            .handles
+            .retain(|(_, handle)| handle.strong_count() > 0);
+        let owner = std::thread::current().id();
+        world.handles.push((owner, Arc::downgrade(&handle)));
+        handle
     }
 
     /// Lets an operation fail.
@@ -267,11 +345,7 @@ impl SimulatedDisk {
         name: Option<&Path>,
     ) -> Box<dyn TemporaryFile> {
         Box::new(FaultyTemporary {
-            file: Arc::new(FaultyFile {
-                disk: self.clone(),
-                inode,
-                file: temporary.file(),
-            }),
+            file: self.handle(inode, temporary.file()),
             temporary: Some(temporary),
             name: name.map(Path::to_owned),
         })
@@ -297,6 +371,7 @@ impl SimulatedDisk {
     }
 
     fn check(&self, operation: FaultyOperation) -> io::Result<()> {
+        self.step(Step::Operation)?;
         match self.strike(operation) {
             Some(fault) => Err(fault.error.into()),
             None => Ok(()),
@@ -325,14 +400,11 @@ impl Storage for SimulatedDisk {
             .names
             .get(path)
             .ok_or(io::ErrorKind::NotFound)?;
-        Ok(Arc::new(FaultyFile {
-            disk: self.clone(),
-            inode,
-            file,
-        }))
+        Ok(self.handle(inode, file))
     }
 
     fn id_of(&self, path: &Path) -> io::Result<Option<FileId>> {
+        self.step(Step::Operation)?;
         self.memory.id_of(path)
     }
 
@@ -402,7 +474,13 @@ impl FaultyTemporary {
 
 impl Drop for FaultyTemporary {
     fn drop(&mut self) {
-        if let (Some(_), Some(name)) = (&self.temporary, &self.name) {
+        let Some(temporary) = self.temporary.take() else {
+            return;
+        };
+        if self.file.disk.step(Step::Operation).is_err() {
+            // Whoever was killed removes nothing.
+            let _ = temporary.keep();
+        } else if let Some(name) = &self.name {
             self.file.disk.change_names(Some(name), None);
         }
     }
@@ -429,6 +507,7 @@ impl TemporaryFile for FaultyTemporary {
     }
 
     fn keep(mut self: Box<Self>) -> io::Result<()> {
+        self.file.disk.step(Step::Operation)?;
         self.take()?.keep()
     }
 }
@@ -454,6 +533,7 @@ impl FaultyFile {
 
 impl StorageFile for FaultyFile {
     fn size(&self) -> io::Result<u64> {
+        self.disk.step(Step::Operation)?;
         self.file.size()
     }
 
@@ -467,6 +547,7 @@ impl StorageFile for FaultyFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.disk.step(Step::Operation)?;
         if let Some(fault) = self.disk.strike(FaultyOperation::Write) {
             if fault.short {
                 self.write(&bytes[..bytes.len() / 2], offset)?;
@@ -499,6 +580,7 @@ impl StorageFile for FaultyFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.disk.step(Step::Operation)?;
         if let Some(fault) = self.disk.strike(FaultyOperation::Sync) {
             self.disk
                 .record(Operation::FailedSync { inode: self.inode });
@@ -515,10 +597,17 @@ impl StorageFile for FaultyFile {
     }
 
     fn try_lock(&self, byte: LockByte, mode: LockMode) -> io::Result<bool> {
-        self.file.try_lock(byte, mode)
+        self.disk.step(Step::Operation)?;
+        let locked = self.file.try_lock(byte, mode)?;
+        if !locked {
+            self.disk.step(Step::Refused)?;
+        }
+        Ok(locked)
     }
 
     fn unlock(&self, byte: LockByte) -> io::Result<()> {
-        self.file.unlock(byte)
+        self.disk.step(Step::Operation)?;
+        self.file.unlock(byte)?;
+        self.disk.step(Step::Released)
     }
 }

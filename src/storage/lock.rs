@@ -32,6 +32,14 @@ pub(crate) enum LockByte {
 }
 
 impl LockByte {
+    #[cfg(feature = "simulation")]
+    pub(super) const ALL: [LockByte; 4] = [
+        LockByte::Compaction,
+        LockByte::Sync,
+        LockByte::Writer,
+        LockByte::Users,
+    ];
+
     fn offset(self) -> i64 {
         // 2^62: invariant 2.
         (1 << 62) + self as i64
