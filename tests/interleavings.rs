@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use brasa::simulation::{Mutation, SimulatedDisk, with_mutation};
-use brasa::{Db, Durability, Error, Options, inspect};
+use brasa::{Db, Durability, Error, ManualClock, Options, inspect};
 use explorer::{Bounds, Explorer, next_prefix};
 
 const PATH: &str = "cache.brasa";
@@ -162,6 +162,8 @@ fn options() -> Options {
         .durability(Durability::Os)
         .auto_compact(false)
         .mapping_step_bytes(4_096)
+        // The real one would let the same choices lead elsewhere.
+        .clock(ManualClock::new(1_700_000_000_000))
         // In real time, and long: nobody waits for it but where all wait for each other.
         .lock_timeout(Duration::from_secs(5))
 }

@@ -288,3 +288,31 @@ fn a_failed_sync_is_known_to_every_handle() {
         assert_eq!(db.get("key").unwrap().unwrap(), "5");
     }
 }
+
+#[test]
+fn a_panic_in_an_update_ends_the_turn_and_nothing_else() {
+    let (_directory, path) = temporary();
+    let (db, other) = (open(&path), impatient().open(&path).unwrap());
+    for _ in 0..20 {
+        // Often enough that the turn is kept.
+        db.set("key", "1").unwrap();
+    }
+    let panicked = std::thread::scope(|scope| {
+        let update = || db.update("key", |_| panic!("on purpose"));
+        scope.spawn(update).join().is_err()
+    });
+    assert!(panicked);
+    other.set("other", "1").unwrap();
+    db.set("key", "2").unwrap();
+    assert_eq!(other.get("key").unwrap().unwrap(), "2");
+}
+
+#[test]
+fn who_has_the_file_alone_learns_with_a_sync_that_it_was_removed() {
+    let (_directory, path) = temporary();
+    let db = shared().exclusive(true).open(&path).unwrap();
+    db.set("key", "1").unwrap();
+    std::fs::remove_file(&path).unwrap();
+    db.set("key", "2").unwrap();
+    assert!(matches!(db.sync(), Err(Error::Removed { .. })));
+}

@@ -84,13 +84,15 @@ impl Drop for Handle {
 impl Db {
     /// Opens the file at `path`, and creates it where there is none.
     ///
-    /// Default options: a sync every second ([`Durability::Interval`](crate::Durability)), and up to
-    /// 5 seconds of waiting where another handle has the file.
+    /// Default options: shared with any number of other processes and handles ([`docs::processes`](crate::docs::processes)),
+    /// a sync every second ([`Durability::Interval`](crate::Durability)), and up to
+    /// 5 seconds of waiting where another handle keeps the file.
     ///
     /// # Errors
     ///
     /// - [`Error::Io`] where the operating system refuses: no such directory, no permission.
-    /// - [`Error::Locked`] where another handle holds the file and does not let go.
+    /// - [`Error::Locked`] where another handle is just cutting or repairing the file, and does not let go.
+    /// - [`Error::NotLocal`] for a file on a network file system.
     /// - [`Error::NotABrasaFile`] for a file of something else, an empty one too; it is left alone.
     /// - [`Error::UnsupportedVersion`] for a file of a newer version.
     /// - [`Error::Corrupt`] for a file that is damaged where it was known to be on the device; see
@@ -389,8 +391,9 @@ impl Db {
         self.engine().recovery()
     }
 
-    /// Syncs; and where this is the last handle, closes the file and gives the space reserved behind
-    /// the log back, down to the next page of 4096 bytes.
+    /// Syncs; and where this is the last clone, closes the file, does its share of a compaction that is due
+    /// ([`Options::auto_compact`]), and gives the space reserved behind the log back, down to the next page of 4096 bytes,
+    /// unless somebody else has the file open.
     ///
     /// # Errors
     ///

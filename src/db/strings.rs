@@ -13,9 +13,9 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// The errors of every write: [`Error::TooLarge`], [`Error::DiskFull`], [`Error::Locked`],
-    /// [`Error::ReadOnly`], [`Error::Poisoned`] and [`Error::Io`]. After each of them nothing has
-    /// changed, with one exception: where a sync failed under
+    /// The errors of every write: [`Error::TooLarge`], [`Error::DiskFull`], [`Error::OverBudget`], [`Error::Locked`],
+    /// [`Error::ReadOnly`], [`Error::Removed`], [`Error::Forked`], [`Error::Reentered`], [`Error::Poisoned`] and [`Error::Io`]. After each
+    /// of them nothing has changed, with one exception: where a sync failed, or could not be begun, under
     /// [`Durability::Always`](crate::Durability::Always), the write may still appear later.
     ///
     /// ```

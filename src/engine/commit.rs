@@ -51,6 +51,8 @@ pub(super) struct Writer {
     pub(super) file_bytes: u64,
     /// An unfinished commit may stand at the tail: an append failed, or a crash cut one short.
     pub(super) must_fence: bool,
+    /// A commit is being written and applied: a panic now would leave nobody knows what.
+    pub(super) is_committing: bool,
     /// Where the log ends when it is looked at next whether it should be compacted.
     pub(super) judge_at: u64,
     /// Where the next key to evict is looked for.
@@ -112,6 +114,13 @@ impl Engine {
 
     /// Brings a commit into file and index; gives back where it ends.
     pub(super) fn commit(&self, writer: &mut Writer, staged: &mut Staged) -> Result<u64> {
+        writer.is_committing = true;
+        let committed = self.commit_begun(writer, staged);
+        writer.is_committing = false;
+        committed
+    }
+
+    fn commit_begun(&self, writer: &mut Writer, staged: &mut Staged) -> Result<u64> {
         let commit_bytes = staged.bytes.len() as u64;
         let generation = Arc::clone(&writer.generation);
         // Until the commit is applied: readers who see it in the mapping wait for that.

@@ -20,7 +20,8 @@ use crate::log::{
 };
 use crate::mutation::{self, Mutation};
 use crate::storage::{
-    DiskStorage, LockByte, LockMode, MemoryStorage, Storage, StorageFile, acquire, fork_count,
+    CAN_SHARE, DiskStorage, LockByte, LockMode, MemoryStorage, Storage, StorageFile, acquire,
+    fork_count,
 };
 use crate::{Error, Fallback, Options, Result};
 
@@ -128,6 +129,7 @@ impl Engine {
                 lease: Lease::new(),
                 file_bytes: 0,
                 must_fence: false,
+                is_committing: false,
                 judge_at: 0,
                 hand: LOG_START,
                 generation: Arc::clone(&generation),
@@ -349,6 +351,11 @@ pub(super) fn lock_for_life(
             false => LockMode::Exclusive,
         };
         lock(file, path, LockByte::Writer, mode, settings)?;
+    } else if !CAN_SHARE && !settings.read_only {
+        return Err(Error::io("share", path)(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "this system lacks the locks for it; open it exclusively",
+        )));
     } else if let Some(file_system) = file
         .network_file_system()
         .map_err(Error::io("look at the file system of", path))?

@@ -124,6 +124,12 @@ impl Engine {
             return Ok(());
         }
         self.sync_locked(generation, &mut state)?;
+        if self.settings.exclusive && self.named_id()? != Some(generation.id) {
+            // Whoever shares the file sees this when his turn begins; this one's never ends.
+            return Err(Error::Removed {
+                path: self.path.clone(),
+            });
+        }
         state.syncs_since_slot += 1;
         let lags =
             state.syncs_since_slot >= SLOT_LAG_SYNCS || state.slot_written.elapsed() >= SLOT_LAG;

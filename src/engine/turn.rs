@@ -85,11 +85,15 @@ thread_local! {
 }
 
 /// Says, while it lives, that this thread is writing to a file.
-pub(super) struct Writing;
+pub(super) struct Writing<'e>(&'e Engine);
 
-impl Drop for Writing {
+impl Drop for Writing<'_> {
     fn drop(&mut self) {
         WRITING.with_borrow_mut(|files| files.pop());
+        if thread::panicking() {
+            // Others would wait for a turn that nobody uses.
+            self.0.end_lease();
+        }
     }
 }
 
@@ -109,7 +113,7 @@ impl Engine {
     }
 
     /// Refuses a write from within another one of the same file, which would wait for itself.
-    pub(super) fn enter(&self) -> Result<Writing> {
+    pub(super) fn enter(&self) -> Result<Writing<'_>> {
         let id = self.generation_now().id;
         WRITING.with_borrow_mut(|files| {
             if files.contains(&id) {
@@ -118,18 +122,37 @@ impl Engine {
                 });
             }
             files.push(id);
-            Ok(Writing)
+            Ok(Writing(self))
         })
     }
 
     /// Takes the lock that appending needs, between threads and between processes, and catches up.
     pub(super) fn lock_writer(&self) -> Result<MutexGuard<'_, Writer>> {
-        let mut writer = self.writer.lock().map_err(|_| Error::Poisoned {
-            path: self.path.clone(),
-            reason: "a thread panicked while it was writing".to_owned(),
-        })?;
+        let mut writer = match self.writer.lock() {
+            Ok(writer) => writer,
+            Err(panicked) => {
+                let mut writer = panicked.into_inner();
+                if writer.is_committing {
+                    return Err(Error::Poisoned {
+                        path: self.path.clone(),
+                        reason: "a thread panicked while it was writing".to_owned(),
+                    });
+                }
+                // It was in the closure of an update or the like, and nothing was begun. Its turn has been kept.
+                self.give_up_turn(&mut writer);
+                self.writer.clear_poison();
+                writer
+            }
+        };
         self.take_turn(&mut writer)?;
         Ok(writer)
+    }
+
+    /// Takes the lock between threads although a thread may have panicked with it.
+    fn lock_writer_anyway(&self) -> MutexGuard<'_, Writer> {
+        self.writer
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn take_turn(&self, writer: &mut Writer) -> Result<()> {
@@ -293,11 +316,7 @@ impl Engine {
 
     /// Gives the turn up, whether it is idle or not.
     pub(crate) fn end_lease(&self) {
-        let mut writer = self
-            .writer
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        self.give_up_turn(&mut writer);
+        self.give_up_turn(&mut self.lock_writer_anyway());
         self.lease_kept.store(false, Ordering::Release);
     }
 

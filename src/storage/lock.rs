@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 
 use super::StorageFile;
 
+/// Whether the system has locks of this kind, without which several handles cannot take turns.
+pub(crate) const CAN_SHARE: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
 /// What a lock is for. Where one handle needs several, it takes them in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum LockByte {

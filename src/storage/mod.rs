@@ -23,7 +23,7 @@ pub use crash::{Crash, Image, Loss};
 pub(crate) use disk::DiskStorage;
 #[cfg(feature = "simulation")]
 pub use faulty::{Fault, FaultyOperation, Schedule, SimulatedDisk, Step};
-pub(crate) use lock::{LockByte, LockMode, acquire, acquire_asking, fork_count};
+pub(crate) use lock::{CAN_SHARE, LockByte, LockMode, acquire, acquire_asking, fork_count};
 pub(crate) use mapping::Mapping;
 pub(crate) use memory::MemoryStorage;
 
