@@ -40,8 +40,6 @@ pub enum Mutation {
     SkipCatchUp,
     /// A turn begins without a look at what the path names.
     SkipNameCheck,
-    /// A compacted file gets its name while nobody holds its writer lock.
-    SkipNewFilesLock,
     /// Reserved space is cut off up to where the log ended when this handle last looked.
     TrimUnseen,
     /// A turn is taken whether the lock is to be had or not.
@@ -50,10 +48,9 @@ pub enum Mutation {
 
 impl Mutation {
     /// Those that only several processes on one file can notice.
-    pub const OF_SHARING: [Mutation; 5] = [
+    pub const OF_SHARING: [Mutation; 4] = [
         Mutation::SkipCatchUp,
         Mutation::SkipNameCheck,
-        Mutation::SkipNewFilesLock,
         Mutation::TrimUnseen,
         Mutation::SkipWriterLock,
     ];

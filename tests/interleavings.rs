@@ -54,7 +54,8 @@ fn set_keys(db: &Db, known: &Known) {
     let own = known.keys.lock().unwrap().len();
     for number in 0..2 {
         let key = format!("{own}:{number}:{:?}", std::thread::current().id());
-        match db.set(&key, [7; 100]) {
+        // More than a page, so that cutting it off would show.
+        match db.set(&key, [7; 5_000]) {
             Ok(()) => known.keys.lock().unwrap().push(key),
             Err(error) => known.doubt(error),
         }
@@ -205,11 +206,11 @@ fn run(
                         {
                             known.doubt(error);
                         }
-                        let was_killed = explorer.end(number);
-                        if was_killed {
-                            // Dropping it does nothing to the disk any more.
-                            std::mem::forget(left.take());
+                        if explorer.is_killed(number) {
+                            // While it still counts as killed: dropping it must do nothing to the disk.
+                            left = None;
                         }
+                        explorer.end(number);
                         left
                     };
                     match mutation {
@@ -228,7 +229,6 @@ fn run(
     for db in survivors.iter().flatten() {
         wrong.extend(check(db, &known, "a handle that was there"));
     }
-    survivors.into_iter().for_each(std::mem::forget);
     disk.kill_all();
     match options().open_on(&disk, PATH) {
         Ok(db) => {
@@ -239,6 +239,7 @@ fn run(
         }
         Err(error) => wrong.push(error.to_string()),
     }
+    drop(survivors);
     let image = disk.killed_image(disk.operation_count());
     let bytes = image.file(PATH).unwrap_or_default();
     if !inspect::check_bytes(bytes).is_ok_and(|report| report.is_sound()) {

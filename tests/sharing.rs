@@ -259,6 +259,7 @@ fn a_file_that_was_removed_takes_no_writes_and_one_that_was_replaced_is_gone_on_
     assert_eq!(db.get("key").unwrap().unwrap(), "another file");
 }
 
+#[cfg(feature = "simulation")]
 #[test]
 fn a_failed_sync_is_known_to_every_handle() {
     use brasa::simulation::{Fault, FaultyOperation, SimulatedDisk};

@@ -102,16 +102,18 @@ impl Explorer {
         drop(self.wait_for_turn(state, process));
     }
 
-    /// Says that the process has nothing more to do; gives back whether it was killed.
-    pub fn end(&self, process: usize) -> bool {
+    pub fn is_killed(&self, process: usize) -> bool {
+        self.lock().status[process] == Status::Killed
+    }
+
+    /// Says that the process has nothing more to do.
+    pub fn end(&self, process: usize) {
         let mut state = self.lock();
-        let was_killed = state.status[process] == Status::Killed;
-        if !was_killed {
+        if state.status[process] != Status::Killed {
             state.status[process] = Status::Done;
             self.go_on(&mut state, None);
         }
         PROCESS.set(None);
-        was_killed
     }
 
     pub fn decisions(&self) -> Vec<Decision> {

@@ -11,7 +11,6 @@ use crate::engine::rewrite::{NewFile, Rewrite, write_error};
 use crate::engine::sync::{SyncState, write_slots};
 use crate::engine::{Engine, Generation};
 use crate::log::{Slot, Slots, Tail, file_bytes_needed};
-use crate::mutation::{self, Mutation};
 use crate::record::{Change, Kind};
 use crate::storage::{LockByte, LockMode};
 use crate::{Error, Result};
@@ -144,13 +143,11 @@ impl Engine {
                 reason: "somebody has put another file in its place".to_owned(),
             });
         }
-        // Nobody else knows the file: both are to be had at once.
-        file.try_lock(LockByte::Writer, LockMode::Exclusive)
+        // Nobody else knows the file: they are to be had at once.
+        file.try_lock(LockByte::Sync, LockMode::Exclusive)
+            .and_then(|_| file.try_lock(LockByte::Writer, LockMode::Exclusive))
             .and_then(|_| file.try_lock(LockByte::Users, LockMode::Shared))
             .map_err(io_error("lock the new file for"))?;
-        if mutation::is_on(Mutation::SkipNewFilesLock) {
-            let _ = file.unlock(LockByte::Writer);
-        }
         // Nothing is read behind a record that says that a sync has failed.
         let is_poisoned = source.poison.get().is_some();
         if !is_poisoned {
@@ -182,6 +179,8 @@ impl Engine {
                 slots = named;
             }
         }
+        // If it fails, closing the file releases it.
+        let _ = file.unlock(LockByte::Sync);
         Ok(Placed {
             slots,
             tail,
