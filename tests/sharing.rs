@@ -317,3 +317,19 @@ fn who_has_the_file_alone_learns_with_a_sync_that_it_was_removed() {
     db.set("key", "2").unwrap();
     assert!(matches!(db.sync(), Err(Error::Removed { .. })));
 }
+
+#[cfg(feature = "simulation")]
+#[test]
+fn a_network_file_system_is_for_one_at_a_time() {
+    use brasa::simulation::SimulatedDisk;
+    let disk = SimulatedDisk::new(1);
+    disk.pretend_network_file_system("NFS");
+    let refused = shared().open_on(&disk, "cache.brasa").unwrap_err();
+    assert!(matches!(refused, Error::NotLocal { .. }), "{refused}");
+    assert!(refused.to_string().contains("(NFS)"), "{refused}");
+    let db = shared()
+        .exclusive(true)
+        .open_on(&disk, "cache.brasa")
+        .unwrap();
+    db.set("key", "1").unwrap();
+}

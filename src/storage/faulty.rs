@@ -168,6 +168,8 @@ struct World {
     fault: Option<Fault>,
     fault_count: u64,
     random: SplitMix,
+    /// The network file system that the disk says it is.
+    network_file_system: Option<&'static str>,
     /// Who has opened which file.
     handles: Vec<(ThreadId, Weak<FaultyFile>)>,
 }
@@ -222,6 +224,7 @@ impl SimulatedDisk {
                 fault: None,
                 fault_count: 0,
                 random: SplitMix(seed),
+                network_file_system: None,
                 handles: Vec::new(),
             })),
             schedule: Arc::default(),
@@ -238,6 +241,11 @@ impl SimulatedDisk {
     /// [`std::mem::forget`].
     pub fn kill_all(&self) {
         self.memory.release_locks();
+    }
+
+    /// Lets the disk say that it is on a network file system of this name.
+    pub fn pretend_network_file_system(&self, name: &'static str) {
+        self.world().network_file_system = Some(name);
     }
 
     /// Puts the threads that use the disk under a schedule; once.
@@ -539,6 +547,10 @@ impl StorageFile for FaultyFile {
 
     fn id(&self) -> io::Result<FileId> {
         self.file.id()
+    }
+
+    fn network_file_system(&self) -> io::Result<Option<&'static str>> {
+        Ok(self.disk.world().network_file_system)
     }
 
     fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
