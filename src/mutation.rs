@@ -36,6 +36,12 @@ pub enum Mutation {
     LeaveBeforeSync,
     /// A half done compaction of another file is gone on with.
     IgnoreScratchSource,
+    /// A slot names a checkpoint, and says that it is on the device, before it is.
+    NameUnsyncedCheckpoint,
+    /// A layer of a checkpoint does not say what is gone.
+    ForgetGone,
+    /// What a checkpoint leads to is believed without its checksum.
+    TrustCheckpoints,
     /// A turn begins without what others have written since the last one.
     SkipCatchUp,
     /// A turn begins without a look at what the path names.
@@ -56,7 +62,7 @@ impl Mutation {
     ];
 
     /// Every one of those that a process alone can notice.
-    pub const ALL: [Mutation; 15] = [
+    pub const ALL: [Mutation; 18] = [
         Mutation::SkipFileSync,
         Mutation::SkipDirectorySync,
         Mutation::PublishFirst,
@@ -72,6 +78,9 @@ impl Mutation {
         Mutation::ForgetRenewedDeadlines,
         Mutation::LeaveBeforeSync,
         Mutation::IgnoreScratchSource,
+        Mutation::NameUnsyncedCheckpoint,
+        Mutation::ForgetGone,
+        Mutation::TrustCheckpoints,
     ];
 }
 

@@ -16,7 +16,7 @@ pub(crate) struct IntervalSync {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Compacts in a thread of its own, which lives as long as there is something to do.
+/// Compacts, and writes checkpoints, in a thread of its own, which lives as long as there is something to do.
 pub(crate) struct Compactor {
     engine: Arc<Engine>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -39,7 +39,7 @@ impl Compactor {
         let engine = Arc::clone(&self.engine);
         let started = thread::Builder::new()
             .name("brasa-compact".to_owned())
-            .spawn(move || engine.compact_in_background());
+            .spawn(move || engine.work_in_background());
         // Without a thread the file grows on; closing does its share all the same.
         *thread = started.ok();
     }

@@ -188,7 +188,7 @@ impl Db {
         let result = self.engine().write(change);
         let threads = &self.handle.threads;
         if let Some(compactor) = &threads.compactor
-            && self.engine().takes_compaction_due()
+            && self.engine().takes_work_due()
         {
             compactor.start();
         }
@@ -335,6 +335,38 @@ impl Db {
     /// As [`Db::compact`].
     pub fn compact_with(&self, mut progress: impl FnMut(u64, u64)) -> Result<CompactionReport> {
         self.engine().compact(&mut progress)
+    }
+
+    /// Writes a checkpoint into the file: its index, so that the next one to open it need not replay the log.
+    ///
+    /// Nobody has to ask for it: see [`Options::checkpoint_after`]. It says what has changed since the last one, and is on the device on
+    /// return, with all that was written before. Others read and write meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::DiskFull`], [`Error::Io`]: the file goes on to be used.
+    /// - [`Error::Locked`] where somebody else's compaction or checkpoint takes longer than the lock timeout.
+    /// - [`Error::CannotCompact`] where the file was replaced meanwhile: try again.
+    /// - [`Error::Poisoned`], [`Error::ReadOnly`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("cache.brasa");
+    /// let db = brasa::Db::open(&path)?;
+    /// for number in 0..1_000 {
+    ///     db.set(format!("key {number}"), "value")?;
+    /// }
+    /// db.checkpoint()?;
+    /// drop(db);
+    /// let db = brasa::Db::open(&path)?;
+    /// assert_eq!(db.recovery().record_count, 0);
+    /// assert_eq!(db.get("key 7")?.unwrap(), "value");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn checkpoint(&self) -> Result<()> {
+        self.engine().checkpoint()
     }
 
     /// Writes what the file holds now into a new one at `target`, without what is dead, while others read and write.

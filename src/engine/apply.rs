@@ -4,13 +4,13 @@
 //! It is a total function of the log: whatever valid records there are, in whatever order, they
 //! have one meaning, given in [`crate::docs::format`], and no clock is asked.
 
+use super::lookup::{Found, HashAt, Held, Lookup, RecordAt};
+use crate::Result;
 use crate::index::{
-    HashObject, Index, KeyHash, Location, SHARD_COUNT, Shard, Size, Statistics, Table,
+    HashObject, HashSummary, Index, KeyHash, Location, SHARD_COUNT, Shard, Size, Statistics,
 };
 use crate::limits::DATABASE_COUNT;
-use crate::log::{stored_change, stored_key};
 use crate::record::{Change, Kind, encoded_len};
-use crate::storage::Mapping;
 
 /// A record that takes effect.
 pub(super) struct Applied<'a> {
@@ -20,24 +20,22 @@ pub(super) struct Applied<'a> {
 }
 
 /// Applies a commit to the index, such that no reader sees half of it.
+///
+/// # Errors
+///
+/// Where the checkpoint, or a record that it leads to, does not hold. Half of the commit may have been applied by then.
 pub(super) fn apply_commit(
     index: &Index,
     statistics: &mut Statistics,
-    mapping: &Mapping,
-    field_hash: &dyn Fn(&[u8]) -> KeyHash,
+    lookup: Lookup<'_>,
     records: &[Applied<'_>],
-) {
-    let mut target = Target {
-        mapping,
-        statistics,
-        field_hash,
-    };
+) -> Result<()> {
+    let mut target = Target { lookup, statistics };
     if let [record] = records
         && record.change.kind.is_key()
     {
         let mut shard = index.write(record.change.database, record.hash.shard());
-        target.apply_to_key(&mut shard, record);
-        return;
+        return target.apply_to_key(&mut shard, record);
     }
     let mut shards = index.write_all(places(records));
     for record in records {
@@ -55,13 +53,14 @@ pub(super) fn apply_commit(
             }
             (kind, _) if kind.is_key() => {
                 if let Some(shard) = shards.get(database, record.hash.shard()) {
-                    target.apply_to_key(shard, record);
+                    target.apply_to_key(shard, record)?;
                 }
             }
             // The rest says something of the log, not of its data.
             _ => {}
         }
     }
+    Ok(())
 }
 
 /// The shards that a commit touches. A database that is touched as a whole is listed once, or a commit
@@ -89,161 +88,102 @@ fn places(records: &[Applied<'_>]) -> Vec<(u8, usize)> {
     places
 }
 
-/// The slot of a key's entry.
-pub(super) fn find_key(
-    shard: &Shard,
-    mapping: &Mapping,
-    hash: KeyHash,
-    key: &[u8],
-) -> Option<usize> {
-    shard.keys.find(hash.in_shard(), |location| {
-        let offset = match location {
-            Location::Record(offset) => Some(offset),
-            Location::Hash(number) => shard.hash(number).map(|hash| hash.key_offset),
-        };
-        offset.and_then(|offset| stored_key(mapping, offset)) == Some(key)
-    })
-}
-
-/// The slot of a field's entry, the record's offset, and the record.
-pub(super) fn find_field<'a>(
-    fields: &Table,
-    mapping: &'a Mapping,
-    hash: KeyHash,
-    field: &[u8],
-) -> Option<(usize, u64, Change<'a>)> {
-    let mut found = None;
-    let slot = fields.find(hash.in_hash(), |location| {
-        let Location::Record(offset) = location else {
-            return false;
-        };
-        found = stored_change(mapping, offset)
-            .filter(|change| change.field == field)
-            .map(|change| (offset, change));
-        found.is_some()
-    })?;
-    found.map(|(offset, change)| (slot, offset, change))
-}
-
 struct Target<'a> {
-    mapping: &'a Mapping,
+    lookup: Lookup<'a>,
     statistics: &'a mut Statistics,
-    field_hash: &'a dyn Fn(&[u8]) -> KeyHash,
 }
 
-impl Target<'_> {
-    fn apply_to_key(&mut self, shard: &mut Shard, record: &Applied<'_>) {
+impl<'a> Target<'a> {
+    fn apply_to_key(&mut self, shard: &mut Shard, record: &Applied<'_>) -> Result<()> {
         let change = &record.change;
-        let slot = find_key(shard, self.mapping, record.hash, change.key);
-        match change.kind {
-            Kind::Set => {
-                let location = Location::Record(record.offset);
-                self.point(shard, slot, record, location);
-                let size = Size {
-                    keys: 1,
-                    bytes: change.size_bytes(),
-                };
+        let found = self.lookup.key(shard, record.hash, change.key)?;
+        match (change.kind, &found.held) {
+            (Kind::Set, _) => {
+                self.forget(shard, &found, change.database);
+                point(shard, found.slot, record, Location::Record(record.offset));
+                let size = record_size(change);
                 self.statistics
                     .add(change.database, change.deadline_ms, size);
             }
-            Kind::Delete => {
-                if let Some(slot) = slot {
-                    self.detach(shard, slot, change.database);
-                    shard.keys.remove(slot);
+            (Kind::Delete, Held::String(_) | Held::Hash(_)) => {
+                self.remove(shard, &found, record)?;
+            }
+            (Kind::Expire, Held::String(string)) => {
+                let old_deadline_ms = string.deadline_ms;
+                let size = record_size(&string.change);
+                self.statistics
+                    .remove(change.database, old_deadline_ms, size);
+                self.statistics
+                    .add(change.database, change.deadline_ms, size);
+                if found.slot.is_none() {
+                    point(shard, None, record, Location::Record(string.offset));
                 }
+                let written_ms = string.change.deadline_ms;
+                shard.set_deadline_ms(string.offset, written_ms, change.deadline_ms);
             }
-            Kind::Expire => {
-                if let Some(slot) = slot {
-                    self.expire(shard, slot, change);
-                }
-            }
-            Kind::HashSet => {
-                let number = self.hash_for(shard, slot, record);
-                self.set_field(shard, number, record);
-            }
-            Kind::HashDelete | Kind::FieldExpire => {
-                if let Some(slot) = slot
-                    && let Location::Hash(number) = shard.keys.location(slot)
-                {
-                    self.change_field(shard, slot, number, change);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Points the key's entry at something new; what it pointed at before is dead.
-    fn point(
-        &mut self,
-        shard: &mut Shard,
-        slot: Option<usize>,
-        record: &Applied<'_>,
-        location: Location,
-    ) {
-        match slot {
-            Some(slot) => {
-                self.detach(shard, slot, record.change.database);
-                shard.keys.replace(slot, location);
-            }
-            None => shard.keys.insert(record.hash.in_shard(), location),
-        }
-    }
-
-    /// Counts what an entry points at as dead, and forgets all that was kept beside it.
-    fn detach(&mut self, shard: &mut Shard, slot: usize, database: u8) {
-        match shard.keys.location(slot) {
-            Location::Record(offset) => {
-                if let Some((deadline_ms, size)) = self.string_size(shard, offset) {
-                    self.statistics.remove(database, deadline_ms, size);
-                }
-                shard.forget_deadline(offset);
-            }
-            Location::Hash(number) => {
-                if let Some(hash) = shard.remove_hash(number) {
-                    self.statistics
-                        .remove(database, hash.deadline_ms, hash_size(&hash));
-                }
-            }
-        }
-    }
-
-    fn string_size(&self, shard: &Shard, offset: u64) -> Option<(u64, Size)> {
-        let change = stored_change(self.mapping, offset)?;
-        let size = Size {
-            keys: 1,
-            bytes: change.size_bytes(),
-        };
-        Some((shard.deadline_ms(offset, change.deadline_ms), size))
-    }
-
-    fn expire(&mut self, shard: &mut Shard, slot: usize, change: &Change<'_>) {
-        match shard.keys.location(slot) {
-            Location::Record(offset) => {
-                let Some(stored) = stored_change(self.mapping, offset) else {
-                    return;
-                };
-                if let Some((old_deadline_ms, size)) = self.string_size(shard, offset) {
-                    self.statistics
-                        .remove(change.database, old_deadline_ms, size);
-                    self.statistics
-                        .add(change.database, change.deadline_ms, size);
-                }
-                shard.set_deadline_ms(offset, stored.deadline_ms, change.deadline_ms);
-            }
-            Location::Hash(number) => {
+            (Kind::Expire, Held::Hash(hash)) => {
+                let number = own_hash(shard, &found, hash, record);
                 self.change_hash(shard, number, change.database, |hash| {
                     // The deadline of a hash is a record of its own, which stays live with it.
                     let record_bytes = encoded_len(change.key.len()) as u64;
-                    if hash.deadline_ms != 0 {
-                        hash.live_bytes -= record_bytes;
+                    let summary = &mut hash.summary;
+                    if summary.deadline_ms != 0 {
+                        summary.live_bytes = summary.live_bytes.saturating_sub(record_bytes);
                     }
                     if change.deadline_ms != 0 {
-                        hash.live_bytes += record_bytes;
+                        summary.live_bytes += record_bytes;
                     }
-                    hash.deadline_ms = change.deadline_ms;
+                    summary.deadline_ms = change.deadline_ms;
                 });
             }
+            (Kind::HashSet, Held::Hash(hash)) => {
+                let number = own_hash(shard, &found, hash, record);
+                self.set_field(shard, number, hash, record)?;
+            }
+            (Kind::HashSet, _) => {
+                let (number, hash) = self.begin_hash(shard, &found, record);
+                self.set_field(shard, number, &hash, record)?;
+            }
+            (Kind::HashDelete | Kind::FieldExpire, Held::Hash(hash)) => {
+                self.change_field(shard, &found, hash, record)?;
+            }
+            _ => {}
         }
+        Ok(())
+    }
+
+    /// Counts what a key stands for as dead, and forgets all that was kept beside its entry.
+    fn forget(&mut self, shard: &mut Shard, found: &Found<'a>, database: u8) {
+        match &found.held {
+            Held::Nothing => {}
+            Held::String(string) => {
+                let size = record_size(&string.change);
+                self.statistics.remove(database, string.deadline_ms, size);
+                shard.forget_deadline(string.offset);
+            }
+            Held::Hash(hash) => {
+                // What is counted of it, not what it was when it was found.
+                let mut summary = hash.summary;
+                if let Some(object) = hash.own.and_then(|number| shard.remove_hash(number)) {
+                    summary = object.summary;
+                }
+                self.statistics
+                    .remove(database, summary.deadline_ms, hash_size(&summary));
+            }
+        }
+    }
+
+    /// Removes a key by this record. Where it would be there again, the entry stays and says that it is gone.
+    fn remove(&mut self, shard: &mut Shard, found: &Found<'a>, record: &Applied<'_>) -> Result<()> {
+        let is_beneath = self
+            .lookup
+            .is_beneath(shard, record.hash, record.change.key)?;
+        self.forget(shard, found, record.change.database);
+        match found.slot {
+            Some(slot) if !is_beneath => shard.keys.remove(slot),
+            _ => point(shard, found.slot, record, Location::Record(record.offset)),
+        }
+        Ok(())
     }
 
     /// Changes a hash, and what is counted of it.
@@ -257,112 +197,182 @@ impl Target<'_> {
         let Some(hash) = shard.hash_mut(number) else {
             return;
         };
+        let summary = &hash.summary;
         self.statistics
-            .remove(database, hash.deadline_ms, hash_size(hash));
+            .remove(database, summary.deadline_ms, hash_size(summary));
         change(hash);
+        let summary = &hash.summary;
         self.statistics
-            .add(database, hash.deadline_ms, hash_size(hash));
+            .add(database, summary.deadline_ms, hash_size(summary));
     }
 
-    /// The hash that a field is set in: the key's, or a new one.
-    fn hash_for(&mut self, shard: &mut Shard, slot: Option<usize>, record: &Applied<'_>) -> usize {
-        if let Some(slot) = slot
-            && let Location::Hash(number) = shard.keys.location(slot)
-        {
-            return number;
-        }
-        let hash = HashObject {
-            fields: Table::default(),
+    /// A new hash, in place of whatever the key stood for.
+    fn begin_hash(
+        &mut self,
+        shard: &mut Shard,
+        found: &Found<'a>,
+        record: &Applied<'_>,
+    ) -> (usize, HashAt<'a>) {
+        self.forget(shard, found, record.change.database);
+        let summary = HashSummary {
             key_offset: record.offset,
-            deadline_ms: 0,
-            live_bytes: 0,
-            expiring_fields: 0,
+            ..HashSummary::default()
         };
         self.statistics
-            .add(record.change.database, 0, hash_size(&hash));
-        let location = shard.add_hash(hash);
-        self.point(shard, slot, record, location);
-        match location {
-            Location::Hash(number) => number,
-            Location::Record(_) => unreachable!("add_hash gives a hash"),
-        }
+            .add(record.change.database, 0, hash_size(&summary));
+        let number = shard.add_hash(HashObject {
+            summary,
+            ..HashObject::default()
+        });
+        point(shard, found.slot, record, Location::Hash(number));
+        let hash = HashAt {
+            own: Some(number),
+            summary,
+            beneath: None,
+        };
+        (number, hash)
     }
 
-    fn set_field(&mut self, shard: &mut Shard, number: usize, record: &Applied<'_>) {
+    fn set_field(
+        &mut self,
+        shard: &mut Shard,
+        number: usize,
+        hash: &HashAt<'a>,
+        record: &Applied<'_>,
+    ) -> Result<()> {
         let change = &record.change;
-        let mapping = self.mapping;
-        let field_hash = (self.field_hash)(change.field);
-        let Some(hash) = shard.hash(number) else {
-            return;
-        };
-        let old = find_field(&hash.fields, mapping, field_hash, change.field);
-        let old_deadline_ms = old.map_or(0, |(_, offset, stored)| {
-            shard.deadline_ms(offset, stored.deadline_ms)
-        });
-        if let Some((_, offset, _)) = old {
-            shard.forget_deadline(offset);
+        let old = self.lookup.field(shard, hash, change.field)?;
+        let field_hash = self.lookup.hasher.hash(change.field).in_hash();
+        if let Some(old) = &old.record {
+            shard.forget_deadline(old.offset);
         }
         self.change_hash(shard, number, change.database, |hash| {
             let location = Location::Record(record.offset);
-            match old {
-                Some((slot, _, stored)) => {
-                    hash.live_bytes -= stored.size_bytes();
-                    hash.fields.replace(slot, location);
-                }
-                None => hash.fields.insert(field_hash.in_hash(), location),
+            match old.slot {
+                Some(slot) => hash.fields.replace(slot, location),
+                None => hash.fields.insert(field_hash, location),
             }
-            hash.live_bytes += change.size_bytes();
-            count_deadline(hash, old_deadline_ms, change.deadline_ms);
+            let summary = &mut hash.summary;
+            count_field(summary, old.record.as_ref(), -1);
+            let new = RecordAt {
+                offset: record.offset,
+                change: *change,
+                deadline_ms: change.deadline_ms,
+            };
+            count_field(summary, Some(&new), 1);
         });
+        Ok(())
     }
 
     /// Deletes a field or changes its deadline, where there is one of that name.
-    fn change_field(&mut self, shard: &mut Shard, slot: usize, number: usize, change: &Change<'_>) {
-        let mapping = self.mapping;
-        let field_hash = (self.field_hash)(change.field);
-        let Some(found) = shard
-            .hash(number)
-            .and_then(|hash| find_field(&hash.fields, mapping, field_hash, change.field))
-        else {
-            return;
+    fn change_field(
+        &mut self,
+        shard: &mut Shard,
+        found: &Found<'a>,
+        hash: &HashAt<'a>,
+        record: &Applied<'_>,
+    ) -> Result<()> {
+        let change = &record.change;
+        let field = self.lookup.field(shard, hash, change.field)?;
+        let Some(old) = field.record else {
+            return Ok(());
         };
-        let (field_slot, offset, stored) = found;
-        let old_deadline_ms = shard.deadline_ms(offset, stored.deadline_ms);
+        let field_hash = self.lookup.hasher.hash(change.field).in_hash();
+        let beneath = self.lookup.field_beneath(hash, field_hash, change.field)?;
+        let number = own_hash(shard, found, hash, record);
         if change.kind == Kind::FieldExpire {
-            shard.set_deadline_ms(offset, stored.deadline_ms, change.deadline_ms);
             if let Some(hash) = shard.hash_mut(number) {
-                count_deadline(hash, old_deadline_ms, change.deadline_ms);
+                if field.slot.is_none() {
+                    hash.fields.insert(field_hash, Location::Record(old.offset));
+                }
+                let summary = &mut hash.summary;
+                let had_deadline = u64::from(old.deadline_ms != 0);
+                summary.expiring_fields = summary.expiring_fields.saturating_sub(had_deadline)
+                    + u64::from(change.deadline_ms != 0);
             }
-            return;
+            shard.set_deadline_ms(old.offset, old.change.deadline_ms, change.deadline_ms);
+            return Ok(());
         }
-        shard.forget_deadline(offset);
+        shard.forget_deadline(old.offset);
         self.change_hash(shard, number, change.database, |hash| {
-            hash.fields.remove(field_slot);
-            hash.live_bytes -= stored.size_bytes();
-            count_deadline(hash, old_deadline_ms, 0);
+            let location = Location::Record(record.offset);
+            match field.slot {
+                Some(slot) if beneath.is_none() => hash.fields.remove(slot),
+                Some(slot) => hash.fields.replace(slot, location),
+                None => hash.fields.insert(field_hash, location),
+            }
+            count_field(&mut hash.summary, Some(&old), -1);
         });
         if shard
             .hash(number)
-            .is_some_and(|hash| hash.fields.len() == 0)
+            .is_some_and(|hash| hash.summary.field_count == 0)
         {
             // A hash without fields is no key.
-            self.detach(shard, slot, change.database);
-            shard.keys.remove(slot);
+            let found = self.lookup.key(shard, record.hash, change.key)?;
+            self.remove(shard, &found, record)?;
         }
+        Ok(())
     }
 }
 
-fn hash_size(hash: &HashObject) -> Size {
+/// Points the key's entry, which is in this slot if there is one, at something new.
+fn point(shard: &mut Shard, slot: Option<usize>, record: &Applied<'_>, location: Location) {
+    match slot {
+        Some(slot) => shard.keys.replace(slot, location),
+        None => shard.keys.insert(record.hash.in_shard(), location),
+    }
+}
+
+/// The number of a hash in the shard; one that is in the checkpoint alone gets an object that says what changes from now on.
+fn own_hash(
+    shard: &mut Shard,
+    found: &Found<'_>,
+    hash: &HashAt<'_>,
+    record: &Applied<'_>,
+) -> usize {
+    if let Some(number) = hash.own {
+        return number;
+    }
+    let number = shard.add_hash(HashObject {
+        summary: hash.summary,
+        beneath: hash.beneath.map_or(0, |stored| stored.reference),
+        ..HashObject::default()
+    });
+    point(shard, found.slot, record, Location::Hash(number));
+    number
+}
+
+fn record_size(change: &Change<'_>) -> Size {
     Size {
         keys: 1,
-        bytes: hash.live_bytes,
+        bytes: change.size_bytes(),
     }
 }
 
-/// Keeps the count of fields with a deadline when one of them changes its own.
-fn count_deadline(hash: &mut HashObject, old_ms: u64, new_ms: u64) {
-    hash.expiring_fields -= u64::from(old_ms != 0);
-    hash.expiring_fields += u64::from(new_ms != 0);
+fn hash_size(summary: &HashSummary) -> Size {
+    Size {
+        keys: 1,
+        bytes: summary.live_bytes,
+    }
+}
+
+/// Counts a field in a hash, or no longer. What a checkpoint says may be anything: no count goes below zero.
+fn count_field(summary: &mut HashSummary, field: Option<&RecordAt<'_>>, sign: i64) {
+    let Some(field) = field else {
+        return;
+    };
+    let count = |number: &mut u64, by: u64| {
+        *number = match sign < 0 {
+            true => number.saturating_sub(by),
+            false => number.saturating_add(by),
+        };
+    };
+    count(&mut summary.live_bytes, field.change.size_bytes());
+    count(&mut summary.field_count, 1);
+    count(
+        &mut summary.expiring_fields,
+        u64::from(field.deadline_ms != 0),
+    );
 }
 
 #[cfg(test)]

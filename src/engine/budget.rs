@@ -19,12 +19,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::apply::{find_field, find_key};
 use super::commit::Writer;
+use super::lookup::Held;
 use super::read::has_passed;
 use super::transaction::Staged;
 use super::{Engine, Generation};
-use crate::index::{KeyHash, Location};
+use crate::index::KeyHash;
 use crate::log::{LOG_START, stored_change};
 use crate::options::Evict;
 use crate::record::{self, Change, Kind};
@@ -50,13 +50,18 @@ impl Engine {
         if staged.frugal {
             return Ok(());
         }
+        let generation = Arc::clone(&writer.generation);
+        generation.with_sound_checkpoint(|| self.make_room_within(writer, staged, budget))
+    }
+
+    fn make_room_within(&self, writer: &mut Writer, staged: &Staged, budget: Budget) -> Result<()> {
         let now_ms = self.now_ms();
         let generation = Arc::clone(&writer.generation);
         let mapping = generation.mapping();
         let mut touched: Vec<KeyHash> = staged.records.iter().map(|record| record.hash).collect();
         touched.sort_unstable();
         touched.dedup();
-        let (added, replaced) = generation.sizes_of(&mapping, staged, now_ms);
+        let (added, replaced) = generation.sizes_of(&mapping, staged, now_ms)?;
         let needed = |generation: &Generation| {
             let live_bytes = generation.statistics().live_bytes(now_ms);
             live_bytes.saturating_add(added).saturating_sub(replaced)
@@ -119,12 +124,12 @@ impl Engine {
                 let reason = "there is no valid record any more";
                 return Err(Error::corrupt(&self.path, hand, reason));
             };
-            if let Some(database) = generation.queued_key(mapping, hand, &change, now_ms) {
+            if let Some(database) = generation.queued_key(mapping, hand, &change, now_ms)? {
                 let hash = generation.hasher.hash(change.key);
                 let was_read = generation.visited.as_ref().is_some_and(|v| v.take(hand));
                 if !was_read && touched.binary_search(&hash).is_err() {
                     let tombstone = Change::of_key(Kind::Delete, database, change.key);
-                    freed += generation.key_bytes(mapping, &tombstone, hash, now_ms);
+                    freed += generation.key_bytes(mapping, &tombstone, hash, now_ms)?;
                     victims.push(&tombstone, hash)?;
                 }
             }
@@ -141,7 +146,7 @@ impl Engine {
 impl Generation {
     /// How many live bytes a commit adds, and how many of those that are there it replaces. Of a key that it changes
     /// more than once only the first change replaces anything.
-    fn sizes_of(&self, mapping: &Mapping, staged: &Staged, now_ms: u64) -> (u64, u64) {
+    fn sizes_of(&self, mapping: &Mapping, staged: &Staged, now_ms: u64) -> Result<(u64, u64)> {
         let (mut added, mut replaced) = (0, 0);
         let mut seen = BTreeSet::new();
         for staged_record in &staged.records {
@@ -155,34 +160,34 @@ impl Generation {
             }
             if is_first {
                 replaced += match change.kind {
-                    Kind::Set | Kind::Delete => self.key_bytes(mapping, &change, hash, now_ms),
-                    Kind::HashSet => self.field_bytes(mapping, &change, hash, now_ms),
+                    Kind::Set | Kind::Delete => self.key_bytes(mapping, &change, hash, now_ms)?,
+                    Kind::HashSet => self.field_bytes(mapping, &change, hash, now_ms)?,
                     _ => 0,
                 };
             }
         }
-        (added, replaced)
+        Ok((added, replaced))
     }
 
     /// How many live bytes a key has.
-    fn key_bytes(&self, mapping: &Mapping, change: &Change<'_>, hash: KeyHash, now_ms: u64) -> u64 {
-        let found = || {
-            let shard = self.index.read(change.database, hash.shard())?;
-            let slot = find_key(&shard, mapping, hash, change.key)?;
-            let (deadline_ms, bytes) = match shard.keys.location(slot) {
-                Location::Record(offset) => {
-                    let stored = stored_change(mapping, offset)?;
-                    let deadline_ms = shard.deadline_ms(offset, stored.deadline_ms);
-                    (deadline_ms, stored.size_bytes())
-                }
-                Location::Hash(number) => {
-                    let object = shard.hash(number)?;
-                    (object.deadline_ms, object.live_bytes)
-                }
-            };
-            (!has_passed(deadline_ms, now_ms)).then_some(bytes)
+    fn key_bytes(
+        &self,
+        mapping: &Mapping,
+        change: &Change<'_>,
+        hash: KeyHash,
+        now_ms: u64,
+    ) -> Result<u64> {
+        let held = self.held(mapping, change.database, hash, change.key)?;
+        let (deadline_ms, bytes) = match held {
+            Held::Nothing => return Ok(0),
+            Held::String(record) => (record.deadline_ms, record.change.size_bytes()),
+            Held::Hash(hash) => (hash.summary.deadline_ms, hash.summary.live_bytes),
         };
-        found().unwrap_or(0)
+        Ok(if has_passed(deadline_ms, now_ms) {
+            0
+        } else {
+            bytes
+        })
     }
 
     /// How many live bytes a field has.
@@ -192,18 +197,19 @@ impl Generation {
         change: &Change<'_>,
         hash: KeyHash,
         now_ms: u64,
-    ) -> u64 {
-        let found = || {
-            let shard = self.index.read(change.database, hash.shard())?;
-            let slot = find_key(&shard, mapping, hash, change.key)?;
-            let Location::Hash(number) = shard.keys.location(slot) else {
-                return None;
-            };
-            let object = shard.hash(number)?;
-            let field_hash = self.hasher.hash(change.field);
-            let (_, _, stored) = find_field(&object.fields, mapping, field_hash, change.field)?;
-            (!has_passed(object.deadline_ms, now_ms)).then_some(stored.size_bytes())
+    ) -> Result<u64> {
+        let contents = self.contents();
+        let Some(shard) = contents.index.read(change.database, hash.shard()) else {
+            return Ok(0);
         };
-        found().unwrap_or(0)
+        let lookup = self.lookup(contents, mapping);
+        let Held::Hash(hash) = lookup.key(&shard, hash, change.key)?.held else {
+            return Ok(0);
+        };
+        let field = lookup.field(&shard, &hash, change.field)?.record;
+        let is_over = has_passed(hash.summary.deadline_ms, now_ms);
+        Ok(field
+            .filter(|_| !is_over)
+            .map_or(0, |field| field.change.size_bytes()))
     }
 }

@@ -123,6 +123,11 @@ impl Engine {
     fn commit_begun(&self, writer: &mut Writer, staged: &mut Staged) -> Result<u64> {
         let commit_bytes = staged.bytes.len() as u64;
         let generation = Arc::clone(&writer.generation);
+        for staged_record in &staged.records {
+            if let Some(change) = record::reparse_at(&staged.bytes, staged_record.start) {
+                generation.touch(change.database, staged_record.hash, &change)?;
+            }
+        }
         // Until the commit is applied: readers who see it in the mapping wait for that.
         let mut tail = generation.lock_tail();
         if tail.offset + commit_bytes + RESERVE_BYTES > MAX_FILE_BYTES {
@@ -154,14 +159,14 @@ impl Engine {
                 })
             })
             .collect();
-        generation.apply_written(&records);
+        let applied = generation.apply_written(&records, &tail);
         generation.set_published_upto(end);
         generation.note_own(end);
         drop(tail);
         self.written_bytes
             .fetch_add(commit_bytes, Ordering::Relaxed);
         self.judge_growth(writer, end);
-        Ok(end)
+        applied.map(|()| end)
     }
 
     /// Writes a sealed commit at the tail and publishes it.
@@ -211,6 +216,7 @@ impl Engine {
         self.append_sealed(writer, *tail, &mut bytes)?;
         *tail = next_tail;
         writer.generation.note_control_kind(change.kind);
+        writer.generation.note_advice(change, tail.offset);
         writer.generation.set_published_upto(tail.offset);
         Ok(())
     }
@@ -235,7 +241,7 @@ impl Engine {
             }
         }
         // Invariant 2.
-        writer.generation.map_upto(writer.file_bytes, &self.path)
+        writer.generation.map_upto(writer.file_bytes)
     }
 
     fn write_error(&self, source: io::Error, needed: u64) -> Error {

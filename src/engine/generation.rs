@@ -4,19 +4,21 @@
 //! It must not know how it is written to, synced or replaced: that is the [`Engine`](super::Engine)'s,
 //! which holds the locks for it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use super::Settings;
 use super::apply::{Applied, apply_commit};
+use super::base::{Base, Layer};
+use super::lookup::{Held, Lookup};
 use super::rewrite::write_error;
-use crate::index::{Index, KeyHasher, Statistics, Visited};
+use crate::index::{Closing, Index, Joint, KeyHash, KeyHasher, Statistics, Visited};
 use crate::limits::MAX_FILE_BYTES;
 use crate::log::{
     Append, Damage, END_WORD, FileHeader, JUDGED_OFFSET, LOG_START, Pwrite, Reader, Tail,
 };
-use crate::record::{HEADER_BYTES, Kind, Link};
+use crate::record::{Change, HEADER_BYTES, Kind, Link};
 use crate::storage::{FileId, Mapping, StorageFile};
 use crate::{Error, Result};
 
@@ -26,8 +28,13 @@ pub(super) struct Generation {
     pub(super) id: FileId,
     pub(super) append: Box<dyn Append>,
     pub(super) header: FileHeader,
+    path: PathBuf,
     pub(super) hasher: KeyHasher,
-    pub(super) index: Index,
+    contents: Contents,
+    /// What takes the place of `contents` where their checkpoint does not hold.
+    rebuilt: OnceLock<Contents>,
+    /// Parts of the log that need not be read: pages of the checkpoint.
+    skips: Vec<Skip>,
     statistics: Mutex<Statistics>,
     mapping: RwLock<Arc<Mapping>>,
     mapping_step_bytes: u64,
@@ -43,10 +50,37 @@ pub(super) struct Generation {
     own_upto: AtomicU64,
     /// Everything before this is on the device, as far as this handle knows.
     synced_upto: AtomicU64,
+    /// What is known of checkpoints in the log so far.
+    advice: Mutex<Advice>,
     /// Why nothing may be written any more.
     pub(super) poison: OnceLock<String>,
     /// What was read, where there is a budget.
     pub(super) visited: Option<Visited>,
+}
+
+/// The index in memory, and the checkpoint beneath it.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    pub(super) index: Index,
+    pub(super) base: Option<Base>,
+}
+
+/// A part of the log that is not read, and where it is gone on.
+#[derive(Debug, Clone, Copy)]
+struct Skip {
+    start: u64,
+    end: Joint,
+}
+
+/// What a generation knows of the checkpoints in its log.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Advice {
+    /// Where the newest closing record ends, or the log begins.
+    pub(super) closed_upto: u64,
+    /// Bytes of all pages and closing records.
+    pub(super) all_bytes: u64,
+    /// Bytes of those that the newest checkpoint consists of.
+    pub(super) chain_bytes: u64,
 }
 
 /// Something at the tail that is no commit. Its word alone would not tell it: the next commit may begin with the same one.
@@ -72,9 +106,33 @@ impl PassedOver {
 pub(super) struct Replayed {
     pub(super) record_count: u64,
     pub(super) commit_count: u64,
+    pub(super) bytes: u64,
 }
 
 impl Generation {
+    /// The generation in a file, of whose log nothing is applied yet but what the checkpoint says that closes at an offset, 0 for none.
+    /// Gives back also why that one is not used, if it is not.
+    pub(super) fn open(
+        file: Arc<dyn StorageFile>,
+        header: FileHeader,
+        path: &Path,
+        settings: &Settings,
+        checkpoint: u64,
+    ) -> Result<(Generation, Option<String>)> {
+        let mut generation = Generation::new(file, header, path, settings)?;
+        if checkpoint == 0 {
+            return Ok((generation, None));
+        }
+        let mapping = generation.mapping();
+        match Base::open(&mapping, header.salt, path, checkpoint) {
+            Err(reason) => Ok((generation, Some(reason))),
+            Ok((base, statistics)) => {
+                generation.begin_at(base, statistics);
+                Ok((generation, None))
+            }
+        }
+    }
+
     /// The generation in a file, of whose log nothing is applied yet.
     pub(super) fn new(
         file: Arc<dyn StorageFile>,
@@ -92,9 +150,12 @@ impl Generation {
             id,
             append: Box::new(Pwrite(Arc::clone(&file))),
             file,
+            path: path.to_owned(),
             hasher: KeyHasher::new(&header.hash_key),
             header,
-            index: Index::default(),
+            contents: Contents::default(),
+            rebuilt: OnceLock::new(),
+            skips: Vec::new(),
             statistics: Mutex::default(),
             mapping: RwLock::new(Arc::new(mapping)),
             mapping_step_bytes: settings.mapping_step_bytes,
@@ -104,12 +165,182 @@ impl Generation {
             may_have_moved: AtomicBool::new(false),
             own_upto: AtomicU64::new(LOG_START),
             synced_upto: AtomicU64::new(LOG_START),
+            advice: Mutex::new(Advice {
+                closed_upto: LOG_START,
+                ..Advice::default()
+            }),
             poison: OnceLock::new(),
             // Twice the budget and what grows while a compaction runs; what lies behind is seldom there.
             visited: settings
                 .budget
                 .map(|budget| Visited::new(budget.max_bytes.saturating_mul(4).min(MAX_FILE_BYTES))),
         })
+    }
+
+    /// Begins with what a checkpoint says: what it is exact for counts as applied.
+    fn begin_at(&mut self, base: Base, statistics: Statistics) {
+        for database in base.databases() {
+            self.contents.index.continue_database(database, database);
+        }
+        let newest = base.newest();
+        *self
+            .advice
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner) = Advice {
+            closed_upto: newest.end.offset,
+            all_bytes: newest.closing.all_bytes,
+            chain_bytes: newest.closing.chain_bytes,
+        };
+        self.skips = skips(base.layers());
+        *self.tail.get_mut().unwrap_or_else(PoisonError::into_inner) = Tail {
+            offset: newest.closing.exact_upto.offset,
+            previous: newest.closing.exact_upto.previous,
+        };
+        *self.published_upto.get_mut() = newest.closing.exact_upto.offset;
+        *self
+            .statistics
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner) = statistics;
+        self.contents.base = Some(base);
+    }
+
+    /// The index, and the checkpoint beneath it, that count by now.
+    pub(super) fn contents(&self) -> &Contents {
+        self.rebuilt.get().unwrap_or(&self.contents)
+    }
+
+    /// Where the checkpoint says that the next key to evict is looked for.
+    pub(super) fn stored_hand(&self) -> u64 {
+        let base = self.contents().base.as_ref();
+        let hand = base.map_or(0, |base| base.newest().closing.hand);
+        // Whatever stands in the file: a record begins there, or the walk begins anew.
+        let mapping = self.mapping();
+        let is_record = hand < self.published_upto()
+            && hand.is_multiple_of(8)
+            && base.is_some_and(|base| base.record(&mapping, hand).is_ok());
+        if is_record { hand } else { LOG_START }
+    }
+
+    /// Whether the log was replayed in place of a checkpoint.
+    pub(super) fn is_rebuilt(&self) -> bool {
+        self.rebuilt.get().is_some()
+    }
+
+    /// Whether the checkpoint that counts has turned out not to hold.
+    pub(super) fn is_given_up(&self) -> bool {
+        let base = self.contents().base.as_ref();
+        base.is_some_and(Base::is_given_up)
+    }
+
+    /// What looking something up needs, beside the shard that it is in.
+    pub(super) fn lookup<'a>(&'a self, contents: &'a Contents, mapping: &'a Mapping) -> Lookup<'a> {
+        Lookup {
+            path: &self.path,
+            mapping,
+            hasher: &self.hasher,
+            base: contents.base.as_ref(),
+        }
+    }
+
+    /// Does something again where the checkpoint turned out not to hold on the way. The caller holds no lock of the index, and not the
+    /// tail.
+    pub(super) fn with_sound_checkpoint<R>(&self, mut act: impl FnMut() -> Result<R>) -> Result<R> {
+        match act() {
+            Err(_) if self.is_given_up() => {
+                self.rebuild()?;
+                act()
+            }
+            done => done,
+        }
+    }
+
+    /// Replays the log in place of a checkpoint that does not hold.
+    pub(super) fn rebuild(&self) -> Result<()> {
+        let tail = self.lock_tail();
+        self.rebuild_upto(&tail)
+    }
+
+    /// As [`Generation::rebuild`], for who holds the tail.
+    pub(super) fn rebuild_upto(&self, tail: &Tail) -> Result<()> {
+        if !self.is_given_up() {
+            return Ok(());
+        }
+        let contents = Contents::default();
+        let mut statistics = Statistics::default();
+        let mapping = self.mapping();
+        let mut reader = self.reader(&mapping, Tail::first(self.header.salt));
+        let mut records = Vec::new();
+        while reader.link().offset < tail.offset {
+            if self.skip(&mut reader) {
+                continue;
+            }
+            match reader.next_commit() {
+                Ok(Some(_)) => {}
+                Ok(None) => {
+                    let reason = "the log ends before what was read of it when it was opened";
+                    return Err(Error::corrupt(&self.path, reader.link().offset, reason));
+                }
+                Err(damage) => {
+                    let reason = damage.reason.to_string();
+                    return Err(Error::corrupt(&self.path, damage.offset, reason));
+                }
+            }
+            self.gather(&reader, &mut records);
+            let lookup = self.lookup(&contents, &mapping);
+            apply_commit(&contents.index, &mut statistics, lookup, &records)?;
+        }
+        let mut counts = self.statistics();
+        if self.rebuilt.set(contents).is_ok() {
+            *counts = statistics;
+        }
+        Ok(())
+    }
+
+    fn reader<'a>(&self, mapping: &'a Mapping, tail: Tail) -> Reader<'a, Mapping> {
+        Reader::from_link(mapping, self.link(tail)).passing_over_pages(self.synced_upto())
+    }
+
+    /// Goes on behind pages that need not be read, where the reader has come to some.
+    fn skip(&self, reader: &mut Reader<'_, Mapping>) -> bool {
+        let offset = reader.link().offset;
+        let found = self.skips.binary_search_by_key(&offset, |skip| skip.start);
+        let Ok(at) = found else {
+            return false;
+        };
+        let end = self.skips[at].end;
+        reader.jump(end.offset, end.previous);
+        true
+    }
+
+    fn gather<'a>(&self, reader: &Reader<'a, Mapping>, records: &mut Vec<Applied<'a>>) {
+        records.clear();
+        records.extend(reader.records().map(|(offset, change)| Applied {
+            change,
+            offset,
+            hash: self.hasher.hash(change.key),
+        }));
+    }
+
+    /// What is known of the checkpoints in the log.
+    pub(super) fn advice(&self) -> Advice {
+        *self.advice.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes notice of a page or closing record that ends at an offset.
+    pub(super) fn note_advice(&self, change: &Change<'_>, end: u64) {
+        if !matches!(change.kind, Kind::Page | Kind::Checkpoint) {
+            return;
+        }
+        let mut advice = self.advice.lock().unwrap_or_else(PoisonError::into_inner);
+        advice.all_bytes += change.size_bytes();
+        let start = end - change.size_bytes();
+        let closing = (change.kind == Kind::Checkpoint)
+            .then(|| Closing::decode(change.value, start, false))
+            .flatten();
+        if let Some((closing, _)) = closing {
+            advice.closed_upto = end;
+            advice.chain_bytes = closing.chain_bytes;
+        }
     }
 
     /// Where the log ends that was applied. Who holds this may apply what comes next, and append.
@@ -122,7 +353,6 @@ impl Generation {
     pub(super) fn catch_up(
         &self,
         tail: &mut Tail,
-        path: &Path,
     ) -> Result<(Replayed, std::result::Result<(), Damage>)> {
         let mut replayed = Replayed::default();
         loop {
@@ -130,15 +360,21 @@ impl Generation {
             if self.poison.get().is_some() {
                 return Ok((replayed, Ok(())));
             }
-            let end = self.apply_readable(tail, &mut replayed);
+            let end = match self.apply_readable(tail, &mut replayed) {
+                Err(_) if self.is_given_up() => {
+                    self.rebuild_upto(tail)?;
+                    continue;
+                }
+                end => end?,
+            };
             let word = self.mapping().word(tail.offset);
             if word == Some(END_WORD) {
                 return Ok((replayed, end));
             }
             // The file may have grown beyond what is known of it.
-            let file_bytes = self.file.size().map_err(Error::io("look at", path))?;
+            let file_bytes = self.file.size().map_err(Error::io("look at", &self.path))?;
             if file_bytes > self.mapping().readable_bytes() {
-                self.map_upto(file_bytes, path)?;
+                self.map_upto(file_bytes)?;
                 continue;
             }
             match (end, word) {
@@ -155,40 +391,49 @@ impl Generation {
         }
     }
 
-    /// Applies the commits that the mapping shows.
+    /// Applies the commits that the mapping shows. Where the outer error is one of the checkpoint, the tail stands before the commit that
+    /// led to it, which may be applied in part.
     fn apply_readable(
         &self,
         tail: &mut Tail,
         replayed: &mut Replayed,
-    ) -> std::result::Result<(), Damage> {
+    ) -> Result<std::result::Result<(), Damage>> {
         let mapping = self.mapping();
+        let contents = self.contents();
         let mut statistics = self.statistics();
-        let mut reader = Reader::from_link(&*mapping, self.link(*tail));
+        let mut reader = self.reader(&mapping, *tail);
         let mut records = Vec::new();
+        let mut applied = Ok(());
+        let mut link = reader.link();
         let end = loop {
+            if self.skip(&mut reader) {
+                link = reader.link();
+                continue;
+            }
             match reader.next_commit() {
                 Ok(Some(_)) => {}
                 Ok(None) => break Ok(()),
                 Err(damage) => break Err(damage),
             }
-            records.clear();
-            records.extend(reader.records().map(|(offset, change)| Applied {
-                change,
-                offset,
-                hash: self.hasher.hash(change.key),
-            }));
-            self.note_control(&records);
-            self.apply(&mut statistics, &mapping, &records);
+            self.gather(&reader, &mut records);
+            let lookup = self.lookup(contents, &mapping);
+            applied = apply_commit(&contents.index, &mut statistics, lookup, &records);
+            if applied.is_err() {
+                break Ok(());
+            }
+            self.note_control(&records, reader.link().offset);
+            replayed.bytes += reader.link().offset - link.offset;
+            link = reader.link();
             replayed.record_count += records.len() as u64;
             replayed.commit_count += 1;
         };
-        let link = reader.link();
+        drop(statistics);
         *tail = Tail {
             offset: link.offset,
             previous: link.previous,
         };
         self.set_published_upto(link.offset);
-        end
+        applied.map(|()| end)
     }
 
     /// Leaves the log unread up to here: for a handle that is being closed.
@@ -198,7 +443,10 @@ impl Generation {
     }
 
     /// Takes notice of what a commit says of the log itself.
-    fn note_control(&self, records: &[Applied<'_>]) {
+    fn note_control(&self, records: &[Applied<'_>], end: u64) {
+        if let [record] = records {
+            self.note_advice(&record.change, end);
+        }
         let kind = match records {
             [record] => record.change.kind,
             // A commit of several is of data.
@@ -256,15 +504,48 @@ impl Generation {
         self.own_upto.load(Ordering::Acquire) > self.synced_upto()
     }
 
-    /// Applies a commit that has just been written.
-    pub(super) fn apply_written(&self, records: &[Applied<'_>]) {
+    /// Applies a commit that has just been written, up to this tail.
+    pub(super) fn apply_written(&self, records: &[Applied<'_>], tail: &Tail) -> Result<()> {
         self.note_control_kind(Kind::Set);
-        self.apply(&mut self.statistics(), &self.mapping(), records);
+        let contents = self.contents();
+        let mapping = self.mapping();
+        let lookup = self.lookup(contents, &mapping);
+        let applied = apply_commit(&contents.index, &mut self.statistics(), lookup, records);
+        match applied {
+            // It was touched before, and holds no longer.
+            Err(_) if self.is_given_up() => self.rebuild_upto(tail),
+            applied => applied,
+        }
     }
 
-    fn apply(&self, statistics: &mut Statistics, mapping: &Mapping, records: &[Applied<'_>]) {
-        let field_hash = |field: &[u8]| self.hasher.hash(field);
-        apply_commit(&self.index, statistics, mapping, &field_hash, records);
+    /// Looks at all that applying these records will need of the checkpoint: what does not hold is to be known before they are written.
+    pub(super) fn touch(&self, database: u8, hash: KeyHash, change: &Change<'_>) -> Result<()> {
+        if self.contents().base.is_none() || !change.kind.is_key() {
+            return Ok(());
+        }
+        self.with_sound_checkpoint(|| self.touch_in(self.contents(), database, hash, change))
+    }
+
+    fn touch_in(
+        &self,
+        contents: &Contents,
+        database: u8,
+        hash: KeyHash,
+        change: &Change<'_>,
+    ) -> Result<()> {
+        let Some(shard) = contents.index.read(database, hash.shard()) else {
+            return Ok(());
+        };
+        let mapping = self.mapping();
+        let lookup = self.lookup(contents, &mapping);
+        let found = lookup.key(&shard, hash, change.key)?;
+        lookup.is_beneath(&shard, hash, change.key)?;
+        if let Held::Hash(hash) = &found.held {
+            lookup.field(&shard, hash, change.field)?;
+            let field_hash = self.hasher.hash(change.field).in_hash();
+            lookup.field_beneath(hash, field_hash, change.field)?;
+        }
+        Ok(())
     }
 
     /// Notes that the key with its place in the queue at an offset was read.
@@ -313,14 +594,14 @@ impl Generation {
     }
 
     /// Makes sure that the mapping shows the file's first `file_bytes` bytes.
-    pub(super) fn map_upto(&self, file_bytes: u64, path: &Path) -> Result<()> {
+    pub(super) fn map_upto(&self, file_bytes: u64) -> Result<()> {
         let mapping = self.mapping();
         if mapping.covers(file_bytes) {
             mapping.set_readable(file_bytes);
             return Ok(());
         }
         let len = mapping_len(file_bytes, self.mapping_step_bytes);
-        let larger = self.file.map(len).map_err(Error::io("map", path))?;
+        let larger = self.file.map(len).map_err(Error::io("map", &self.path))?;
         larger.set_readable(file_bytes);
         *self.mapping.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(larger);
         Ok(())
@@ -366,6 +647,28 @@ impl Generation {
             }),
         }
     }
+}
+
+/// The pages of layers, which a reader of the log may pass by.
+fn skips(layers: &[Layer]) -> Vec<Skip> {
+    let mut skips = Vec::new();
+    for layer in layers.iter().rev() {
+        let mut start = layer.closing.exact_upto.offset;
+        for gap in &layer.closing.gaps {
+            if gap.start.offset > start {
+                skips.push(Skip {
+                    start,
+                    end: gap.start,
+                });
+            }
+            start = gap.end;
+        }
+        skips.push(Skip {
+            start,
+            end: layer.end,
+        });
+    }
+    skips
 }
 
 /// How many addresses to map for a file: enough that it can grow for a while.

@@ -1,8 +1,9 @@
 //! Whether a record is needed for what the file holds now, by the index.
 
 use super::Generation;
-use super::apply::find_key;
+use super::lookup::{Held, Lookup};
 use super::read::has_passed;
+use crate::Result;
 use crate::index::{KeyHash, Location, Shard};
 use crate::limits::DATABASE_COUNT;
 use crate::record::{Change, Kind};
@@ -29,38 +30,40 @@ impl Generation {
         offset: u64,
         change: &Change<'_>,
         now_ms: u64,
-    ) -> Option<Live> {
+    ) -> Result<Option<Live>> {
         if !matches!(change.kind, Kind::Set | Kind::HashSet) {
-            return None;
+            return Ok(None);
         }
-        self.find_in_databases(change, |shard, hash| {
-            let mut queued_at = offset;
-            let deadline_ms = if change.kind == Kind::Set {
+        let found = self.find_in_databases(mapping, change, |lookup, shard, hash| {
+            if lookup.base.is_none() && change.kind == Kind::Set {
+                // Most records are dead or live by their place alone.
                 let here = |location| location == Location::Record(offset);
-                shard.keys.find(hash.in_shard(), here)?;
-                shard.deadline_ms(offset, change.deadline_ms)
-            } else {
-                let slot = find_key(shard, mapping, hash, change.key)?;
-                let Location::Hash(number) = shard.keys.location(slot) else {
-                    return None;
+                let Some(slot) = shard.keys.find(hash.in_shard(), here) else {
+                    return Ok(None);
                 };
-                let object = shard.hash(number)?;
-                if has_passed(object.deadline_ms, now_ms) {
-                    return None;
+                debug_assert_eq!(shard.keys.location(slot), Location::Record(offset));
+                return Ok(Some((
+                    shard.deadline_ms(offset, change.deadline_ms),
+                    offset,
+                )));
+            }
+            let (record, queued_at) = match lookup.key(shard, hash, change.key)?.held {
+                Held::String(record) => (Some(record), offset),
+                Held::Hash(hash) if !has_passed(hash.summary.deadline_ms, now_ms) => {
+                    let field = lookup.field(shard, &hash, change.field)?.record;
+                    (field, hash.summary.key_offset)
                 }
-                queued_at = object.key_offset;
-                let here = |location| location == Location::Record(offset);
-                let field = self.hasher.hash(change.field);
-                object.fields.find(field.in_hash(), here)?;
-                shard.deadline_ms(offset, change.deadline_ms)
+                _ => (None, offset),
             };
-            (!has_passed(deadline_ms, now_ms)).then_some((deadline_ms, queued_at))
-        })
-        .map(|(database, (deadline_ms, queued_at))| Live {
+            let here = record.filter(|record| record.offset == offset);
+            Ok(here.map(|record| (record.deadline_ms, queued_at)))
+        })?;
+        let live = found.map(|(database, (deadline_ms, queued_at))| Live {
             database,
             deadline_ms,
             queued_at,
-        })
+        });
+        Ok(live.filter(|live| !has_passed(live.deadline_ms, now_ms)))
     }
 
     /// The database whose key has its place in the queue at this record, see [`Live::queued_at`]. `None`
@@ -71,54 +74,74 @@ impl Generation {
         offset: u64,
         change: &Change<'_>,
         now_ms: u64,
-    ) -> Option<u8> {
+    ) -> Result<Option<u8>> {
         if change.kind == Kind::Set {
             let live = self.live_record(mapping, offset, change, now_ms)?;
-            return Some(live.database);
+            return Ok(live.map(|live| live.database));
         }
         if change.kind != Kind::HashSet {
-            return None;
+            return Ok(None);
         }
-        let found = self.find_in_databases(change, |shard, hash| {
-            let slot = find_key(shard, mapping, hash, change.key)?;
-            let Location::Hash(number) = shard.keys.location(slot) else {
-                return None;
+        let found = self.find_in_databases(mapping, change, |lookup, shard, hash| {
+            let Held::Hash(hash) = lookup.key(shard, hash, change.key)?.held else {
+                return Ok(None);
             };
-            let object = shard.hash(number)?;
-            let is_first = object.key_offset == offset && !has_passed(object.deadline_ms, now_ms);
-            is_first.then_some(())
-        });
-        found.map(|(database, ())| database)
+            let summary = &hash.summary;
+            let is_first = summary.key_offset == offset && !has_passed(summary.deadline_ms, now_ms);
+            Ok(is_first.then_some(()))
+        })?;
+        Ok(found.map(|(database, ())| database))
     }
 
     /// The deadline of the hash at a key, 0 where there is none.
-    pub(super) fn hash_deadline_ms(&self, mapping: &Mapping, database: u8, key: &[u8]) -> u64 {
-        let hash = self.hasher.hash(key);
-        self.index
-            .read(database, hash.shard())
-            .and_then(|shard| {
-                let slot = find_key(&shard, mapping, hash, key)?;
-                match shard.keys.location(slot) {
-                    Location::Hash(number) => shard.hash(number).map(|hash| hash.deadline_ms),
-                    Location::Record(_) => None,
-                }
-            })
-            .unwrap_or(0)
+    pub(super) fn hash_deadline_ms(
+        &self,
+        mapping: &Mapping,
+        database: u8,
+        key: &[u8],
+    ) -> Result<u64> {
+        let held = self.held(mapping, database, self.hasher.hash(key), key)?;
+        Ok(match held {
+            Held::Hash(hash) => hash.summary.deadline_ms,
+            _ => 0,
+        })
+    }
+
+    /// What a key stands for, expired or not; for who does not look at anything else at the same moment.
+    pub(super) fn held<'a>(
+        &'a self,
+        mapping: &'a Mapping,
+        database: u8,
+        hash: KeyHash,
+        key: &[u8],
+    ) -> Result<Held<'a>> {
+        let contents = self.contents();
+        let Some(shard) = contents.index.read(database, hash.shard()) else {
+            return Ok(Held::Nothing);
+        };
+        let lookup = self.lookup(contents, mapping);
+        Ok(lookup.key(&shard, hash, key)?.held)
     }
 
     /// Looks for a record's key in the database that it was written to, then in the others that hold anything.
     fn find_in_databases<R>(
         &self,
+        mapping: &Mapping,
         change: &Change<'_>,
-        look: impl Fn(&Shard, KeyHash) -> Option<R>,
-    ) -> Option<(u8, R)> {
+        look: impl Fn(Lookup<'_>, &Shard, KeyHash) -> Result<Option<R>>,
+    ) -> Result<Option<(u8, R)>> {
         let hash = self.hasher.hash(change.key);
+        let contents = self.contents();
+        let lookup = self.lookup(contents, mapping);
         let others = (0..DATABASE_COUNT).filter(|other| *other != change.database);
-        std::iter::once(change.database)
-            .chain(others)
-            .find_map(|database| {
-                let shard = self.index.read(database, hash.shard())?;
-                Some((database, look(&shard, hash)?))
-            })
+        for database in std::iter::once(change.database).chain(others) {
+            let Some(shard) = contents.index.read(database, hash.shard()) else {
+                continue;
+            };
+            if let Some(found) = look(lookup, &shard, hash)? {
+                return Ok(Some((database, found)));
+            }
+        }
+        Ok(None)
     }
 }

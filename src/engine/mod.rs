@@ -11,12 +11,15 @@
 //! 4. After a failed sync nothing more is acknowledged.
 
 mod apply;
+mod base;
 mod budget;
+mod checkpoint;
 mod commit;
 mod compaction;
 mod examine;
 mod generation;
 mod liveness;
+mod lookup;
 mod open;
 mod read;
 mod recover;
@@ -85,8 +88,8 @@ pub(crate) struct Engine {
     stopping: AtomicBool,
     /// Whether the last automatic one has failed.
     compaction_failed: AtomicBool,
-    /// Whether the log has grown so much that it should be compacted.
-    compaction_due: AtomicBool,
+    /// Whether the log has grown so much that it should be compacted, or get a checkpoint.
+    work_due: AtomicBool,
     /// Bytes that this handle has appended.
     written_bytes: AtomicU64,
     /// What it has evicted.
@@ -111,6 +114,9 @@ struct Settings {
     mapping_step_bytes: u64,
     lock_timeout: Duration,
     trigger: Trigger,
+    /// How much of the log may be left for opening to replay when the file is closed.
+    checkpoint_bytes: u64,
+    ignore_checkpoints: bool,
     budget: Option<Budget>,
 }
 
@@ -137,6 +143,8 @@ impl Settings {
                 floor_bytes: options.compact_floor_bytes,
                 share_bytes: options.compact_share_bytes,
             },
+            checkpoint_bytes: options.checkpoint_bytes,
+            ignore_checkpoints: options.ignore_checkpoints,
             budget: options.max_bytes.map(|max_bytes| Budget {
                 max_bytes,
                 evict: options.evict,

@@ -34,12 +34,14 @@ const MAX_ATTEMPTS: usize = 8;
 pub struct Recovery {
     /// Whether the file was created.
     pub created: bool,
-    /// Records that were replayed.
+    /// Records that were replayed: those since the checkpoint, if there was one.
     pub record_count: u64,
     /// Commits that they belong to.
     pub commit_count: u64,
     /// Bytes that were replayed.
     pub replayed_bytes: u64,
+    /// Why the checkpoint in the file was not used, if it was not: the whole log was replayed.
+    pub checkpoint_ignored: Option<String>,
     /// Bytes behind the last whole commit that belong to none: a write that a crash cut short. They were
     /// never acknowledged as being on the device, and are no longer part of the log. Counted up
     /// to 64 MiB.
@@ -131,7 +133,7 @@ impl Engine {
                 must_fence: false,
                 is_committing: false,
                 judge_at: 0,
-                hand: LOG_START,
+                hand: generation.stored_hand(),
                 generation: Arc::clone(&generation),
                 number: u32::from_le_bytes(number),
                 buffer: Vec::new(),
@@ -146,7 +148,7 @@ impl Engine {
             on_compaction: options.on_compaction.clone(),
             stopping: AtomicBool::new(false),
             compaction_failed: AtomicBool::new(false),
-            compaction_due: AtomicBool::new(false),
+            work_due: AtomicBool::new(false),
             written_bytes: AtomicU64::new(0),
             evicted_keys: AtomicU64::new(0),
             evicted_bytes: AtomicU64::new(0),
@@ -178,20 +180,26 @@ pub(super) fn load(
     let slots = slots.ok_or_else(|| {
         Error::corrupt(path, PAGE_BYTES as u64, "neither of the two slots is valid")
     })?;
-    let generation = Generation::new(file, header, path, settings)?;
+    let checkpoint = match settings.ignore_checkpoints {
+        true => 0,
+        false => slots.current().checkpoint,
+    };
+    let (generation, checkpoint_ignored) =
+        Generation::open(file, header, path, settings, checkpoint)?;
+    generation.note_synced(slots.current().synced_upto);
     let mut tail = generation.lock_tail();
-    let (replayed, end) = generation.catch_up(&mut tail, path)?;
+    let (replayed, end) = generation.catch_up(&mut tail)?;
     let tail = {
         let offset = tail.offset;
         drop(tail);
         offset
     };
     judge_end(path, tail, end, slots.current())?;
-    generation.note_synced(slots.current().synced_upto);
     let recovery = Recovery {
         record_count: replayed.record_count,
         commit_count: replayed.commit_count,
-        replayed_bytes: tail - LOG_START,
+        replayed_bytes: replayed.bytes,
+        checkpoint_ignored,
         torn_bytes: match end {
             Ok(()) => 0,
             Err(_) => torn_bytes(&*generation.mapping(), tail),

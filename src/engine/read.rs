@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::apply::{find_field, find_key};
-use super::generation::Generation;
+use super::generation::{Contents, Generation};
+use super::lookup::{HashAt, Held, Lookup, RecordAt};
 use super::{Engine, Value};
-use crate::index::{HashObject, KeyHash, Location, SHARD_COUNT, Shard};
-use crate::log::{Source, stored_change};
-use crate::record::{self, Change};
+use crate::index::{KeyHash, SHARD_COUNT, Shard};
+use crate::log::Source;
+use crate::record;
 use crate::storage::Mapping;
 use crate::{Error, Result};
 
@@ -64,6 +64,7 @@ pub(crate) struct KeyPage {
 }
 
 /// A page of fields, and where the next one begins; 0 at the end.
+#[derive(Default)]
 pub(crate) struct FieldPage {
     pub(crate) cursor: u64,
     pub(crate) fields: Vec<(Value, Value)>,
@@ -83,13 +84,13 @@ struct View<'a> {
     generation: &'a Generation,
     shard: &'a Shard,
     mapping: &'a Arc<Mapping>,
+    lookup: Lookup<'a>,
 }
 
 impl Engine {
     pub(crate) fn key(&self, database: u8, key: &[u8]) -> Result<KeyState> {
         self.view_of(database, key, |view, hash| {
-            view.locate(hash, key)
-                .map_or(Ok(KeyState::Absent), |location| view.key_state(location))
+            view.key_state(&view.held(hash, key)?)
         })
         .map(|found| found.unwrap_or(KeyState::Absent))
     }
@@ -120,10 +121,7 @@ impl Engine {
         keys: &[K],
     ) -> Result<Vec<Option<KeyState>>> {
         self.at_one_moment(database, keys, |view, hash, key| {
-            let state = match view.locate(hash, key) {
-                Some(location) => view.key_state(location)?,
-                None => KeyState::Absent,
-            };
+            let state = view.key_state(&view.held(hash, key)?)?;
             Ok((state != KeyState::Absent).then_some(state))
         })
     }
@@ -145,35 +143,24 @@ impl Engine {
         numbers.sort_unstable();
         numbers.dedup();
         // All at once and in order, as a commit locks them: no half of it can be seen.
-        let Some(shards) = numbers
-            .iter()
-            .map(|number| generation.index.read(database, *number))
-            .collect::<Option<Vec<_>>>()
-        else {
-            return Ok(vec![None; keys.len()]);
-        };
-        let mapping = generation.mapping();
-        let read = |(key, hash): (&K, &KeyHash)| {
-            let Ok(at) = numbers.binary_search(&hash.shard()) else {
-                return Ok(None);
+        let found = self.views_in(&generation, database, &numbers, |views| {
+            let read = |(key, hash): (&K, &KeyHash)| {
+                let Ok(at) = numbers.binary_search(&hash.shard()) else {
+                    return Ok(None);
+                };
+                look(&views[at], *hash, key.as_ref())
             };
-            let view = View {
-                engine: self,
-                generation: &generation,
-                shard: &shards[at],
-                mapping: &mapping,
-            };
-            look(&view, *hash, key.as_ref())
-        };
-        keys.iter().zip(&hashes).map(read).collect()
+            keys.iter().zip(&hashes).map(read).collect()
+        })?;
+        Ok(found.unwrap_or_else(|| vec![None; keys.len()]))
     }
 
     pub(crate) fn field(&self, database: u8, key: &[u8], field: &[u8]) -> Result<Option<Value>> {
         self.view_of(database, key, |view, hash| {
-            let Some(object) = view.hash(hash, key)? else {
+            let Some(hash) = view.hash(hash, key)? else {
                 return Ok(None);
             };
-            view.live_field(object, field)
+            view.live_field(&hash, field)
         })
         .map(Option::flatten)
     }
@@ -187,12 +174,12 @@ impl Engine {
     ) -> Result<Vec<Option<Value>>> {
         let absent = || vec![None; fields.len()];
         let found = self.view_of(database, key, |view, hash| {
-            let Some(object) = view.hash(hash, key)? else {
+            let Some(hash) = view.hash(hash, key)? else {
                 return Ok(absent());
             };
             fields
                 .iter()
-                .map(|field| view.live_field(object, field.as_ref()))
+                .map(|field| view.live_field(&hash, field.as_ref()))
                 .collect()
         })?;
         Ok(found.unwrap_or_else(absent))
@@ -204,9 +191,9 @@ impl Engine {
     }
 
     pub(crate) fn field_count(&self, database: u8, key: &[u8]) -> Result<u64> {
-        self.view_of(database, key, |view, hash| {
-            let object = view.hash(hash, key)?;
-            Ok(object.map_or(0, |object| view.live_field_count(object, || self.now_ms())))
+        self.view_of(database, key, |view, hash| match view.hash(hash, key)? {
+            None => Ok(0),
+            Some(hash) => view.live_field_count(&hash, || self.now_ms()),
         })
         .map(|found| found.unwrap_or(0))
     }
@@ -223,17 +210,24 @@ impl Engine {
             .ok()
             .filter(|number| *number < SHARD_COUNT)
         {
-            let next = self.view_in(&generation, database, number, |view| {
-                walk(view.shard.keys.iter_from(first), count - seen, |location| {
-                    seen += 1;
-                    let state = view.key_state(location)?;
+            let page = self.view_in(&generation, database, number, |view| {
+                let mut found = Vec::new();
+                let keys = view.lookup.keys_from(view.shard, number, first);
+                let mut visited = 0;
+                let next = walk(keys, count - seen, |held| {
+                    visited += 1;
+                    let state = view.key_state(&held)?;
                     if state != KeyState::Absent {
-                        keys.extend(view.key_of(location).map(|key| (key, state)));
+                        found.push((view.key_of(&held)?, state));
                     }
                     Ok(())
-                })
-            });
-            if let Some(hash) = next?.flatten() {
+                })?;
+                Ok((next, found, visited))
+            })?;
+            let (next, found, visited) = page.unwrap_or_default();
+            keys.extend(found);
+            seen += visited;
+            if let Some(hash) = next {
                 return Ok(KeyPage {
                     cursor: shard * HASHES_IN_SHARD + u64::from(hash),
                     keys,
@@ -259,46 +253,43 @@ impl Engine {
         cursor: u64,
         count: usize,
     ) -> Result<FieldPage> {
-        let mut page = FieldPage {
-            cursor: 0,
-            fields: Vec::new(),
-        };
         let Ok(first) = u32::try_from(cursor) else {
-            return Ok(page);
+            return Ok(FieldPage::default());
         };
-        let next = self.view_of(database, key, |view, hash| {
-            let Some(object) = view.hash(hash, key)? else {
-                return Ok(None);
+        let page = self.view_of(database, key, |view, hash| {
+            let mut page = FieldPage::default();
+            let Some(hash) = view.hash(hash, key)? else {
+                return Ok(page);
             };
             let now_ms = self.now_ms();
-            walk(object.fields.iter_from(first), count, |location| {
-                if let Location::Record(offset) = location {
-                    let (change, dated) = view.dated(offset)?;
-                    if !has_passed(dated.deadline_ms, now_ms) {
-                        let field = view.part(change.field, offset + view.field_at(&change));
-                        page.fields.push((field, dated.value));
-                    }
+            let fields = view.lookup.fields_from(view.shard, &hash, first)?;
+            let next = walk(fields, count, |record| {
+                view.check(&record)?;
+                if !has_passed(record.deadline_ms, now_ms) {
+                    let field = view.part(record.change.field, record.offset + field_at(&record));
+                    page.fields.push((field, view.value(&record)));
                 }
                 Ok(())
-            })
-        });
-        page.cursor = next?.flatten().map_or(0, u64::from);
-        Ok(page)
+            })?;
+            page.cursor = next.map_or(0, u64::from);
+            Ok(page)
+        })?;
+        Ok(page.unwrap_or_default())
     }
 
     /// What the file holds for a key, expired or not: what a transaction begins with.
     pub(super) fn stored(&self, database: u8, key: &[u8], now_ms: u64) -> Result<Stored> {
         self.view_of(database, key, |view, hash| {
-            Ok(match view.locate(hash, key) {
-                None => Stored::Absent,
-                Some(Location::Record(offset)) => Stored::String(view.dated(offset)?.1),
-                Some(Location::Hash(number)) => match view.shard.hash(number) {
-                    None => Stored::Absent,
-                    Some(object) => Stored::Hash {
-                        deadline_ms: object.deadline_ms,
-                        field_count: object.fields.len() as u64,
-                        live_field_count: view.live_field_count(object, || now_ms),
-                    },
+            Ok(match view.held(hash, key)? {
+                Held::Nothing => Stored::Absent,
+                Held::String(record) => {
+                    view.check(&record)?;
+                    Stored::String(view.dated(&record))
+                }
+                Held::Hash(hash) => Stored::Hash {
+                    deadline_ms: hash.summary.deadline_ms,
+                    field_count: hash.summary.field_count,
+                    live_field_count: view.live_field_count(&hash, || now_ms)?,
                 },
             })
         })
@@ -312,11 +303,8 @@ impl Engine {
         key: &[u8],
         field: &[u8],
     ) -> Result<Option<Dated>> {
-        self.view_of(database, key, |view, hash| match view.locate(hash, key) {
-            Some(Location::Hash(number)) => match view.shard.hash(number) {
-                Some(object) => view.field(object, field),
-                None => Ok(None),
-            },
+        self.view_of(database, key, |view, hash| match view.held(hash, key)? {
+            Held::Hash(hash) => view.field(&hash, field),
             _ => Ok(None),
         })
         .map(Option::flatten)
@@ -328,7 +316,7 @@ impl Engine {
         &self,
         database: u8,
         key: &[u8],
-        look: impl FnOnce(&View<'_>, KeyHash) -> Result<R>,
+        look: impl Fn(&View<'_>, KeyHash) -> Result<R>,
     ) -> Result<Option<R>> {
         self.look_for_news()?;
         let generation = self.generation_now();
@@ -340,61 +328,126 @@ impl Engine {
         &self,
         generation: &Generation,
         database: u8,
-        shard: usize,
-        look: impl FnOnce(&View<'_>) -> Result<R>,
+        number: usize,
+        look: impl Fn(&View<'_>) -> Result<R>,
     ) -> Result<Option<R>> {
-        let Some(shard) = generation.index.read(database, shard) else {
-            return Ok(None);
-        };
+        loop {
+            let contents = generation.contents();
+            let Some(shard) = contents.index.read(database, number) else {
+                return Ok(None);
+            };
+            let found = self.view(generation, contents, &shard, &look);
+            if !generation.is_given_up() {
+                return found.map(Some);
+            }
+            drop(shard);
+            generation.rebuild()?;
+        }
+    }
+
+    /// As [`Engine::view_in`], into several shards at once, in ascending order.
+    fn views_in<R>(
+        &self,
+        generation: &Generation,
+        database: u8,
+        numbers: &[usize],
+        look: impl Fn(&[View<'_>]) -> Result<R>,
+    ) -> Result<Option<R>> {
+        loop {
+            let contents = generation.contents();
+            let shards = numbers
+                .iter()
+                .map(|number| contents.index.read(database, *number));
+            let Some(shards) = shards.collect::<Option<Vec<_>>>() else {
+                return Ok(None);
+            };
+            let mapping = generation.mapping();
+            let views: Vec<View<'_>> = shards
+                .iter()
+                .map(|shard| View::new(self, generation, contents, shard, &mapping))
+                .collect();
+            let found = look(&views);
+            drop(views);
+            if !generation.is_given_up() {
+                return found.map(Some);
+            }
+            drop(shards);
+            generation.rebuild()?;
+        }
+    }
+
+    fn view<R>(
+        &self,
+        generation: &Generation,
+        contents: &Contents,
+        shard: &Shard,
+        look: impl Fn(&View<'_>) -> Result<R>,
+    ) -> Result<R> {
         // Taken after the lock on the shard, so that it shows all that the shard points at
         // (invariant 2).
         let mapping = generation.mapping();
-        let view = View {
-            engine: self,
-            generation,
-            shard: &shard,
-            mapping: &mapping,
-        };
-        look(&view).map(Some)
+        look(&View::new(self, generation, contents, shard, &mapping))
     }
 }
 
 /// Calls `visit` for about `count` entries, and gives back the hash to go on from. Entries of one
 /// hash are never parted, since a cursor cannot tell them apart.
-fn walk(
-    entries: impl Iterator<Item = (u32, Location)>,
+fn walk<T>(
+    entries: impl Iterator<Item = Result<(u32, T)>>,
     count: usize,
-    mut visit: impl FnMut(Location) -> Result<()>,
+    mut visit: impl FnMut(T) -> Result<()>,
 ) -> Result<Option<u32>> {
     let mut last = None;
-    for (seen, (hash, location)) in entries.enumerate() {
+    for (seen, entry) in entries.enumerate() {
+        let (hash, found) = entry?;
         if seen >= count && last != Some(hash) {
             return Ok(Some(hash));
         }
         last = Some(hash);
-        visit(location)?;
+        visit(found)?;
     }
     Ok(None)
 }
 
-impl View<'_> {
-    fn locate(&self, hash: KeyHash, key: &[u8]) -> Option<Location> {
-        find_key(self.shard, self.mapping, hash, key).map(|slot| self.shard.keys.location(slot))
+/// Where the field begins, counted from the record's start.
+fn field_at(record: &RecordAt<'_>) -> u64 {
+    (record::HEADER_BYTES + record.change.key.len()) as u64
+}
+
+impl<'a> View<'a> {
+    fn new(
+        engine: &'a Engine,
+        generation: &'a Generation,
+        contents: &'a Contents,
+        shard: &'a Shard,
+        mapping: &'a Arc<Mapping>,
+    ) -> View<'a> {
+        View {
+            engine,
+            generation,
+            shard,
+            mapping,
+            lookup: generation.lookup(contents, mapping),
+        }
+    }
+
+    fn held(&self, hash: KeyHash, key: &[u8]) -> Result<Held<'a>> {
+        Ok(self.lookup.key(self.shard, hash, key)?.held)
     }
 
     fn string(&self, hash: KeyHash, key: &[u8]) -> Result<Option<Value>> {
-        match self.locate(hash, key) {
-            None => Ok(None),
-            Some(Location::Record(offset)) => {
-                let (_, dated) = self.dated(offset)?;
+        match self.held(hash, key)? {
+            Held::Nothing => Ok(None),
+            Held::String(record) => {
+                self.check(&record)?;
                 let expired =
-                    dated.deadline_ms != 0 && has_passed(dated.deadline_ms, self.engine.now_ms());
+                    record.deadline_ms != 0 && has_passed(record.deadline_ms, self.engine.now_ms());
                 if !expired {
-                    self.generation.note_read(offset);
+                    self.generation.note_read(record.offset);
                 }
-                Ok((!expired).then_some(dated.value))
+                Ok((!expired).then(|| self.value(&record)))
             }
-            Some(location) => match self.key_state(location)? {
+            held @ Held::Hash(_) => match self.key_state(&held)? {
                 KeyState::Absent => Ok(None),
                 _ => Err(Error::WrongType),
             },
@@ -402,35 +455,29 @@ impl View<'_> {
     }
 
     /// The hash at a key; `None` where there is none or its time is up.
-    fn hash(&self, hash: KeyHash, key: &[u8]) -> Result<Option<&HashObject>> {
-        let Some(location) = self.locate(hash, key) else {
-            return Ok(None);
-        };
-        match (self.key_state(location)?, location) {
+    fn hash(&self, hash: KeyHash, key: &[u8]) -> Result<Option<HashAt<'a>>> {
+        let held = self.held(hash, key)?;
+        match (self.key_state(&held)?, held) {
             (KeyState::Absent, _) => Ok(None),
-            (KeyState::Hash { .. }, Location::Hash(number)) => {
-                let object = self.shard.hash(number);
-                if let Some(object) = object {
-                    self.generation.note_read(object.key_offset);
-                }
-                Ok(object)
+            (_, Held::Hash(hash)) => {
+                self.generation.note_read(hash.summary.key_offset);
+                Ok(Some(hash))
             }
             _ => Err(Error::WrongType),
         }
     }
 
-    fn key_state(&self, location: Location) -> Result<KeyState> {
-        let state = match location {
-            Location::Record(offset) => KeyState::String {
-                deadline_ms: self.change(offset)?.1,
+    fn key_state(&self, held: &Held<'a>) -> Result<KeyState> {
+        let state = match held {
+            Held::Nothing => KeyState::Absent,
+            Held::String(record) => KeyState::String {
+                deadline_ms: record.deadline_ms,
             },
-            Location::Hash(number) => match self.shard.hash(number) {
-                Some(object) if self.live_field_count(object, || self.engine.now_ms()) > 0 => {
-                    KeyState::Hash {
-                        deadline_ms: object.deadline_ms,
-                    }
-                }
-                _ => KeyState::Absent,
+            Held::Hash(hash) => match self.live_field_count(hash, || self.engine.now_ms())? {
+                0 => KeyState::Absent,
+                _ => KeyState::Hash {
+                    deadline_ms: hash.summary.deadline_ms,
+                },
             },
         };
         match state.deadline_ms() {
@@ -441,16 +488,18 @@ impl View<'_> {
         }
     }
 
-    fn field(&self, object: &HashObject, field: &[u8]) -> Result<Option<Dated>> {
-        let hash = self.generation.hasher.hash(field);
-        match find_field(&object.fields, self.mapping, hash, field) {
+    fn field(&self, hash: &HashAt<'a>, field: &[u8]) -> Result<Option<Dated>> {
+        match self.lookup.field(self.shard, hash, field)?.record {
             None => Ok(None),
-            Some((_, offset, _)) => Ok(Some(self.dated(offset)?.1)),
+            Some(record) => {
+                self.check(&record)?;
+                Ok(Some(self.dated(&record)))
+            }
         }
     }
 
-    fn live_field(&self, object: &HashObject, field: &[u8]) -> Result<Option<Value>> {
-        let found = self.field(object, field)?;
+    fn live_field(&self, hash: &HashAt<'a>, field: &[u8]) -> Result<Option<Value>> {
+        let found = self.field(hash, field)?;
         Ok(found
             .filter(|dated| {
                 dated.deadline_ms == 0 || !has_passed(dated.deadline_ms, self.engine.now_ms())
@@ -459,64 +508,59 @@ impl View<'_> {
     }
 
     /// The clock is asked only if a field has a deadline.
-    fn live_field_count(&self, object: &HashObject, now_ms: impl FnOnce() -> u64) -> u64 {
-        let mut count = object.fields.len() as u64;
-        if object.expiring_fields > 0 {
+    fn live_field_count(&self, hash: &HashAt<'a>, now_ms: impl FnOnce() -> u64) -> Result<u64> {
+        let mut count = hash.summary.field_count;
+        if hash.summary.expiring_fields > 0 {
             let now_ms = now_ms();
-            for (_, location) in object.fields.iter_from(0) {
-                if let Location::Record(offset) = location
-                    && let Some(change) = stored_change(&**self.mapping, offset)
-                    && has_passed(self.shard.deadline_ms(offset, change.deadline_ms), now_ms)
-                {
-                    count -= 1;
-                }
+            for record in self.lookup.fields_from(self.shard, hash, 0)? {
+                let (_, record) = record?;
+                count = count.saturating_sub(u64::from(has_passed(record.deadline_ms, now_ms)));
             }
         }
-        count
+        Ok(count)
     }
 
     /// The key that an entry stands for.
-    fn key_of(&self, location: Location) -> Option<Value> {
-        let offset = match location {
-            Location::Record(offset) => offset,
-            Location::Hash(number) => self.shard.hash(number)?.key_offset,
+    fn key_of(&self, held: &Held<'a>) -> Result<Value> {
+        let offset = match held {
+            Held::String(record) => record.offset,
+            Held::Hash(hash) => hash.summary.key_offset,
+            Held::Nothing => return Ok(Value::owned(&[])),
         };
-        let change = stored_change(&**self.mapping, offset)?;
-        Some(self.part(change.key, offset + record::HEADER_BYTES as u64))
+        let change = self.lookup.record(offset)?;
+        Ok(self.part(change.key, offset + record::HEADER_BYTES as u64))
     }
 
     fn part(&self, bytes: &[u8], offset: u64) -> Value {
         Value::mapped(self.mapping, offset, bytes.len())
     }
 
-    /// Where the field begins, counted from the record's start.
-    fn field_at(&self, change: &Change<'_>) -> u64 {
-        (record::HEADER_BYTES + change.key.len()) as u64
+    fn value(&self, record: &RecordAt<'a>) -> Value {
+        let value_at = field_at(record) + record.change.field.len() as u64;
+        self.part(record.change.value, record.offset + value_at)
     }
 
-    /// A live record, with its value and the deadline that counts now.
-    fn dated(&self, offset: u64) -> Result<(Change<'_>, Dated)> {
-        let (change, deadline_ms) = self.change(offset)?;
-        let value_at = self.field_at(&change) + change.field.len() as u64;
-        let value = self.part(change.value, offset + value_at);
-        Ok((change, Dated { value, deadline_ms }))
-    }
-
-    /// A live record, with the deadline that counts now; its checksum is checked where the options ask for it.
-    fn change(&self, offset: u64) -> Result<(Change<'_>, u64)> {
-        let mapping: &Mapping = self.mapping;
-        let corrupt = |reason: &str| Error::corrupt(&self.engine.path, offset, reason);
-        if self.engine.settings.verify_on_read {
-            let size = Source::word(mapping, offset)
-                .and_then(|word| record::size_of_record(word).ok())
-                .ok_or_else(|| corrupt("there is no record any more"))?;
-            let bytes = Source::bytes(mapping, offset, size)
-                .ok_or_else(|| corrupt("the record goes beyond the file"))?;
-            record::verify(bytes, self.generation.header.salt, offset)
-                .map_err(|reason| corrupt(&reason.to_string()))?;
+    fn dated(&self, record: &RecordAt<'a>) -> Dated {
+        Dated {
+            value: self.value(record),
+            deadline_ms: record.deadline_ms,
         }
-        let change = stored_change(mapping, offset)
-            .ok_or_else(|| corrupt("there is no valid record any more"))?;
-        Ok((change, self.shard.deadline_ms(offset, change.deadline_ms)))
+    }
+
+    /// Checks a record's checksum again, where the options ask for it.
+    fn check(&self, record: &RecordAt<'a>) -> Result<()> {
+        if !self.engine.settings.verify_on_read {
+            return Ok(());
+        }
+        let mapping: &Mapping = self.mapping;
+        let offset = record.offset;
+        let corrupt = |reason: &str| Error::corrupt(&self.engine.path, offset, reason);
+        let size = Source::word(mapping, offset)
+            .and_then(|word| record::size_of_record(word).ok())
+            .ok_or_else(|| corrupt("there is no record any more"))?;
+        let bytes = Source::bytes(mapping, offset, size)
+            .ok_or_else(|| corrupt("the record goes beyond the file"))?;
+        record::verify(bytes, self.generation.header.salt, offset)
+            .map_err(|reason| corrupt(&reason.to_string()))
     }
 }

@@ -42,6 +42,8 @@ pub(super) struct Rewrite {
     buffer: Vec<u8>,
     /// Where the buffer goes.
     written_upto: u64,
+    /// Where its newest checkpoint closes, 0 for none.
+    checkpoint: u64,
 }
 
 /// A complete file that lacks its name.
@@ -101,6 +103,7 @@ impl Rewrite {
             tail,
             buffer: Vec::new(),
             written_upto: tail.offset,
+            checkpoint: 0,
         })
     }
 
@@ -157,6 +160,15 @@ impl Rewrite {
         self.header.copied_upto = self.tail.offset;
     }
 
+    /// Where its newest checkpoint closes, 0 for none.
+    pub(super) fn checkpoint(&self) -> u64 {
+        self.checkpoint
+    }
+
+    pub(super) fn set_checkpoint(&mut self, offset: u64) {
+        self.checkpoint = offset;
+    }
+
     /// Leaves the file as it is, for [`Rewrite::go_on`].
     pub(super) fn keep(self) -> Result<()> {
         let kept = self.temporary.keep();
@@ -193,6 +205,7 @@ impl Rewrite {
             // Only now it is true (invariant 2).
             let synced = Slot {
                 synced_upto: self.tail.offset,
+                checkpoint: self.checkpoint,
                 ..Slot::FIRST
             };
             slots = slots.succeeded_by(synced);

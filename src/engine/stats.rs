@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::Engine;
+use super::base::Base;
 use crate::index::Visited;
 use crate::limits::DATABASE_COUNT;
 use crate::log::LOG_START;
@@ -18,13 +19,17 @@ pub struct Stats {
     pub log_bytes: u64,
     /// Bytes of the records that are needed for what the file holds now.
     pub live_bytes: u64,
-    /// Bytes of all other records: overwritten, deleted and expired ones, tombstones.
+    /// Bytes of all other records: overwritten, deleted and expired ones, tombstones, former checkpoints.
     pub dead_bytes: u64,
+    /// Bytes of the newest checkpoint in the log: the index as the next one to open the file finds it.
+    pub checkpoint_bytes: u64,
+    /// How many layers the checkpoint has by which this handle has opened the file; 0 where it has replayed the log.
+    pub checkpoint_layers: u64,
     /// Keys in all databases, without those whose time is up (see [`Db::len`](crate::Db::len)).
     pub key_count: u64,
     /// Keys in each database.
     pub keys_by_database: [u64; DATABASE_COUNT as usize],
-    /// Memory that the index takes.
+    /// Memory that the index takes: of what has changed since the checkpoint, where the file was opened by one.
     pub index_bytes: u64,
     /// Keys that this handle has evicted since it was opened; see [`Options::max_bytes`](crate::Options::max_bytes).
     pub evicted_keys: u64,
@@ -50,11 +55,18 @@ impl Engine {
             .size()
             .map_err(Error::io("read the size of", &self.path))?;
         let now_ms = self.now_ms();
+        let contents = generation.contents();
         let mut stats = Stats {
             file_bytes,
             log_bytes: generation.published_upto() - LOG_START,
-            index_bytes: generation.index.memory_bytes()
+            index_bytes: contents.index.memory_bytes()
+                + contents.base.as_ref().map_or(0, Base::memory_bytes)
                 + generation.visited.as_ref().map_or(0, Visited::memory_bytes),
+            checkpoint_bytes: generation.advice().chain_bytes,
+            checkpoint_layers: contents
+                .base
+                .as_ref()
+                .map_or(0, |base| base.layers().len() as u64),
             evicted_keys: self.evicted_keys.load(Ordering::Relaxed),
             evicted_bytes: self.evicted_bytes.load(Ordering::Relaxed),
             synced_upto: generation.synced_upto(),
@@ -67,7 +79,10 @@ impl Engine {
             stats.key_count += live.keys;
             stats.live_bytes += live.bytes;
         }
-        stats.dead_bytes = stats.log_bytes.saturating_sub(stats.live_bytes);
+        stats.dead_bytes = stats
+            .log_bytes
+            .saturating_sub(stats.live_bytes)
+            .saturating_sub(stats.checkpoint_bytes);
         Ok(stats)
     }
 

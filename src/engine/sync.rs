@@ -175,7 +175,7 @@ impl Engine {
         self.sync.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn sync_locked(&self, generation: &Generation, state: &mut SyncState) -> Result<()> {
+    pub(super) fn sync_locked(&self, generation: &Generation, state: &mut SyncState) -> Result<()> {
         // The tail before the sync: what is appended meanwhile may not be covered.
         let upto = generation.published_upto();
         let poisoned = |operation| move |source| self.poison(generation, operation, source);
@@ -221,7 +221,12 @@ impl Engine {
         self.put_slot(generation, state, slot)
     }
 
-    fn put_slot(&self, generation: &Generation, state: &mut SyncState, slot: Slot) -> Result<()> {
+    pub(super) fn put_slot(
+        &self,
+        generation: &Generation,
+        state: &mut SyncState,
+        slot: Slot,
+    ) -> Result<()> {
         let slots = state.slots.succeeded_by(slot);
         match write_slots(&*generation.file, generation.header.salt, &slots) {
             // Where a page cannot be written in place (btrfs) a full disk may have none for it. The old
@@ -265,6 +270,7 @@ impl Engine {
         if leaves_first {
             self.compact_on_close();
         }
+        self.checkpoint_on_close();
         let generation = self.generation();
         generation.check_not_poisoned(&self.path)?;
         let slot_lags = generation.synced_upto() > self.lock_sync().slots.current().synced_upto;
@@ -307,7 +313,7 @@ impl Engine {
         // Others may have written and closed since this handle last looked.
         let mut tail = generation.lock_tail();
         if !mutation::is_on(Mutation::TrimUnseen) {
-            let _ = generation.catch_up(&mut tail, &self.path)?;
+            let _ = generation.catch_up(&mut tail)?;
         }
         let trimmed = trimmed_bytes(tail.offset);
         if trimmed < file_bytes {

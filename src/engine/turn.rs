@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use super::commit::Writer;
 use super::open::{judge_end, load, lock_users, read_header};
 use super::{Engine, Generation};
-use crate::log::{ASK_OFFSET, LOG_START, PAGE_BYTES};
+use crate::log::{ASK_OFFSET, PAGE_BYTES};
 use crate::mutation::{self, Mutation};
 use crate::storage::{FileId, LockByte, acquire_asking, fork_count};
 use crate::{Error, Result};
@@ -225,11 +225,11 @@ impl Engine {
             .file
             .size()
             .map_err(Error::io("read the size of", &self.path))?;
-        generation.map_upto(file_bytes, &self.path)?;
+        generation.map_upto(file_bytes)?;
         let mut tail = generation.lock_tail();
         let end = match mutation::is_on(Mutation::SkipCatchUp) {
             true => Ok(()),
-            false => generation.catch_up(&mut tail, &self.path)?.1,
+            false => generation.catch_up(&mut tail)?.1,
         };
         if end.is_err() {
             let (_, slots) = read_header(&*generation.file, &self.path)?;
@@ -242,7 +242,7 @@ impl Engine {
         if !Arc::ptr_eq(&writer.generation, generation) {
             writer.generation = Arc::clone(generation);
             writer.judge_at = 0;
-            writer.hand = LOG_START;
+            writer.hand = generation.stored_hand();
         }
         writer.must_fence = end.is_err() || generation.has_leftovers(&tail);
         writer.file_bytes = file_bytes;
@@ -343,7 +343,7 @@ impl Engine {
             if has_news {
                 let mut tail = generation.lock_tail();
                 // What is no commit yet may be one that is being written: who has the lock judges it.
-                let _ = generation.catch_up(&mut tail, &self.path)?;
+                let _ = generation.catch_up(&mut tail)?;
             }
             if !generation.may_have_moved() {
                 return Ok(());

@@ -116,7 +116,7 @@ impl Engine {
             }
             // Whoever followed in between may have left the end of the old file unread.
             let old = Arc::clone(&place.generation);
-            let _ = old.catch_up(&mut old.lock_tail(), &self.path)?;
+            let _ = old.catch_up(&mut old.lock_tail())?;
             if place.offset < old.published_upto() {
                 continue;
             }

@@ -6,12 +6,19 @@
 use std::collections::BTreeMap;
 
 use super::Size;
+use super::statistics::{take_u32, take_u64};
 
 /// Steps at most.
 const MAX_STEPS: usize = 1024;
 
+/// Steps at most that are kept in a checkpoint.
+const MAX_STORED_STEPS: usize = 256;
+
+/// The widest steps: wide enough for every deadline.
+const MAX_WIDTH_LOG2: u32 = 62;
+
 /// Sizes by deadline.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct ExpiryHistogram {
     /// The width of a step is two to this, in milliseconds.
     width_log2: u32,
@@ -30,9 +37,52 @@ impl ExpiryHistogram {
         {
             passed.add(size);
         }
-        while self.steps.len() > MAX_STEPS {
+        self.widen_to(MAX_STEPS);
+    }
+
+    /// Makes steps wider until there are at most so many.
+    fn widen_to(&mut self, max_steps: usize) {
+        while self.steps.len() > max_steps && self.width_log2 < MAX_WIDTH_LOG2 {
             self.widen();
         }
+    }
+
+    /// Appends it as the format's page says.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        let mut stored = self.clone();
+        stored.widen_to(MAX_STORED_STEPS);
+        let count = u32::try_from(stored.steps.len()).unwrap_or(0);
+        out.extend_from_slice(&stored.width_log2.to_le_bytes());
+        out.extend_from_slice(&count.to_le_bytes());
+        for (step, size) in &stored.steps {
+            for word in [*step, size.keys, size.bytes] {
+                out.extend_from_slice(&word.to_le_bytes());
+            }
+        }
+    }
+
+    /// Takes what [`encode`](Self::encode) has appended off the front of `bytes`. No step may have more than `limit`.
+    pub(super) fn decode(bytes: &mut &[u8], limit: Size) -> Option<ExpiryHistogram> {
+        let (width_log2, count) = (take_u32(bytes)?, take_u32(bytes)?);
+        if width_log2 > MAX_WIDTH_LOG2 || usize::try_from(count).ok()? > MAX_STORED_STEPS {
+            return None;
+        }
+        let mut histogram = ExpiryHistogram {
+            width_log2,
+            ..ExpiryHistogram::default()
+        };
+        let mut total = Size::default();
+        for _ in 0..count {
+            let step = take_u64(bytes)?;
+            let size = Size {
+                keys: take_u64(bytes)?,
+                bytes: take_u64(bytes)?,
+            };
+            total.keys = total.keys.checked_add(size.keys)?;
+            total.bytes = total.bytes.checked_add(size.bytes)?;
+            histogram.steps.insert(step, size);
+        }
+        (total.keys <= limit.keys && total.bytes <= limit.bytes).then_some(histogram)
     }
 
     pub(super) fn remove(&mut self, deadline_ms: u64, size: Size) {

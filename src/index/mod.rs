@@ -4,28 +4,43 @@
 //! key's hash that a table can grow, and most lookups can end, without reading a key. Whoever
 //! asks compares the key itself, by a closure.
 //!
+//! The tables are the *overlay* of a checkpoint where there is one: what has changed since. What is gone since has an
+//! entry that points at the record which removed it. `closing`, `run` and `object` read the checkpoint, `writer` writes it, `merge`
+//! walks over both. They know bytes; whoever calls them fetches pages, and reads what records say.
+//!
 //! Invariants:
 //!
 //! 1. A database has [`SHARD_COUNT`] shards, chosen by the top bits of the hash, and entries lie in
 //!    the order of the hash within them: walking shard after shard is walking in hash order.
-//! 2. Each live key has one entry. Each entry points at the newest record that sets the key, or
-//!    at a [`HashObject`], which has at least one field.
+//! 2. Each live key has one entry, in the overlay or else in the newest layer that knows the key. In the overlay it points at the newest
+//!    record that sets the key, or at a [`HashObject`], which has at least one field.
 //! 3. Locks on shards are taken in ascending order of database and shard.
 
+mod closing;
 mod expiry;
 mod hash;
+mod merge;
+mod object;
+mod run;
 mod statistics;
 mod table;
 mod visited;
+mod word;
+mod writer;
 
 use std::collections::BTreeMap;
 use std::mem;
 use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+pub(crate) use closing::{Closing, Joint, LayerGap, Roots};
 pub(crate) use hash::{KeyHash, KeyHasher};
+pub(crate) use merge::{Item, Merge, Names};
+pub(crate) use object::{HashSummary, Object, StoredHash, bytes_behind};
+pub(crate) use run::{Pages, Place, Run};
 pub(crate) use statistics::{Size, Statistics};
 pub(crate) use table::{Location, Table};
 pub(crate) use visited::Visited;
+pub(crate) use writer::{LayerWriter, PageSink, RunBuilder};
 
 use crate::limits::DATABASE_COUNT;
 
@@ -43,6 +58,8 @@ pub(crate) struct Index {
 #[derive(Debug, Default)]
 pub(crate) struct Shard {
     pub(crate) keys: Table,
+    /// The database of the checkpoint that this is the overlay of.
+    pub(crate) continues: Option<u8>,
     rare: Option<Box<Rare>>,
 }
 
@@ -56,17 +73,13 @@ struct Rare {
 }
 
 /// A hash: where its fields are.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct HashObject {
+    /// Its fields; where there is something beneath, those that have changed since, or are gone.
     pub(crate) fields: Table,
-    /// A record of this hash, from which the key can be read.
-    pub(crate) key_offset: u64,
-    /// The deadline of the whole hash, 0 for none.
-    pub(crate) deadline_ms: u64,
-    /// Bytes of the log that the hash needs.
-    pub(crate) live_bytes: u64,
-    /// How many of its fields have a deadline of their own.
-    pub(crate) expiring_fields: u64,
+    pub(crate) summary: HashSummary,
+    /// The object of the checkpoint that this is the overlay of, 0 for none.
+    pub(crate) beneath: u64,
 }
 
 impl Index {
@@ -75,6 +88,13 @@ impl Index {
         let shards = self.databases.get(usize::from(database))?.get()?;
         let shard = shards.get(shard)?;
         Some(shard.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Makes a database the overlay of one of the checkpoint's.
+    pub(crate) fn continue_database(&self, database: u8, continues: u8) {
+        for shard in 0..SHARD_COUNT {
+            self.write(database, shard).continues = Some(continues);
+        }
     }
 
     /// A shard, to be changed.
@@ -99,6 +119,18 @@ impl Index {
                 .map(|(database, shard)| ((database, shard), self.write(database, shard)))
                 .collect(),
         }
+    }
+
+    /// Entries of keys and fields.
+    pub(crate) fn entry_count(&self) -> u64 {
+        let mut count = 0;
+        for shards in self.databases.iter().filter_map(OnceLock::get) {
+            for shard in shards {
+                let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+                count += shard.entry_count();
+            }
+        }
+        count
     }
 
     /// Memory that the index takes, in bytes.
@@ -159,10 +191,10 @@ impl Shard {
         self.rare.as_mut()?.hashes.get_mut(index)?.as_mut()
     }
 
-    /// Takes a hash in, and gives back what an entry points at it by.
-    pub(crate) fn add_hash(&mut self, hash: HashObject) -> Location {
+    /// Takes a hash in, and gives back its number.
+    pub(crate) fn add_hash(&mut self, hash: HashObject) -> usize {
         let rare = self.rare.get_or_insert_default();
-        Location::Hash(match rare.free.pop() {
+        match rare.free.pop() {
             Some(index) => {
                 rare.hashes[index] = Some(hash);
                 index
@@ -171,7 +203,7 @@ impl Shard {
                 rare.hashes.push(Some(hash));
                 rare.hashes.len() - 1
             }
-        })
+        }
     }
 
     pub(crate) fn remove_hash(&mut self, index: usize) -> Option<HashObject> {
@@ -211,6 +243,13 @@ impl Shard {
         if let Some(rare) = &mut self.rare {
             rare.deadlines.remove(&offset);
         }
+    }
+
+    fn entry_count(&self) -> u64 {
+        let hashes = self.rare.iter().flat_map(|rare| &rare.hashes).flatten();
+        // A hash takes as much room as several entries.
+        let fields = hashes.map(|hash| hash.fields.len() + object::HASH_BYTES / 8);
+        (self.keys.len() + fields.sum::<usize>()) as u64
     }
 
     fn heap_bytes(&self) -> u64 {

@@ -12,24 +12,24 @@ pub(crate) struct Size {
 
 impl Size {
     pub(crate) fn add(&mut self, other: Size) {
-        self.keys += other.keys;
-        self.bytes += other.bytes;
+        self.keys = self.keys.saturating_add(other.keys);
+        self.bytes = self.bytes.saturating_add(other.bytes);
     }
 
     pub(crate) fn remove(&mut self, other: Size) {
-        debug_assert!(self.keys >= other.keys && self.bytes >= other.bytes);
+        // Where the counts come from a checkpoint, whoever can write the file can make them anything.
         self.keys = self.keys.saturating_sub(other.keys);
         self.bytes = self.bytes.saturating_sub(other.bytes);
     }
 }
 
 /// Sizes of all databases.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Statistics {
     databases: [DatabaseStatistics; DATABASE_COUNT as usize],
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct DatabaseStatistics {
     live: Size,
     expiry: ExpiryHistogram,
@@ -54,6 +54,31 @@ impl Statistics {
         }
     }
 
+    /// Appends the counts as the format's page says.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        for database in &self.databases {
+            out.extend_from_slice(&database.live.keys.to_le_bytes());
+            out.extend_from_slice(&database.live.bytes.to_le_bytes());
+            database.expiry.encode(out);
+        }
+    }
+
+    /// Takes what [`encode`](Self::encode) has appended off the front of `bytes`, of a log that is so long; `None` where it cannot be.
+    pub(super) fn decode(bytes: &mut &[u8], log_bytes: u64) -> Option<Statistics> {
+        let mut statistics = Statistics::default();
+        for database in &mut statistics.databases {
+            database.live = Size {
+                keys: take_u64(bytes)?,
+                bytes: take_u64(bytes)?,
+            };
+            if database.live.keys > log_bytes || database.live.bytes > log_bytes {
+                return None;
+            }
+            database.expiry = ExpiryHistogram::decode(bytes, database.live)?;
+        }
+        Some(statistics)
+    }
+
     pub(crate) fn clear(&mut self, database: u8) {
         self.databases[usize::from(database)] = DatabaseStatistics::default();
     }
@@ -75,4 +100,16 @@ impl Statistics {
         live.remove(database.expiry.expired(now_ms));
         live
     }
+}
+
+pub(super) fn take_u32(bytes: &mut &[u8]) -> Option<u32> {
+    let (word, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(u32::from_le_bytes(*word))
+}
+
+pub(super) fn take_u64(bytes: &mut &[u8]) -> Option<u64> {
+    let (word, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(u64::from_le_bytes(*word))
 }

@@ -13,17 +13,10 @@
 //! 3. The last slot is empty, so that every probe ends.
 
 use super::hash::ENTRY_HASH_BITS;
+use super::word::{PLACE_MASK, hash_of, is_flagged, pack, place_of};
 
 /// A slot without an entry. No entry is zero: offset 0 is the file's header, and the number of a hash is stored plus one.
 const EMPTY: u64 = 0;
-
-/// Bits that say where an entry points: in units of 8 bytes, up to 1 TiB.
-const LOCATION_BITS: u32 = 37;
-
-const LOCATION_MASK: u64 = (1 << LOCATION_BITS) - 1;
-
-/// Set where an entry points at a hash object.
-const HASH_FLAG: u64 = 1 << LOCATION_BITS;
 
 /// Entries at most per 16 slots.
 const FULLEST_SIXTEENTHS: usize = 13;
@@ -50,35 +43,23 @@ pub(crate) struct Table {
 }
 
 fn entry(hash: u32, location: Location) -> u64 {
-    let place = match location {
+    match location {
         Location::Record(offset) => {
-            debug_assert!(offset > 0 && offset.is_multiple_of(8) && offset / 8 <= LOCATION_MASK);
-            offset / 8
+            debug_assert!(offset > 0 && offset.is_multiple_of(8) && offset / 8 <= PLACE_MASK);
+            pack(hash, false, offset / 8)
         }
-        Location::Hash(number) => {
-            debug_assert!((number as u64) < LOCATION_MASK);
-            (number as u64 + 1) | HASH_FLAG
-        }
-    };
-    (u64::from(hash) << (u64::BITS - ENTRY_HASH_BITS)) | place
-}
-
-fn hash_of(entry: u64) -> u32 {
-    // The shift leaves ENTRY_HASH_BITS bits.
-    #[allow(clippy::cast_possible_truncation)]
-    let hash = (entry >> (u64::BITS - ENTRY_HASH_BITS)) as u32;
-    hash
+        Location::Hash(number) => pack(hash, true, number as u64 + 1),
+    }
 }
 
 fn location_of(entry: u64) -> Location {
-    let place = entry & LOCATION_MASK;
-    if entry & HASH_FLAG == 0 {
-        Location::Record(place * 8)
-    } else {
+    if is_flagged(entry) {
         // The number was a usize when it was stored.
         #[allow(clippy::cast_possible_truncation)]
-        let number = (place - 1) as usize;
+        let number = (place_of(entry) - 1) as usize;
         Location::Hash(number)
+    } else {
+        Location::Record(place_of(entry) * 8)
     }
 }
 

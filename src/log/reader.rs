@@ -72,6 +72,8 @@ pub(crate) struct Reader<'a, S: Source + ?Sized> {
     writer: u32,
     /// Nothing may follow a `Poisoned` record, and nothing after it is looked at.
     poisoned: bool,
+    /// Damaged pages of checkpoints are passed over before this offset.
+    synced_upto: u64,
 }
 
 impl<'a, S: Source + ?Sized> Reader<'a, S> {
@@ -93,7 +95,23 @@ impl<'a, S: Source + ?Sized> Reader<'a, S> {
             records: Vec::new(),
             writer: 0,
             poisoned: false,
+            synced_upto: 0,
         }
+    }
+
+    /// Passes over what is damaged of a checkpoint, as the format's page says, where it was on the device: before this offset.
+    pub(crate) fn passing_over_pages(mut self, synced_upto: u64) -> Self {
+        self.synced_upto = synced_upto;
+        self
+    }
+
+    /// Goes on at another boundary between commits.
+    pub(crate) fn jump(&mut self, offset: u64, previous: u32) {
+        self.link = Link {
+            offset,
+            previous,
+            ..self.link
+        };
     }
 
     /// What ties the next commit to its place: the end of the last whole one.
@@ -126,7 +144,14 @@ impl<'a, S: Source + ?Sized> Reader<'a, S> {
         loop {
             let offset = link.offset;
             let damage = move |reason| Damage { offset, reason };
-            let Some((record, size)) = record_at(self.source, link).map_err(damage)? else {
+            let found = match record_at(self.source, link) {
+                Err(reason) if offset == start => match self.pass_over() {
+                    Some(commit) => return Ok(Some(commit)),
+                    None => Err(reason),
+                },
+                found => found,
+            };
+            let Some((record, size)) = found.map_err(damage)? else {
                 if offset == start {
                     return Ok(None);
                 }
@@ -158,6 +183,29 @@ impl<'a, S: Source + ?Sized> Reader<'a, S> {
                 }));
             }
         }
+    }
+
+    /// Moves on behind a page or closing record whose checksum does not hold; `None` where there is none that may be passed over. The
+    /// commit has no records.
+    fn pass_over(&mut self) -> Option<Commit> {
+        let start = self.link.offset;
+        let size = record::size_of_record(self.source.word(start)?).ok()?;
+        let end = start.checked_add(size as u64)?;
+        let bytes = self.source.bytes(start, size)?;
+        if end > self.synced_upto || !record::may_be_passed_over(bytes, start) {
+            return None;
+        }
+        let behind = Link {
+            offset: end,
+            previous: record::stored_checksum(bytes)?,
+            ..self.link
+        };
+        if end < self.synced_upto {
+            // Nothing else says that the length is right.
+            record_at(self.source, behind).ok()??;
+        }
+        self.link = behind;
+        Some(Commit { start, end })
     }
 
     /// The records of the commit that was read last, with their offsets.

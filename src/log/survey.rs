@@ -112,7 +112,7 @@ impl<'a, S: Source + ?Sized> Survey<'a, S> {
             source,
             salt,
             synced_upto,
-            reader: Reader::from_start(source, salt),
+            reader: Reader::from_start(source, salt).passing_over_pages(synced_upto),
             commits_upto: super::LOG_START,
             end: None,
             budget_bytes: source.len().saturating_mul(BUDGET_FACTOR),
@@ -201,7 +201,8 @@ impl<'a, S: Source + ?Sized> Survey<'a, S> {
             match resumed {
                 Ok(link) => {
                     gap.end = link.offset;
-                    self.reader = Reader::from_link(self.source, link);
+                    self.reader =
+                        Reader::from_link(self.source, link).passing_over_pages(self.synced_upto);
                     return gap;
                 }
                 Err(next_hole) => hole = next_hole,

@@ -39,6 +39,8 @@ pub struct Options {
     pub(crate) read_only: bool,
     pub(crate) create: bool,
     pub(crate) verify_on_read: bool,
+    pub(crate) checkpoint_bytes: u64,
+    pub(crate) ignore_checkpoints: bool,
     pub(crate) on_damage: OnDamage,
     pub(crate) fallback: Fallback,
     pub(crate) lock_timeout: Duration,
@@ -62,6 +64,8 @@ impl Default for Options {
             read_only: false,
             create: true,
             verify_on_read: false,
+            checkpoint_bytes: 64 << 10,
+            ignore_checkpoints: false,
             on_damage: OnDamage::Error,
             fallback: Fallback::None,
             lock_timeout: Duration::from_secs(5),
@@ -117,6 +121,24 @@ impl Options {
     /// [`Error::Corrupt`](crate::Error::Corrupt) instead of a wrong value.
     pub fn verify_on_read(mut self, verify_on_read: bool) -> Self {
         self.verify_on_read = verify_on_read;
+        self
+    }
+
+    /// How much of the log the next one to open the file may have to replay, in bytes; 64 KiB by default.
+    ///
+    /// Whoever closes the file, having written, puts a checkpoint into it where more than this has come since the last one: the index, which the next one
+    /// to open the file finds there. Files that are open for long get one in the background now and then. See [`Db::checkpoint`], and
+    /// [`crate::docs::opening`] for what it costs. `u64::MAX` for none.
+    pub fn checkpoint_after(mut self, bytes: u64) -> Self {
+        self.checkpoint_bytes = bytes;
+        self
+    }
+
+    /// Whether to replay all of the log, whatever checkpoint there is; no by default.
+    ///
+    /// A file means the same with every checkpoint ignored. This is to measure what they save, or for those who doubt one.
+    pub fn ignore_checkpoints(mut self, ignore_checkpoints: bool) -> Self {
+        self.ignore_checkpoints = ignore_checkpoints;
         self
     }
 
@@ -309,6 +331,8 @@ impl fmt::Debug for Options {
             .field("read_only", &self.read_only)
             .field("create", &self.create)
             .field("verify_on_read", &self.verify_on_read)
+            .field("checkpoint_bytes", &self.checkpoint_bytes)
+            .field("ignore_checkpoints", &self.ignore_checkpoints)
             .field("on_damage", &self.on_damage)
             .field("fallback", &self.fallback)
             .field("lock_timeout", &self.lock_timeout)

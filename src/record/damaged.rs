@@ -2,7 +2,7 @@
 
 use byteorder::{ByteOrder, LittleEndian};
 
-use super::{FLAG_MORE, HEADER_BYTES, at};
+use super::{FLAG_MORE, HEADER_BYTES, Kind, at};
 
 /// The checksum as it stands in a record, damaged or not.
 pub(crate) fn stored_checksum(record: &[u8]) -> Option<u32> {
@@ -12,6 +12,21 @@ pub(crate) fn stored_checksum(record: &[u8]) -> Option<u32> {
 /// The checksum of the record before, as it stands in a record, damaged or not.
 pub(crate) fn stored_previous(record: &[u8]) -> Option<u32> {
     record.get(at::PREVIOUS).map(LittleEndian::read_u32)
+}
+
+/// Whether a record whose checksum does not hold is, by its header and the beginning of its value, a page or closing record of a
+/// checkpoint: nothing is lost by passing over it.
+pub(crate) fn may_be_passed_over(record: &[u8], offset: u64) -> bool {
+    let Some((header, value)) = record.split_at_checked(HEADER_BYTES) else {
+        return false;
+    };
+    let own_offset_at = match header[at::KIND] {
+        kind if kind == Kind::Page.number() => 0..8,
+        kind if kind == Kind::Checkpoint.number() => 8..16,
+        _ => return false,
+    };
+    let own_offset = value.get(own_offset_at).map(LittleEndian::read_u64);
+    header[at::FLAGS] == 0 && header[at::KEY_LEN] == [0; 2] && own_offset == Some(offset)
 }
 
 /// Whether the commit of a damaged record went on with the record behind it; `None` where that

@@ -15,7 +15,7 @@ mod damaged;
 mod decode;
 mod encode;
 
-pub(crate) use damaged::{goes_on, stored_checksum, stored_previous};
+pub(crate) use damaged::{goes_on, may_be_passed_over, stored_checksum, stored_previous};
 pub(crate) use decode::{
     Invalid, decode, decode_unlinked, reparse, reparse_at, size_of_record, verify,
 };

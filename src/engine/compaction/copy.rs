@@ -20,11 +20,12 @@
 use std::path::Path;
 
 use super::super::Generation;
+use super::super::lookup::Held;
 use super::super::read::has_passed;
 use super::super::rewrite::Rewrite;
-use crate::index::{Location, SHARD_COUNT};
+use crate::index::{HashSummary, SHARD_COUNT};
 use crate::limits::DATABASE_COUNT;
-use crate::log::{Reader, Tail, stored_key};
+use crate::log::{Reader, Tail};
 use crate::mutation::{self, Mutation};
 use crate::record::{Change, Kind};
 use crate::storage::Mapping;
@@ -110,7 +111,8 @@ impl LogCopy {
         }
         self.now_ms = now_ms;
         let mapping = source.mapping();
-        let mut reader = Reader::from_link(&*mapping, source.link(self.source));
+        let mut reader = Reader::from_link(&*mapping, source.link(self.source))
+            .passing_over_pages(source.synced_upto());
         let mut stride_end = self.source.offset + STRIDE_BYTES;
         loop {
             if self.phase == Phase::Live && self.source.offset >= self.began_at {
@@ -147,7 +149,7 @@ impl LogCopy {
             match self.phase {
                 Phase::Live => {
                     for (offset, change) in reader.records() {
-                        if let Some(live) = source.live_record(&mapping, offset, &change, now_ms) {
+                        if let Some(live) = source.live_record(&mapping, offset, &change, now_ms)? {
                             observer.copies(live.queued_at, rewrite.tail().offset);
                             rewrite.append(&[Change {
                                 database: live.database,
@@ -194,21 +196,25 @@ fn copy_hash_deadlines(
     rewrite: &mut Rewrite,
     began_ms: u64,
 ) -> Result<()> {
+    let contents = source.contents();
+    let lookup = source.lookup(contents, mapping);
     for database in 0..DATABASE_COUNT {
         for number in 0..SHARD_COUNT {
-            let Some(shard) = source.index.read(database, number) else {
+            let Some(shard) = contents.index.read(database, number) else {
                 break;
             };
-            for (_, location) in shard.keys.iter_from(0) {
-                let Location::Hash(number) = location else {
+            for key in lookup.keys_from(&shard, number, 0) {
+                let (_, Held::Hash(hash)) = key? else {
                     continue;
                 };
-                if let Some(hash) = shard.hash(number)
-                    && hash.deadline_ms != 0
-                    && !has_passed(hash.deadline_ms, began_ms)
-                    && let Some(key) = stored_key(mapping, hash.key_offset)
-                {
-                    rewrite.append(&[expire(database, key, hash.deadline_ms)])?;
+                let HashSummary {
+                    key_offset,
+                    deadline_ms,
+                    ..
+                } = hash.summary;
+                if deadline_ms != 0 && !has_passed(deadline_ms, began_ms) {
+                    let key = lookup.record(key_offset)?.key;
+                    rewrite.append(&[expire(database, key, deadline_ms)])?;
                 }
             }
         }
@@ -230,7 +236,7 @@ fn renew_hash_deadlines(
             continue;
         }
         last = Some(hash);
-        let deadline_ms = source.hash_deadline_ms(mapping, change.database, change.key);
+        let deadline_ms = source.hash_deadline_ms(mapping, change.database, change.key)?;
         if deadline_ms != 0 {
             rewrite.append(&[expire(change.database, change.key, deadline_ms)])?;
         }

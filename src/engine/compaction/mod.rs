@@ -25,6 +25,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::checkpoint::write_into_rewrite;
 use super::commit::Writer;
 use super::open::{draw_header, is_named};
 use super::rewrite::{Rewrite, write_error};
@@ -109,7 +110,7 @@ impl Observer for Carrier<'_> {
 }
 
 /// Holds the compaction lock of a file.
-struct Claim<'a>(&'a dyn StorageFile);
+pub(super) struct Claim<'a>(&'a dyn StorageFile);
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
@@ -144,10 +145,14 @@ impl Engine {
 
     /// Compacts if it is due and nobody is at it, until it is told to stop; the half done work is then left for later. Tells
     /// the options' listener what became of it.
-    pub(crate) fn compact_in_background(&self) {
+    /// Where the log is merely long since the last checkpoint, writes that.
+    pub(crate) fn work_in_background(&self) {
         let _alone = self.lock_compaction();
-        if self.look_for_news().is_err() || !self.is_compaction_due(&self.generation()) {
+        if self.look_for_news().is_err() {
             return;
+        }
+        if !self.is_compaction_due(&self.generation()) {
+            return self.checkpoint_in_background();
         }
         let mut go_on = |_, _| !self.stopping.load(Ordering::Acquire);
         let outcome = self.compact_alone(Duration::ZERO, &mut go_on);
@@ -281,13 +286,12 @@ impl Engine {
         self.stopping.store(true, Ordering::Release);
     }
 
-    /// Whether a commit has found that the file should be compacted; it says so once.
-    pub(crate) fn takes_compaction_due(&self) -> bool {
-        self.compaction_due.load(Ordering::Relaxed)
-            && self.compaction_due.swap(false, Ordering::AcqRel)
+    /// Whether a commit has found that the file should be compacted, or get a checkpoint; it says so once.
+    pub(crate) fn takes_work_due(&self) -> bool {
+        self.work_due.load(Ordering::Relaxed) && self.work_due.swap(false, Ordering::AcqRel)
     }
 
-    /// After a commit: looks now and then whether the file should be compacted.
+    /// After a commit: looks now and then whether the file should be compacted, or get a checkpoint.
     pub(super) fn judge_growth(&self, writer: &mut Writer, end: u64) {
         if end < writer.judge_at {
             return;
@@ -295,8 +299,9 @@ impl Engine {
         // In proportion, since adding up what has expired takes microseconds.
         let step = ((end - LOG_START) / 32).clamp(64 << 10, 16 << 20);
         writer.judge_at = end.saturating_add(step);
-        if self.is_compaction_due(&writer.generation) {
-            self.compaction_due.store(true, Ordering::Release);
+        let generation = &writer.generation;
+        if self.is_compaction_due(generation) || self.is_checkpoint_due(generation) {
+            self.work_due.store(true, Ordering::Release);
         }
     }
 
@@ -308,19 +313,21 @@ impl Engine {
         }
         let log_bytes = generation.published_upto() - LOG_START;
         let live_bytes = generation.statistics().live_bytes(self.now_ms());
-        let dead_bytes = log_bytes.saturating_sub(live_bytes);
+        // The new file would have a checkpoint, too.
+        let needed_bytes = live_bytes.saturating_add(generation.advice().chain_bytes);
+        let dead_bytes = log_bytes.saturating_sub(needed_bytes);
         let too_many = u128::from(log_bytes) * u128::from(trigger.dead_percent) / 100;
         dead_bytes > trigger.floor_bytes && u128::from(dead_bytes) > too_many
     }
 
-    fn lock_compaction(&self) -> MutexGuard<'_, ()> {
+    pub(super) fn lock_compaction(&self) -> MutexGuard<'_, ()> {
         self.compaction
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the compaction lock of the file; `None` where somebody else kept it for too long.
-    fn claim<'a>(
+    pub(super) fn claim<'a>(
         &self,
         generation: &'a Generation,
         timeout: Duration,
@@ -338,12 +345,15 @@ impl Engine {
         let storage = &*self.storage;
         let (rewrite, copy) =
             scratch::open(storage, &self.path, source, header, self.draw_writer()?)?;
-        let new = Generation::new(
+        let (new, _) = Generation::open(
             Arc::clone(rewrite.file()),
             *rewrite.header(),
             &self.path,
             &self.settings,
+            rewrite.checkpoint(),
         )?;
+        // What was left was on the device.
+        new.note_synced(rewrite.tail().offset);
         Ok(Running {
             source: Arc::clone(source),
             copy: copy.unwrap_or_else(|| LogCopy::new(source, self.now_ms())),
@@ -395,7 +405,7 @@ impl Engine {
         running: &mut Running,
         go_on: &mut dyn FnMut(u64, u64) -> bool,
     ) -> Result<Stopped> {
-        for _ in 0..MAX_ROUNDS {
+        for round in 0..MAX_ROUNDS {
             // What others have written is better copied now than while they wait.
             self.look_for_news()?;
             let upto = running.source.published_upto();
@@ -407,11 +417,25 @@ impl Engine {
             }
             running.rewrite.sync()?;
             running.read_back(&self.path)?;
-            if running.source.published_upto() - upto <= LAST_ROUND_BYTES {
+            if round == 0 {
+                // Now, since what was written later is little, and writing the pages takes time, in which more comes.
+                self.write_layer_of_all(running)?;
+            } else if running.source.published_upto() - upto <= LAST_ROUND_BYTES {
                 break;
             }
         }
         Ok(Stopped::Done)
+    }
+
+    /// Ends what was copied so far with a checkpoint of it.
+    fn write_layer_of_all(&self, running: &mut Running) -> Result<()> {
+        let hand = self
+            .writer
+            .lock()
+            .map_or(0, |writer| running.hand_after(writer.hand));
+        running.write_layer(self.settings.checkpoint_bytes, u64::MAX, hand)?;
+        running.rewrite.sync()?;
+        running.read_back(&self.path)
     }
 
     /// How large two files are.
@@ -466,10 +490,21 @@ impl Running {
         self.places.get(behind).map_or(LOG_START, |(_, new)| *new)
     }
 
+    /// Writes a checkpoint of what was read back; see [`write_into_rewrite`].
+    fn write_layer(&mut self, checkpoint_bytes: u64, share_bytes: u64, hand: u64) -> Result<()> {
+        write_into_rewrite(
+            &self.new,
+            &mut self.rewrite,
+            checkpoint_bytes,
+            share_bytes,
+            hand,
+        )
+    }
+
     /// Applies to the new index what has been written to the new file, which proves that it can be read.
     fn read_back(&mut self, path: &Path) -> Result<()> {
         let written = self.rewrite.tail();
-        self.new.map_upto(written.offset, path)?;
+        self.new.map_upto(written.offset)?;
         read_back(&self.new, written, path)
     }
 }
@@ -477,7 +512,7 @@ impl Running {
 /// Applies what was not yet, up to where the log was `written` to, where it must end.
 fn read_back(new: &Generation, written: Tail, path: &Path) -> Result<()> {
     let mut tail = new.lock_tail();
-    let (_, end) = new.catch_up(&mut tail, path)?;
+    let (_, end) = new.catch_up(&mut tail)?;
     if end.is_ok() && *tail == written {
         return Ok(());
     }

@@ -44,6 +44,7 @@ mod at {
     pub(super) const TAIL_PREVIOUS: Range<usize> = 80..84;
     pub(super) const WRITER: Range<usize> = 84..88;
     pub(super) const BEGAN_MS: Range<usize> = 88..96;
+    pub(super) const CHECKPOINT: Range<usize> = 96..104;
     pub(super) const CHECKSUM: Range<usize> = super::PAGE_BYTES - 4..super::PAGE_BYTES;
 }
 
@@ -57,6 +58,8 @@ struct Progress {
     created_ms: u64,
     writer: u32,
     tail: Tail,
+    /// Where its newest checkpoint closes, 0 for none.
+    checkpoint: u64,
 }
 
 impl Progress {
@@ -76,6 +79,7 @@ impl Progress {
         LittleEndian::write_u32(&mut page[at::TAIL_PREVIOUS], self.tail.previous);
         LittleEndian::write_u32(&mut page[at::WRITER], self.writer);
         LittleEndian::write_u64(&mut page[at::BEGAN_MS], self.copy.began_ms);
+        LittleEndian::write_u64(&mut page[at::CHECKPOINT], self.checkpoint);
         let checksum = crc32fast::hash(&page[..at::CHECKSUM.start]);
         LittleEndian::write_u32(&mut page[at::CHECKSUM], checksum);
         page
@@ -110,6 +114,7 @@ impl Progress {
                 offset: LittleEndian::read_u64(&page[at::TAIL_OFFSET]),
                 previous: LittleEndian::read_u32(&page[at::TAIL_PREVIOUS]),
             },
+            checkpoint: LittleEndian::read_u64(&page[at::CHECKPOINT]),
         })
     }
 
@@ -124,6 +129,7 @@ impl Progress {
             })
             && (LOG_START..=file_bytes).contains(&self.tail.offset)
             && self.tail.offset.is_multiple_of(8)
+            && self.checkpoint < self.tail.offset
     }
 }
 
@@ -174,8 +180,9 @@ pub(super) fn open(
                     created_ms: progress.created_ms,
                     ..new_header
                 };
-                let rewrite =
+                let mut rewrite =
                     Rewrite::go_on(temporary, path, header, progress.writer, progress.tail)?;
+                rewrite.set_checkpoint(progress.checkpoint);
                 return Ok((rewrite, Some(progress.copy)));
             }
             // Dropping it removes it.
@@ -248,6 +255,7 @@ pub(super) fn leave(
         created_ms: rewrite.header().created_ms,
         writer: rewrite.writer(),
         tail: rewrite.tail(),
+        checkpoint: rewrite.checkpoint(),
     };
     rewrite
         .file()
@@ -288,6 +296,7 @@ mod tests {
             offset: 10,
             previous: 11,
         },
+        checkpoint: 13,
     };
 
     #[test]

@@ -62,6 +62,10 @@ impl Engine {
             source.set_judged_ms(0, &self.path)?;
             return Ok(None);
         }
+        // So that neither who goes on with it, nor who opens the new file, has to read it all.
+        running.rewrite.sync()?;
+        running.read_back(&self.path)?;
+        running.write_layer(self.settings.checkpoint_bytes, share_bytes, 0)?;
         if upto < end {
             // What others have written was judged by, too.
             if !mutation::is_on(Mutation::LeaveBeforeSync) {

@@ -77,7 +77,7 @@ impl Engine {
         let placed = self.place(&source, rewrite, writer, |new_file, file_bytes| {
             new.header = new_file.header;
             // After this nothing may fail any more that the new file needs.
-            new.map_upto(file_bytes, &self.path)?;
+            new.map_upto(file_bytes)?;
             match read_back {
                 true => super::read_back(&new, new_file.tail, &self.path),
                 false => {

@@ -1,0 +1,455 @@
+//! Checkpoints: when one is written, by whom, and where it goes.
+//!
+//! A process writes a layer when it closes the file, or in the background, when what would have to be replayed has grown long. It says what has
+//! changed since the newest checkpoint, and takes up layers beneath it that are of about its size, so that there are few: a tiered merge, as in
+//! O'Neil et al., "The Log-Structured Merge-Tree" (1996). Compaction writes one of everything.
+//!
+//! | step | done by | a crash here leaves |
+//! | --- | --- | --- |
+//! | pages are appended, others' commits may come between | [`LiveSink`] | pages that mean nothing, to be compacted away |
+//! | the closing record is appended | [`LiveSink`] | the same |
+//! | the log is synced, and a slot names the closing record | `Engine::name_checkpoint` | the checkpoint, or the one before |
+//!
+//! Invariants:
+//!
+//! 1. What a layer is written from does not change meanwhile: either nothing can be appended, since the writer lock is held, or it is a
+//!    generation of its own that nobody else knows.
+//! 2. All pages and closing records of a log together are no longer than everything else in it: see [`Engine::is_affordable`]. One that somebody
+//!    asks for by name is written all the same.
+//! 3. One compaction or checkpoint at a time.
+
+mod layer;
+mod live;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::base::Base;
+use super::generation::Contents;
+use super::open::read_header;
+use super::rewrite::Rewrite;
+use super::{Engine, Generation};
+use crate::index::{Joint, PageSink};
+use crate::log::{LOG_START, Slot};
+use crate::mutation::{self, Mutation};
+use crate::record::{Change, Kind};
+use crate::storage::{LockByte, LockMode};
+use crate::{Error, Result};
+
+use layer::{ClosedAt, LayerSink, Written, write_layer};
+use live::LiveSink;
+
+/// How much who only read must have replayed to write a checkpoint for the next one, and how much a thread in the background lets come together.
+const LONG_TAIL_BYTES: u64 = 1 << 20;
+
+/// In the background: a checkpoint for each of so many bytes of log at most.
+const BACKGROUND_TAIL_BYTES: u64 = 4 << 20;
+
+/// A layer so large is written without holding the writer lock all the time, if others may wait for it.
+const LONG_LAYER_BYTES: u64 = 1 << 20;
+
+/// Layers of one size that are taken up into one.
+const TIER: usize = 4;
+
+/// Bytes of a layer beside its entries, about.
+const LAYER_OVERHEAD_BYTES: u64 = 2 << 10;
+
+/// Bytes of an entry, about: most have no object.
+const ENTRY_BYTES: u64 = 9;
+
+/// Why a checkpoint is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// Somebody has asked for it.
+    Asked,
+    /// The tail is long.
+    Due,
+}
+
+impl Engine {
+    /// Writes a checkpoint, so that opening the file takes the same time however much it holds.
+    pub(crate) fn checkpoint(&self) -> Result<()> {
+        if self.settings.read_only {
+            return Err(Error::ReadOnly {
+                path: self.path.clone(),
+            });
+        }
+        self.check_not_forked()?;
+        let _alone = self.lock_compaction();
+        self.look_for_news()?;
+        let timeout = self.settings.lock_timeout;
+        match self.write_checkpoint(Reason::Asked, timeout, u64::MAX)? {
+            true => Ok(()),
+            false => Err(Error::Locked {
+                path: self.path.clone(),
+                lock: LockByte::Compaction.name(),
+                waited: timeout,
+            }),
+        }
+    }
+
+    /// What closing does before it syncs. A failure is no failure to close: the next one to open the file replays more.
+    pub(super) fn checkpoint_on_close(&self) {
+        let generation = self.generation();
+        let tail_bytes = tail_bytes(&generation);
+        let written_bytes = self.written_bytes.load(Ordering::Relaxed);
+        let least = match written_bytes {
+            0 => LONG_TAIL_BYTES.max(self.settings.checkpoint_bytes),
+            _ => self.settings.checkpoint_bytes,
+        };
+        if tail_bytes < least || generation.poison.get().is_some() {
+            return;
+        }
+        let _alone = self.lock_compaction();
+        // What takes up more than was written is left to those who have the time.
+        let share_bytes = written_bytes.max(LONG_TAIL_BYTES);
+        let _ = self.write_checkpoint(Reason::Due, Duration::ZERO, share_bytes);
+    }
+
+    /// What a thread in the background does when [`Engine::is_checkpoint_due`].
+    pub(super) fn checkpoint_in_background(&self) {
+        if self.look_for_news().is_ok() && self.is_checkpoint_due(&self.generation()) {
+            // It is tried again when the log has grown.
+            let _ = self.write_checkpoint(Reason::Due, Duration::ZERO, u64::MAX);
+        }
+    }
+
+    pub(super) fn is_checkpoint_due(&self, generation: &Generation) -> bool {
+        let least = BACKGROUND_TAIL_BYTES.max(self.settings.checkpoint_bytes);
+        !self.settings.read_only && tail_bytes(generation) >= least
+    }
+
+    /// `false` where somebody else is at it, or it would cost too much. Layers are taken up as long as they have no more than
+    /// `share_bytes` together. The caller holds the mutex of the compaction.
+    fn write_checkpoint(
+        &self,
+        reason: Reason,
+        timeout: Duration,
+        share_bytes: u64,
+    ) -> Result<bool> {
+        let generation = self.generation();
+        let Some(_claim) = self.claim(&generation, timeout)? else {
+            return Ok(false);
+        };
+        let (_, slots) = read_header(&*generation.file, &self.path)?;
+        let named = slots.map_or(0, |slots| slots.current().checkpoint);
+        let own = generation.contents();
+        // Else others have written one since, and this index says more than what has changed.
+        let is_newest = generation.is_rebuilt() || closes_at(own) == named;
+        let bytes = estimate(own);
+        let plan = |contents: &Contents| self.plan(reason, &generation, contents, share_bytes);
+        let closed = if is_newest && (bytes <= LONG_LAYER_BYTES || self.is_alone(&generation)?) {
+            let written = match plan(own) {
+                None => Ok(None),
+                Some(merged) => self.write_own(&generation, merged).map(Some),
+            };
+            self.let_others_in(&generation);
+            written
+        } else {
+            let (replica, _) = self.load_again(&generation, named)?;
+            match plan(replica.contents()) {
+                None => Ok(None),
+                Some(merged) => self.write_replica(&generation, &replica, merged).map(Some),
+            }
+        };
+        let Some(closed) = closed? else {
+            return Ok(false);
+        };
+        self.name_checkpoint(&generation, closed)?;
+        Ok(true)
+    }
+
+    /// How many layers are to be taken up; `None` where it is not worth it.
+    fn plan(
+        &self,
+        reason: Reason,
+        generation: &Generation,
+        contents: &Contents,
+        share_bytes: u64,
+    ) -> Option<usize> {
+        let layers = contents.base.as_ref().map_or(&[][..], Base::layers);
+        let sizes: Vec<u64> = layers
+            .iter()
+            .map(|layer| layer.closing.layer_bytes)
+            .collect();
+        let own = estimate(contents);
+        let merged = layers_to_merge(own, &sizes, share_bytes);
+        let afford = |merged: usize| {
+            let bytes = sizes[..merged]
+                .iter()
+                .fold(own, |sum, size| sum.saturating_add(*size));
+            reason == Reason::Asked || self.is_affordable(generation, bytes)
+        };
+        [merged, 0].into_iter().find(|merged| afford(*merged))
+    }
+
+    /// Whether so many bytes more of checkpoints leave them shorter than what they are about (invariant 2).
+    fn is_affordable(&self, generation: &Generation, bytes: u64) -> bool {
+        let log_bytes = generation.published_upto() - LOG_START;
+        let all_bytes = generation.advice().all_bytes;
+        let data_bytes = log_bytes.saturating_sub(all_bytes);
+        all_bytes.saturating_add(bytes) <= data_bytes
+    }
+
+    /// Writes this handle's own index, which nobody changes meanwhile.
+    fn write_own(&self, generation: &Arc<Generation>, merged: usize) -> Result<ClosedAt> {
+        let _writing = self.enter()?;
+        let mut writer = self.lock_writer()?;
+        if !Arc::ptr_eq(&writer.generation, generation) {
+            self.give_up_turn(&mut writer);
+            return Err(replaced(self));
+        }
+        let hand = writer.hand;
+        let written = {
+            let at = joint(generation);
+            let mut sink = LiveSink::holding(self, generation, &mut writer, at);
+            write_layer(generation, merged, at, hand, &mut sink)
+        };
+        self.give_up_turn(&mut writer);
+        written
+    }
+
+    /// Writes what another reading of the file has found, while others write.
+    fn write_replica(
+        &self,
+        generation: &Arc<Generation>,
+        replica: &Generation,
+        merged: usize,
+    ) -> Result<ClosedAt> {
+        let at = joint(replica);
+        let mut sink = LiveSink::waiting(self, generation, at);
+        let closing = replica.contents().base.as_ref().map(Base::newest);
+        let hand = closing.map_or(0, |newest| newest.closing.hand);
+        write_layer(replica, merged, at, hand, &mut sink)
+    }
+
+    /// The same file, read by its checkpoint once more.
+    fn load_again(
+        &self,
+        generation: &Generation,
+        checkpoint: u64,
+    ) -> Result<(Generation, Option<String>)> {
+        let loaded = Generation::open(
+            Arc::clone(&generation.file),
+            generation.header,
+            &self.path,
+            &self.settings,
+            checkpoint,
+        )?;
+        loaded.0.note_synced(generation.synced_upto());
+        let mut tail = loaded.0.lock_tail();
+        let (_, _) = loaded.0.catch_up(&mut tail)?;
+        drop(tail);
+        Ok(loaded)
+    }
+
+    /// Whether nobody else has the file open; who opens it from now on waits until [`Engine::let_others_in`].
+    fn is_alone(&self, generation: &Generation) -> Result<bool> {
+        generation
+            .file
+            .try_lock(LockByte::Users, LockMode::Exclusive)
+            .map_err(Error::io("lock", &self.path))
+    }
+
+    fn let_others_in(&self, generation: &Generation) {
+        // From exclusive to shared there is nothing to wait for.
+        let _ = generation.file.try_lock(LockByte::Users, LockMode::Shared);
+    }
+
+    /// Carries the log through to the device, and says in a slot where its newest checkpoint is.
+    fn name_checkpoint(&self, generation: &Arc<Generation>, closed: ClosedAt) -> Result<()> {
+        let (mut state, current) = self.claim_sync()?;
+        current.check_not_poisoned(&self.path)?;
+        if !Arc::ptr_eq(generation, &current) {
+            return Ok(());
+        }
+        if current.synced_upto() < closed.end && !mutation::is_on(Mutation::NameUnsyncedCheckpoint)
+        {
+            self.sync_locked(&current, &mut state)?;
+        }
+        let slot = state.slots.current();
+        let synced_upto = match mutation::is_on(Mutation::NameUnsyncedCheckpoint) {
+            true => closed.end,
+            false => current.synced_upto(),
+        };
+        let named = Slot {
+            synced_upto: synced_upto.max(slot.synced_upto),
+            checkpoint: closed.offset,
+            ..slot
+        };
+        self.put_slot(&current, &mut state, named)
+    }
+}
+
+/// What opening the file would have to replay.
+fn tail_bytes(generation: &Generation) -> u64 {
+    let end = generation.published_upto();
+    end.saturating_sub(generation.advice().closed_upto)
+}
+
+/// Where the log ends that was applied.
+fn joint(generation: &Generation) -> Joint {
+    let tail = generation.lock_tail();
+    Joint {
+        offset: tail.offset,
+        previous: tail.previous,
+    }
+}
+
+/// The closing record of the checkpoint beneath, 0 for none.
+fn closes_at(contents: &Contents) -> u64 {
+    let newest = contents.base.as_ref().map(Base::newest);
+    newest.map_or(0, |newest| newest.closing.offset)
+}
+
+/// About how many bytes a layer would have that says what the index in memory says.
+fn estimate(contents: &Contents) -> u64 {
+    contents
+        .index
+        .entry_count()
+        .saturating_mul(ENTRY_BYTES)
+        .saturating_add(LAYER_OVERHEAD_BYTES)
+}
+
+/// How many of the layers beneath, of these sizes, a new one takes up: whenever there would be [`TIER`] of one size, within a factor of
+/// that. Each entry is then written again once for each size that there is, and there are fewer than [`TIER`] layers of each.
+fn layers_to_merge(own: u64, sizes: &[u64], share_bytes: u64) -> usize {
+    let mut bytes = own;
+    let mut merged = 0;
+    loop {
+        let class = size_class(bytes);
+        let alike = sizes[merged..]
+            .iter()
+            .take_while(|size| size_class(**size) <= class);
+        let count = alike.clone().count();
+        let more = alike.fold(0_u64, |sum, size| sum.saturating_add(*size));
+        if count + 1 < TIER || bytes.saturating_add(more) > share_bytes {
+            return merged;
+        }
+        bytes = bytes.saturating_add(more);
+        merged += count;
+    }
+}
+
+/// Which power of [`TIER`] a size comes to.
+fn size_class(bytes: u64) -> u32 {
+    (bytes / LAYER_OVERHEAD_BYTES).max(1).ilog(TIER as u64)
+}
+
+fn replaced(engine: &Engine) -> Error {
+    Error::CannotCompact {
+        path: engine.path.clone(),
+        reason: "it was replaced meanwhile".to_owned(),
+    }
+}
+
+/// Takes a layer into a file that is being made.
+pub(super) struct RewriteSink<'r> {
+    rewrite: &'r mut Rewrite,
+    page_bytes: u64,
+    /// Bytes of former pages and closing records in the file.
+    all_bytes: u64,
+}
+
+impl PageSink for RewriteSink<'_> {
+    fn put(&mut self, value: &mut Vec<u8>) -> Result<u64> {
+        let offset = self.rewrite.tail().offset;
+        value[..8].copy_from_slice(&offset.to_le_bytes());
+        let page = Change::control(Kind::Page, value);
+        self.page_bytes += page.size_bytes();
+        self.rewrite.append(&[page])?;
+        Ok(offset + crate::record::HEADER_BYTES as u64)
+    }
+}
+
+impl LayerSink for RewriteSink<'_> {
+    fn close(&mut self, value: &mut dyn FnMut(Written) -> Vec<u8>) -> Result<ClosedAt> {
+        let offset = self.rewrite.tail().offset;
+        let value = value(Written {
+            offset,
+            gaps: Vec::new(),
+            page_bytes: self.page_bytes,
+            all_bytes: self.all_bytes.saturating_add(self.page_bytes),
+        });
+        self.rewrite
+            .append(&[Change::control(Kind::Checkpoint, &value)])?;
+        self.rewrite.set_checkpoint(offset);
+        Ok(ClosedAt {
+            offset,
+            end: self.rewrite.tail().offset,
+        })
+    }
+}
+
+/// Writes a layer that says what was written to a new file since its newest one; nothing where that is little, or costs too much. The whole of the
+/// file was read back into `new`.
+pub(super) fn write_into_rewrite(
+    new: &Generation,
+    rewrite: &mut Rewrite,
+    checkpoint_bytes: u64,
+    share_bytes: u64,
+    hand: u64,
+) -> Result<()> {
+    let contents = new.contents();
+    let advice = new.advice();
+    let log_bytes = new.published_upto() - LOG_START;
+    let layers = contents.base.as_ref().map_or(&[][..], Base::layers);
+    let sizes: Vec<u64> = layers
+        .iter()
+        .map(|layer| layer.closing.layer_bytes)
+        .collect();
+    let own = estimate(contents);
+    let affordable = advice.all_bytes.saturating_mul(2).saturating_add(own) <= log_bytes;
+    if tail_bytes(new) < checkpoint_bytes || !affordable {
+        return Ok(());
+    }
+    let merged = layers_to_merge(own, &sizes, share_bytes);
+    let at = joint(new);
+    let mut sink = RewriteSink {
+        rewrite,
+        page_bytes: 0,
+        all_bytes: advice.all_bytes,
+    };
+    write_layer(new, merged, at, hand, &mut sink)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_of_one_size_are_taken_up_together_and_larger_ones_are_left_alone() {
+        const SMALL: u64 = 3 << 10;
+        const LARGE: u64 = 1 << 20;
+        assert_eq!(layers_to_merge(SMALL, &[], u64::MAX), 0);
+        assert_eq!(layers_to_merge(SMALL, &[SMALL, SMALL, LARGE], u64::MAX), 0);
+        let sizes = [SMALL, SMALL, SMALL, LARGE];
+        assert_eq!(layers_to_merge(SMALL, &sizes, u64::MAX), 3);
+        assert_eq!(layers_to_merge(SMALL, &sizes, SMALL), 0, "beyond the share");
+        // What comes of it may be the fourth of the next size.
+        let next = 4 * SMALL;
+        let sizes = [SMALL, SMALL, SMALL, next, next, next, LARGE];
+        assert_eq!(layers_to_merge(SMALL, &sizes, u64::MAX), 6);
+    }
+
+    #[test]
+    fn a_log_that_grows_by_small_steps_has_few_layers_and_writes_each_entry_a_few_times() {
+        const STEP: u64 = 4 << 10;
+        let mut sizes: Vec<u64> = Vec::new();
+        let mut written = 0;
+        for steps in 1..=10_000_u64 {
+            let merged = layers_to_merge(STEP, &sizes, u64::MAX);
+            let size = STEP + sizes.drain(..merged).sum::<u64>();
+            written += size;
+            sizes.insert(0, size);
+            assert!(sizes.len() <= 3 * 8, "{} layers after {steps}", sizes.len());
+        }
+        assert!(
+            written <= 8 * 10_000 * STEP,
+            "{} times",
+            written / (10_000 * STEP)
+        );
+    }
+}

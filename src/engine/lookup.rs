@@ -1,0 +1,500 @@
+//! From a name to what the file holds for it: the index in memory first, then the layers of the checkpoint beneath it.
+//!
+//! What is found does not borrow the index, so that whoever found it may change it.
+
+use std::path::Path;
+
+use super::base::{Base, Match, Stored};
+use crate::index::{
+    HashSummary, Item, KeyHash, KeyHasher, Location, Merge, Names, Object, Pages, Place, Run,
+    Shard, StoredHash, bytes_behind,
+};
+use crate::log::{Source, stored_change};
+use crate::record::{Change, Kind};
+use crate::storage::Mapping;
+use crate::{Error, Result};
+
+/// What looking something up needs.
+#[derive(Clone, Copy)]
+pub(super) struct Lookup<'a> {
+    pub(super) path: &'a Path,
+    pub(super) mapping: &'a Mapping,
+    pub(super) hasher: &'a KeyHasher,
+    pub(super) base: Option<&'a Base>,
+}
+
+/// A live record, or one whose time is up, with the deadline that counts now.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RecordAt<'a> {
+    pub(super) offset: u64,
+    pub(super) change: Change<'a>,
+    pub(super) deadline_ms: u64,
+}
+
+/// A hash, wherever it is kept.
+#[derive(Clone, Copy)]
+pub(super) struct HashAt<'a> {
+    /// Its number in the shard, if it is there.
+    pub(super) own: Option<usize>,
+    pub(super) summary: HashSummary,
+    pub(super) beneath: Option<StoredHash<'a>>,
+}
+
+/// What a name stands for.
+#[derive(Clone, Copy)]
+pub(super) enum Held<'a> {
+    Nothing,
+    String(RecordAt<'a>),
+    Hash(HashAt<'a>),
+}
+
+/// What a name stands for, and the slot of its entry in the index in memory, if it has one there.
+#[derive(Clone, Copy)]
+pub(super) struct Found<'a> {
+    pub(super) slot: Option<usize>,
+    pub(super) held: Held<'a>,
+}
+
+/// A field, and the slot of its entry in the index in memory.
+#[derive(Clone, Copy)]
+pub(super) struct FoundField<'a> {
+    pub(super) slot: Option<usize>,
+    pub(super) record: Option<RecordAt<'a>>,
+}
+
+impl<'a> Pages<'a> for Lookup<'a> {
+    fn page(self, offset: u64) -> Result<&'a [u8]> {
+        let value = self.base(offset)?.page(self.mapping, offset)?;
+        Ok(value.get(8..).unwrap_or_default())
+    }
+}
+
+impl<'a> Lookup<'a> {
+    /// The checkpoint, which something leads to that stands in it.
+    fn base(self, offset: u64) -> Result<&'a Base> {
+        self.base
+            .ok_or_else(|| Error::corrupt(self.path, offset, "there is no checkpoint"))
+    }
+
+    /// The record at an offset that the index or a checkpoint gave.
+    pub(super) fn record(self, offset: u64) -> Result<Change<'a>> {
+        match self.base {
+            Some(base) if offset < base.unread_upto() => base.record(self.mapping, offset),
+            _ => stored_change(self.mapping, offset).ok_or_else(|| {
+                // Replay has found it valid.
+                Error::corrupt(self.path, offset, "there is no valid record any more")
+            }),
+        }
+    }
+
+    fn object(self, offset: u64) -> Result<Object<'a>> {
+        let base = self.base(offset)?;
+        let found = || {
+            let aligned = Some(offset).filter(|offset| offset.is_multiple_of(8))?;
+            let back = bytes_behind(Source::word(self.mapping, aligned)?);
+            let value = base.page(self.mapping, offset.checked_sub(back)?).ok()?;
+            Object::decode(value, usize::try_from(back).ok()?, offset)
+        };
+        found().ok_or_else(|| base.give_up(offset))
+    }
+
+    /// The hash in a layer that something refers to, see [`StoredHash::reference`]; `None` for 0.
+    pub(super) fn referred(self, reference: u64) -> Result<Option<StoredHash<'a>>> {
+        if reference == 0 {
+            return Ok(None);
+        }
+        if let Some(offset) = StoredHash::record_of(reference) {
+            let change = self.record(offset)?;
+            if change.kind == Kind::HashSet {
+                return Ok(Some(self.hash_of_one(offset, &change)));
+            }
+        } else if let Object::Hash(hash) = self.object(reference)? {
+            return Ok(Some(hash));
+        }
+        Err(self.base(reference)?.give_up(reference))
+    }
+
+    /// The entry of a run with this hash whose record is the one that is looked for.
+    pub(super) fn find_in_run(
+        self,
+        run: Run<'a>,
+        hash: u32,
+        is_it: impl Fn(&Change<'a>) -> bool,
+    ) -> Result<Option<Match<'a>>> {
+        for entry in run.iter_from(self, hash) {
+            let (found, place) = entry?;
+            if found != hash {
+                break;
+            }
+            let (change, object) = self.behind(place)?;
+            if is_it(&change) {
+                return Ok(Some((place, change, object)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The record that an entry of a layer leads to, by an object or not.
+    fn behind(self, place: Place) -> Result<(Change<'a>, Option<Object<'a>>)> {
+        match place {
+            Place::Record(offset) => Ok((self.record(offset)?, None)),
+            Place::Object(offset) => {
+                let object = self.object(offset)?;
+                let record = match &object {
+                    Object::Dated { offset, .. } => *offset,
+                    Object::Hash(hash) => hash.summary.key_offset,
+                };
+                Ok((self.record(record)?, Some(object)))
+            }
+        }
+    }
+
+    /// What an entry of a layer's keys says.
+    pub(super) fn stored_key(self, (place, change, object): Match<'a>) -> Result<Stored<'a>> {
+        Ok(match (place, object) {
+            (_, Some(Object::Hash(hash))) => Stored::Hash(hash),
+            (
+                _,
+                Some(Object::Dated {
+                    offset,
+                    deadline_ms,
+                }),
+            ) => Stored::Record {
+                offset,
+                change,
+                deadline_ms,
+            },
+            (Place::Record(offset) | Place::Object(offset), None) => match change.kind {
+                Kind::Set => Stored::Record {
+                    offset,
+                    change,
+                    deadline_ms: change.deadline_ms,
+                },
+                Kind::HashSet => Stored::Hash(self.hash_of_one(offset, &change)),
+                _ => Stored::Gone,
+            },
+        })
+    }
+
+    /// The hash that has this field alone.
+    fn hash_of_one(self, offset: u64, change: &Change<'a>) -> StoredHash<'a> {
+        StoredHash {
+            reference: StoredHash::reference_to(offset),
+            summary: HashSummary {
+                key_offset: offset,
+                deadline_ms: 0,
+                live_bytes: change.size_bytes(),
+                field_count: 1,
+                expiring_fields: u64::from(change.deadline_ms != 0),
+            },
+            beneath: 0,
+            fields: Run::of_one(self.hasher.hash(change.field).in_hash(), offset),
+        }
+    }
+
+    /// What a key of a shard stands for.
+    pub(super) fn key(self, shard: &Shard, hash: KeyHash, key: &[u8]) -> Result<Found<'a>> {
+        let is_it = |location| {
+            let offset = match location {
+                Location::Record(offset) => Some(offset),
+                Location::Hash(number) => shard.hash(number).map(|hash| hash.summary.key_offset),
+            };
+            // What is in the index in memory was looked at when it came there.
+            offset.and_then(|offset| crate::log::stored_key(self.mapping, offset)) == Some(key)
+        };
+        if let Some(slot) = shard.keys.find(hash.in_shard(), is_it) {
+            return Ok(Found {
+                slot: Some(slot),
+                held: self.own(shard, shard.keys.location(slot))?,
+            });
+        }
+        let held = match self.beneath_key(shard, hash, key)? {
+            None | Some(Stored::Gone) => Held::Nothing,
+            Some(stored) => held(stored),
+        };
+        Ok(Found { slot: None, held })
+    }
+
+    /// What the layers say of a key, whatever the index in memory says.
+    fn beneath_key(self, shard: &Shard, hash: KeyHash, key: &[u8]) -> Result<Option<Stored<'a>>> {
+        match (self.base, shard.continues) {
+            (Some(base), Some(database)) => base.key(self, database, hash, key),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether the key would be there without its entry in the index in memory.
+    pub(super) fn is_beneath(self, shard: &Shard, hash: KeyHash, key: &[u8]) -> Result<bool> {
+        let found = self.beneath_key(shard, hash, key)?;
+        Ok(found.is_some_and(|found| !matches!(found, Stored::Gone)))
+    }
+
+    /// What an entry of the index in memory stands for.
+    pub(super) fn own(self, shard: &Shard, location: Location) -> Result<Held<'a>> {
+        match location {
+            Location::Record(offset) => {
+                let change = self.record(offset)?;
+                Ok(match change.kind {
+                    Kind::Set => Held::String(RecordAt {
+                        offset,
+                        change,
+                        deadline_ms: shard.deadline_ms(offset, change.deadline_ms),
+                    }),
+                    _ => Held::Nothing,
+                })
+            }
+            Location::Hash(number) => match shard.hash(number) {
+                None => Ok(Held::Nothing),
+                Some(hash) => Ok(Held::Hash(HashAt {
+                    own: Some(number),
+                    summary: hash.summary,
+                    beneath: self.referred(hash.beneath)?,
+                })),
+            },
+        }
+    }
+
+    /// What an entry of either says of its key.
+    pub(super) fn item(self, shard: &Shard, item: Item) -> Result<Held<'a>> {
+        match item {
+            Item::Own(location) => self.own(shard, location),
+            Item::Stored(place) => {
+                let (change, object) = self.behind(place)?;
+                Ok(held(self.stored_key((place, change, object))?))
+            }
+        }
+    }
+
+    /// A field of a hash.
+    pub(super) fn field(
+        self,
+        shard: &Shard,
+        hash: &HashAt<'a>,
+        field: &[u8],
+    ) -> Result<FoundField<'a>> {
+        let field_hash = self.hasher.hash(field).in_hash();
+        if let Some(object) = hash.own.and_then(|number| shard.hash(number)) {
+            let is_it = |location| match location {
+                Location::Record(offset) => {
+                    stored_change(self.mapping, offset).is_some_and(|change| change.field == field)
+                }
+                Location::Hash(_) => false,
+            };
+            if let Some(slot) = object.fields.find(field_hash, is_it) {
+                return Ok(FoundField {
+                    slot: Some(slot),
+                    record: self.own_field(shard, object.fields.location(slot))?,
+                });
+            }
+        }
+        Ok(FoundField {
+            slot: None,
+            record: self.field_beneath(hash, field_hash, field)?,
+        })
+    }
+
+    /// What the layers say of a field.
+    pub(super) fn field_beneath(
+        self,
+        hash: &HashAt<'a>,
+        field_hash: u32,
+        field: &[u8],
+    ) -> Result<Option<RecordAt<'a>>> {
+        let mut next = hash.beneath;
+        while let Some(stored) = next {
+            let found =
+                self.find_in_run(stored.fields, field_hash, |change| change.field == field)?;
+            if let Some(found) = found {
+                return Ok(stored_field(found));
+            }
+            next = self.referred(stored.beneath)?;
+        }
+        Ok(None)
+    }
+
+    fn own_field(self, shard: &Shard, location: Location) -> Result<Option<RecordAt<'a>>> {
+        let Location::Record(offset) = location else {
+            return Ok(None);
+        };
+        let change = self.record(offset)?;
+        Ok((change.kind == Kind::HashSet).then(|| RecordAt {
+            offset,
+            change,
+            deadline_ms: shard.deadline_ms(offset, change.deadline_ms),
+        }))
+    }
+
+    /// The fields of a hash from one with this hash on, those that have expired included.
+    pub(super) fn fields_from(
+        self,
+        shard: &'a Shard,
+        hash: &HashAt<'a>,
+        first: u32,
+    ) -> Result<impl Iterator<Item = Result<(u32, RecordAt<'a>)>>> {
+        let (entries, _) = self.field_entries_from(shard, hash, first, |_| false)?;
+        Ok(entries.filter_map(move |entry| {
+            let found = entry.and_then(|(hash, item)| Ok((hash, self.field_item(shard, item)?)));
+            match found {
+                Ok((hash, Some(record))) => Some(Ok((hash, record))),
+                Ok((_, None)) => None,
+                Err(error) => Some(Err(error)),
+            }
+        }))
+    }
+
+    /// The entries of a hash's fields, among them those of fields that are gone, but for what stands in and beneath the first hash for
+    /// whose reference `is_left` says yes; with that reference, or 0.
+    pub(super) fn field_entries_from<'s>(
+        self,
+        shard: &'s Shard,
+        hash: &HashAt<'a>,
+        first: u32,
+        is_left: impl Fn(u64) -> bool,
+    ) -> Result<(FieldEntries<'s>, u64)>
+    where
+        'a: 's,
+    {
+        let object = hash.own.and_then(|number| shard.hash(number));
+        let mut runs = Vec::new();
+        let mut next = hash.beneath;
+        let mut left = 0;
+        while let Some(stored) = next {
+            if is_left(stored.reference) {
+                left = stored.reference;
+                break;
+            }
+            runs.push(stored.fields);
+            next = self.referred(stored.beneath)?;
+        }
+        let names = FieldNames(self);
+        let own = object.map(|object| &object.fields);
+        Ok((Merge::new(own, &runs, self, names, first), left))
+    }
+
+    /// What an entry of either says of its field; `None` where it is gone.
+    pub(super) fn field_item(self, shard: &Shard, item: Item) -> Result<Option<RecordAt<'a>>> {
+        match item {
+            Item::Own(location) => self.own_field(shard, location),
+            Item::Stored(place) => {
+                let (change, object) = self.behind(place)?;
+                Ok(stored_field((place, change, object)))
+            }
+        }
+    }
+
+    /// The entries of a shard's keys from a hash on, of the index in memory and so many layers; among them those of keys that are
+    /// gone.
+    pub(super) fn entries_from(
+        self,
+        shard: &'a Shard,
+        number: usize,
+        first: u32,
+        layer_count: usize,
+    ) -> impl Iterator<Item = Result<(u32, Item)>> {
+        let runs = match (self.base, shard.continues) {
+            (Some(base), Some(database)) => base.runs(self.mapping, database, number, layer_count),
+            _ => Vec::new(),
+        };
+        let names = KeyNames {
+            lookup: self,
+            shard,
+        };
+        Merge::new(Some(&shard.keys), &runs, self, names, first)
+    }
+
+    /// The keys of a shard from a hash on, those that have expired included.
+    pub(super) fn keys_from(
+        self,
+        shard: &'a Shard,
+        number: usize,
+        first: u32,
+    ) -> impl Iterator<Item = Result<(u32, Held<'a>)>> {
+        self.entries_from(shard, number, first, usize::MAX)
+            .filter_map(move |entry| {
+                let held = entry.and_then(|(hash, item)| Ok((hash, self.item(shard, item)?)));
+                match held {
+                    Ok((_, Held::Nothing)) => None,
+                    held => Some(held),
+                }
+            })
+    }
+}
+
+/// What a layer says, for who asks the layers alone.
+fn held(stored: Stored<'_>) -> Held<'_> {
+    match stored {
+        Stored::Gone => Held::Nothing,
+        Stored::Record {
+            offset,
+            change,
+            deadline_ms,
+        } => Held::String(RecordAt {
+            offset,
+            change,
+            deadline_ms,
+        }),
+        Stored::Hash(hash) => Held::Hash(HashAt {
+            own: None,
+            summary: hash.summary,
+            beneath: Some(hash),
+        }),
+    }
+}
+
+/// What an entry of a layer's fields says; `None` where the field is gone.
+fn stored_field((place, change, object): Match<'_>) -> Option<RecordAt<'_>> {
+    if change.kind != Kind::HashSet {
+        return None;
+    }
+    let (offset, deadline_ms) = match (object, place) {
+        (
+            Some(Object::Dated {
+                offset,
+                deadline_ms,
+            }),
+            _,
+        ) => (offset, deadline_ms),
+        (_, Place::Record(offset) | Place::Object(offset)) => (offset, change.deadline_ms),
+    };
+    Some(RecordAt {
+        offset,
+        change,
+        deadline_ms,
+    })
+}
+
+struct KeyNames<'a> {
+    lookup: Lookup<'a>,
+    shard: &'a Shard,
+}
+
+impl<'a> Names<'a> for KeyNames<'a> {
+    fn name(&self, item: Item) -> Result<&'a [u8]> {
+        let change = match item {
+            Item::Own(Location::Record(offset)) => self.lookup.record(offset)?,
+            Item::Own(Location::Hash(number)) => {
+                let offset = self.shard.hash(number).map(|hash| hash.summary.key_offset);
+                self.lookup.record(offset.unwrap_or_default())?
+            }
+            Item::Stored(place) => self.lookup.behind(place)?.0,
+        };
+        Ok(change.key)
+    }
+}
+
+/// A walk over a hash's fields.
+pub(super) type FieldEntries<'a> = Merge<'a, Lookup<'a>, FieldNames<'a>>;
+
+pub(super) struct FieldNames<'a>(Lookup<'a>);
+
+impl<'a> Names<'a> for FieldNames<'a> {
+    fn name(&self, item: Item) -> Result<&'a [u8]> {
+        let change = match item {
+            Item::Own(Location::Record(offset)) => self.0.record(offset)?,
+            // Fields have no objects of their own in memory.
+            Item::Own(Location::Hash(_)) => return Ok(&[]),
+            Item::Stored(place) => self.0.behind(place)?.0,
+        };
+        Ok(change.field)
+    }
+}
