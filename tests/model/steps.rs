@@ -23,6 +23,7 @@ pub(crate) enum Step {
     Clock(ClockMove),
     Sync,
     Compact,
+    Checkpoint,
     Reopen(Ending),
     /// SCAN from start to end, with a change after each page.
     Scan {
@@ -87,6 +88,7 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => clock_move().prop_map(Step::Clock),
         1 => Just(Step::Sync),
         1 => Just(Step::Compact),
+        5 => Just(Step::Checkpoint),
         2 => ending().prop_map(Step::Reopen),
         2 => (database(), 1..6_usize, key_type(), between()).prop_map(
             |(database, count, key_type, between)| Step::Scan { database, count, key_type, between }

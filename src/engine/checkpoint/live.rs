@@ -69,7 +69,8 @@ impl<'a> LiveSink<'a> {
                 let _writing = engine.enter()?;
                 let mut writer: MutexGuard<'_, Writer> = engine.lock_writer()?;
                 let appended = self.append_by(&mut writer, kind, make);
-                engine.end_turn(&mut writer);
+                // Not kept for the next page: others may be waiting.
+                engine.give_up_turn(&mut writer);
                 appended
             }
         }
