@@ -50,15 +50,18 @@ pub enum Mutation {
     TrimUnseen,
     /// A turn is taken whether the lock is to be had or not.
     SkipWriterLock,
+    /// A checkpoint does not say what others have written among its pages.
+    ForgetGaps,
 }
 
 impl Mutation {
     /// Those that only several processes on one file can notice.
-    pub const OF_SHARING: [Mutation; 4] = [
+    pub const OF_SHARING: [Mutation; 5] = [
         Mutation::SkipCatchUp,
         Mutation::SkipNameCheck,
         Mutation::TrimUnseen,
         Mutation::SkipWriterLock,
+        Mutation::ForgetGaps,
     ];
 
     /// Every one of those that a process alone can notice.

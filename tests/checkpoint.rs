@@ -83,7 +83,10 @@ fn any_record(random: &mut SplitMix, names: usize) -> Record {
         database: u8::try_from(random.below(3)).unwrap(),
         ..Record::set(format!("key {}", random.below(names)), "")
     };
-    if matches!(kind, kind::HASH_SET | kind::HASH_DELETE | kind::FIELD_EXPIRE) {
+    if matches!(
+        kind,
+        kind::HASH_SET | kind::HASH_DELETE | kind::FIELD_EXPIRE
+    ) {
         record.field = format!("field {}", random.below(names)).into_bytes();
     }
     if matches!(kind, kind::SET | kind::HASH_SET) {
@@ -124,7 +127,10 @@ fn assert_agrees(path: &Path, seed: u64) -> Db {
         let clock = ManualClock::new(NOW_MS + ahead_ms);
         let by_checkpoint = options().clock(clock.clone()).read_only(true).open(path);
         let by_checkpoint = by_checkpoint.unwrap();
-        let by_log = options().clock(clock).read_only(true).ignore_checkpoints(true);
+        let by_log = options()
+            .clock(clock)
+            .read_only(true)
+            .ignore_checkpoints(true);
         let by_log = by_log.open(path).unwrap();
         let expected = Replay::of(&log).contents(NOW_MS + ahead_ms);
         assert_eq!(contents(&by_log), expected, "seed {seed}");
@@ -192,9 +198,16 @@ fn tables_of_many_pages_say_what_the_log_says() {
         image.bytes.truncate(image.tail);
         for _ in 0..2_000 {
             let record = any_record(&mut random, NAMES);
-            if matches!(record.kind, kind::HASH_SET | kind::HASH_DELETE | kind::FIELD_EXPIRE) {
+            if matches!(
+                record.kind,
+                kind::HASH_SET | kind::HASH_DELETE | kind::FIELD_EXPIRE
+            ) {
                 let key = b"large".to_vec();
-                image.push(&Record { key, database: 0, ..record });
+                image.push(&Record {
+                    key,
+                    database: 0,
+                    ..record
+                });
             }
         }
         std::fs::write(&path, image.bytes).unwrap();
@@ -233,7 +246,10 @@ fn file_with_pages(directory: &tempfile::TempDir) -> PathBuf {
     db.checkpoint().unwrap();
     db.set("after", "3").unwrap();
     db.close().unwrap();
-    assert_eq!(assert_agrees(&path, 0).stats().unwrap().checkpoint_layers, 2);
+    assert_eq!(
+        assert_agrees(&path, 0).stats().unwrap().checkpoint_layers,
+        2
+    );
     path
 }
 
@@ -303,7 +319,10 @@ fn a_slot_that_names_no_checkpoint_or_an_older_one_changes_nothing() {
         .collect();
     let older = u64_at(&bytes, usize::try_from(named).unwrap() + HEADER_BYTES + 24);
     assert!(older > 0 && older < named);
-    for checkpoint in [0, older, named].into_iter().chain(places.iter().copied().step_by(97)) {
+    for checkpoint in [0, older, named]
+        .into_iter()
+        .chain(places.iter().copied().step_by(97))
+    {
         let mut rewound = bytes.clone();
         for start in SLOT_STARTS {
             rewound[start + 24..start + 32].copy_from_slice(&checkpoint.to_le_bytes());
@@ -332,7 +351,11 @@ fn damage_that_is_met_while_writing_costs_a_replay_and_no_write() {
     }
     std::fs::write(&path, &bytes).unwrap();
     let db = options().open(&path).unwrap();
-    assert_eq!(db.recovery().checkpoint_ignored, None, "nothing was touched yet");
+    assert_eq!(
+        db.recovery().checkpoint_ignored,
+        None,
+        "nothing was touched yet"
+    );
     assert!(db.del("key 2000").unwrap());
     db.hset("hash", "field 600", "3").unwrap();
     assert_eq!(db.stats().unwrap().checkpoint_layers, 0);
@@ -351,7 +374,10 @@ fn a_damaged_record_below_the_checkpoint_is_an_error_for_who_asks_for_it_alone()
     let path = file_with_pages(&directory);
     let mut bytes = std::fs::read(&path).unwrap();
     let log = Log::read(&bytes);
-    let victim = log.records().find(|found| found.key == b"key 2000").unwrap();
+    let victim = log
+        .records()
+        .find(|found| found.key == b"key 2000")
+        .unwrap();
     let value = victim.start + HEADER_BYTES + 8;
     bytes[value] ^= 1;
     std::fs::write(&path, &bytes).unwrap();
@@ -359,7 +385,10 @@ fn a_damaged_record_below_the_checkpoint_is_an_error_for_who_asks_for_it_alone()
     assert_eq!(db.get("key 2001").unwrap().unwrap(), "1");
     assert!(matches!(db.get("key 2000"), Err(Error::Corrupt { .. })));
     // Nothing is written that the index could not be told.
-    assert!(matches!(db.set("key 2000", "2"), Err(Error::Corrupt { .. })));
+    assert!(matches!(
+        db.set("key 2000", "2"),
+        Err(Error::Corrupt { .. })
+    ));
     db.set("key 2002", "2").unwrap();
     assert_eq!(db.get("key 2002").unwrap().unwrap(), "2");
 }
@@ -384,7 +413,9 @@ fn a_checkpoint_written_while_others_write_leaves_nothing_out() {
         scope.spawn(|| {
             let mut number = 0_u64;
             while !is_over.load(Ordering::Relaxed) {
-                other.set(format!("key {} {}", number % 150, number % 1_000), "2").unwrap();
+                other
+                    .set(format!("key {} {}", number % 150, number % 1_000), "2")
+                    .unwrap();
                 other.hset("hash", number.to_string(), "2").unwrap();
                 number += 1;
                 written.store(number, Ordering::Relaxed);
@@ -402,7 +433,10 @@ fn a_checkpoint_written_while_others_write_leaves_nothing_out() {
     db.close().unwrap();
     let bytes = std::fs::read(&path).unwrap();
     let named = usize::try_from(Slot::current(&bytes).unwrap().checkpoint).unwrap();
-    println!("{} gaps", support::format::u32_at(&bytes, named + HEADER_BYTES + 4));
+    println!(
+        "{} gaps",
+        support::format::u32_at(&bytes, named + HEADER_BYTES + 4)
+    );
     assert_agrees(&path, 0);
 }
 
@@ -427,5 +461,8 @@ fn who_closes_a_file_leaves_a_checkpoint_where_the_tail_has_grown_long() {
     let bytes = std::fs::read(&path).unwrap();
     let advice_bytes: usize = advice(&bytes).iter().map(|(start, end)| end - start).sum();
     let log_bytes = usize::try_from(stats.log_bytes).unwrap();
-    assert!(advice_bytes * 2 <= log_bytes, "{advice_bytes} of {log_bytes}");
+    assert!(
+        advice_bytes * 2 <= log_bytes,
+        "{advice_bytes} of {log_bytes}"
+    );
 }

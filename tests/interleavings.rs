@@ -94,6 +94,15 @@ fn compact(db: &Db, known: &Known) {
     }
 }
 
+/// The second finds that its own index is not the newest checkpoint's any more, and reads the file once more.
+fn write_checkpoints(db: &Db, known: &Known) {
+    for _ in 0..2 {
+        if let Err(error) = db.checkpoint() {
+            known.doubt(error);
+        }
+    }
+}
+
 fn nothing(_: &Db, _: &Known) {}
 
 impl Known {
@@ -110,7 +119,7 @@ impl Known {
     }
 }
 
-const SCENARIOS: [Scenario; 9] = [
+const SCENARIOS: [Scenario; 12] = [
     Scenario {
         name: "two count",
         processes: &[count, count],
@@ -150,6 +159,21 @@ const SCENARIOS: [Scenario; 9] = [
         name: "two write and close",
         processes: &[count, set_keys],
         closes: true,
+    },
+    Scenario {
+        name: "one writes checkpoints, one counts",
+        processes: &[write_checkpoints, count],
+        closes: false,
+    },
+    Scenario {
+        name: "two write checkpoints and close",
+        processes: &[write_checkpoints, write_checkpoints],
+        closes: true,
+    },
+    Scenario {
+        name: "one writes checkpoints, one compacts",
+        processes: &[write_checkpoints, compact],
+        closes: false,
     },
     Scenario {
         name: "one compacts, two count",
@@ -230,6 +254,10 @@ fn run(
         wrong.extend(check(db, &known, "a handle that was there"));
     }
     disk.kill_all();
+    match options().ignore_checkpoints(true).open_on(&disk, PATH) {
+        Ok(db) => wrong.extend(check(&db, &known, "a handle that replays everything")),
+        Err(error) => wrong.push(error.to_string()),
+    }
     match options().open_on(&disk, PATH) {
         Ok(db) => {
             wrong.extend(check(&db, &known, "a handle opened later"));

@@ -209,9 +209,9 @@ impl Base {
 
     /// The database of the layer `layer_count` beneath the newest that this one continues.
     pub(super) fn continued(&self, database: u8, layer_count: usize) -> Option<u8> {
-        let layers = self.layers.iter().take(layer_count);
-        layers.fold(Some(database), |number, layer| {
-            layer.closing.continues[usize::from(number?)]
+        let mut layers = self.layers.iter().take(layer_count);
+        layers.try_fold(database, |number, layer| {
+            layer.closing.continues[usize::from(number)]
         })
     }
 

@@ -8,6 +8,7 @@ use crate::Result;
 use crate::engine::commit::Writer;
 use crate::engine::{Engine, Generation};
 use crate::index::{Joint, LayerGap, PageSink};
+use crate::mutation::{self, Mutation};
 use crate::record::{Change, HEADER_BYTES, Kind};
 
 /// See the module. What others commit between its pages is a gap, that opening replays.
@@ -88,7 +89,7 @@ impl<'a> LiveSink<'a> {
         self.generation.check_not_poisoned(self.engine.path())?;
         let mut tail = self.generation.lock_tail();
         self.engine.fence(writer, &mut tail)?;
-        if tail.offset != self.at.offset {
+        if tail.offset != self.at.offset && !mutation::is_on(Mutation::ForgetGaps) {
             self.gaps.push(LayerGap {
                 start: self.at,
                 end: tail.offset,

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use super::base::Base;
 use super::generation::Contents;
-use super::open::read_header;
+use super::open::{is_named, read_header};
 use super::rewrite::Rewrite;
 use super::{Engine, Generation};
 use crate::index::{Joint, PageSink};
@@ -132,6 +132,14 @@ impl Engine {
         let Some(_claim) = self.claim(&generation, timeout)? else {
             return Ok(false);
         };
+        if !is_named(&*self.storage, &*generation.file, &self.path)? {
+            self.follow(&generation)?;
+            // Who asked for one is not told that there was a compaction meanwhile.
+            return match reason {
+                Reason::Asked => self.write_checkpoint(reason, timeout, share_bytes),
+                Reason::Due => Ok(false),
+            };
+        }
         let (_, slots) = read_header(&*generation.file, &self.path)?;
         let named = slots.map_or(0, |slots| slots.current().checkpoint);
         let own = generation.contents();
