@@ -40,8 +40,6 @@ pub enum Mutation {
     NameUnsyncedCheckpoint,
     /// A layer of a checkpoint does not say what is gone.
     ForgetGone,
-    /// What a checkpoint leads to is believed without its checksum.
-    TrustCheckpoints,
     /// A turn begins without what others have written since the last one.
     SkipCatchUp,
     /// A turn begins without a look at what the path names.
@@ -65,7 +63,7 @@ impl Mutation {
     ];
 
     /// Every one of those that a process alone can notice.
-    pub const ALL: [Mutation; 18] = [
+    pub const ALL: [Mutation; 17] = [
         Mutation::SkipFileSync,
         Mutation::SkipDirectorySync,
         Mutation::PublishFirst,
@@ -83,7 +81,6 @@ impl Mutation {
         Mutation::IgnoreScratchSource,
         Mutation::NameUnsyncedCheckpoint,
         Mutation::ForgetGone,
-        Mutation::TrustCheckpoints,
     ];
 }
 

@@ -466,3 +466,33 @@ fn who_closes_a_file_leaves_a_checkpoint_where_the_tail_has_grown_long() {
         "{advice_bytes} of {log_bytes}"
     );
 }
+
+/// What was not synced yet stands behind it, and hangs on its checksum.
+#[test]
+fn what_follows_a_damaged_closing_record_is_still_there() {
+    let directory = support::scratch_directory();
+    let path = file(&directory);
+    let db = options().open(&path).unwrap();
+    db.set("a", "1").unwrap();
+    db.checkpoint().unwrap();
+    db.set("b", "2").unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let closing = usize::try_from(Slot::current(&bytes).unwrap().checkpoint).unwrap();
+    let damaged_path = directory.path().join("damaged.brasa");
+    let mut refused = 0;
+    for at in closing..Log::read(&bytes).end - 40 {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 4;
+        std::fs::write(&damaged_path, &damaged).unwrap();
+        match options().open(&damaged_path) {
+            Ok(db) => {
+                assert!(db.recovery().checkpoint_ignored.is_some());
+                assert_eq!(db.get("b").unwrap().unwrap(), "2", "byte {at}");
+            }
+            Err(Error::Corrupt { .. }) => refused += 1,
+            Err(error) => panic!("byte {at}: {error}"),
+        }
+    }
+    // Its length and kind, and what tells it from data.
+    assert!(refused <= 16, "{refused}");
+}

@@ -195,15 +195,24 @@ impl<'a, S: Source + ?Sized> Reader<'a, S> {
         if end > self.synced_upto || !record::may_be_passed_over(bytes, start) {
             return None;
         }
-        let behind = Link {
-            offset: end,
-            previous: record::stored_checksum(bytes)?,
-            ..self.link
+        // The damage may be in the checksum itself: then what it should be is what the record behind knows.
+        let computed = match record::verify(bytes, self.link.salt, start) {
+            Err(Invalid::Checksum { expected, .. }) => expected,
+            _ => return None,
         };
-        if end < self.synced_upto {
-            // Nothing else says that the length is right.
-            record_at(self.source, behind).ok()??;
-        }
+        let stored = record::stored_checksum(bytes)?;
+        let behind = [stored, computed].map(|previous| Link {
+            offset: end,
+            previous,
+            ..self.link
+        });
+        let follows = |link: &Link| matches!(record_at(self.source, *link), Ok(Some(_)));
+        let behind = match behind.iter().find(|link| follows(link)) {
+            Some(link) => *link,
+            // Only its place says that the length is right.
+            None if end == self.synced_upto => behind[0],
+            None => return None,
+        };
         self.link = behind;
         Some(Commit { start, end })
     }

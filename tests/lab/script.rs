@@ -23,6 +23,8 @@ pub enum Step {
     Sync,
     /// Rewrites the file to what it holds.
     Compact,
+    /// Writes the index into the log.
+    Checkpoint,
     /// Closes and opens.
     Reopen,
     /// Closes and opens, and closing compacts, copying so many bytes at least. It is so as well that the handle is
@@ -43,6 +45,7 @@ impl Step {
             self,
             Step::Sync
                 | Step::Compact
+                | Step::Checkpoint
                 | Step::Reopen
                 | Step::Share(_)
                 | Step::Kill
@@ -91,6 +94,7 @@ impl Step {
             }),
             Step::Sync => db.sync(),
             Step::Compact => db.compact().map(drop),
+            Step::Checkpoint => db.checkpoint(),
             other => panic!("{other:?} is the runner's"),
         }
     }
@@ -115,6 +119,7 @@ impl Step {
             ["clear"] => Step::Clear,
             ["sync"] => Step::Sync,
             ["compact"] => Step::Compact,
+            ["checkpoint"] => Step::Checkpoint,
             ["reopen"] => Step::Reopen,
             ["share", bytes] => {
                 let parsed = bytes.parse().map(Step::Share);
@@ -169,6 +174,11 @@ impl Script {
         steps.any(|step| matches!(step, Step::Compact | Step::Share(_)))
     }
 
+    /// Whether it writes checkpoints.
+    pub fn checkpoints(&self) -> bool {
+        self.steps.contains(&Step::Checkpoint)
+    }
+
     /// How much a handle copies when it closes that takes the step of this number.
     pub fn share_of_handle(&self, number: usize) -> Option<u64> {
         let mut rest = self.steps.iter().skip(number);
@@ -180,7 +190,7 @@ impl Script {
 }
 
 /// What programs do with a small file, each in one line.
-pub const SCRIPTS: [&str; 82] = [
+pub const SCRIPTS: [&str; 95] = [
     // Creation, and the first change of each kind.
     "set a 1",
     "hset h f 1",
@@ -287,4 +297,19 @@ pub const SCRIPTS: [&str; 82] = [
      compact; set d 4",
     "set a a*700; set b b*700; reopen; set a 1; share 200; batch set c 1, hset h f 1, del b; share 200; \
      expire h 50; share 200; hset h g 2; hdel h f; share 200",
+    // Checkpoints: of nothing, of each kind, one upon the other, and taken up into one.
+    "checkpoint; set a 1",
+    "set a 1; checkpoint; set a 2; set b 3",
+    "set a 1; checkpoint; reopen; del a; set b 2; checkpoint; reopen; set a 3; del b",
+    "set a 1; hset h f 1; hset h g 2; checkpoint; kill; hdel h f; set b 3; checkpoint; hdel h g; del a",
+    "hset h f 1; expire h 50; hset h g 2; checkpoint; reopen; advance 60; hset h k 3; checkpoint; reopen; hset h f 4",
+    "set a 1 50; checkpoint; reopen; expire a 90; checkpoint; reopen; advance 60; persist a; checkpoint; reopen; del a",
+    "set a 1; checkpoint; set a 2; checkpoint; del a; checkpoint; set a 3; checkpoint; reopen; set b 4; checkpoint",
+    "set a 1; set b 2; checkpoint; reopen; del a; checkpoint; reopen; hset h f 1; checkpoint; reopen; set c 3; \
+     checkpoint; reopen; hdel h f; checkpoint; reopen; del c",
+    "batch set a 1, hset h f 1; in 3 set x 1; checkpoint; reopen; batch del a, hset h g 2; clear; checkpoint; reopen; set a 3",
+    "set a 1; in 3 set x 1; checkpoint; reopen; in 3 clear; checkpoint; reopen; in 3 set y 1; checkpoint; kill; in 3 del y",
+    "os; set a 1; checkpoint; set b 2; kill; set c 3; always; checkpoint; set d 4; kill; set e 5",
+    "set a x*5000; checkpoint; set b y*5000; checkpoint; kill; del a; checkpoint; set c z*9000",
+    "set a 1; checkpoint; set a 2; compact; checkpoint; reopen; del a; set b 2; checkpoint; compact; set c 3",
 ];
