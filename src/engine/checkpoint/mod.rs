@@ -272,12 +272,16 @@ impl Engine {
         if !Arc::ptr_eq(generation, &current) {
             return Ok(());
         }
-        if current.synced_upto() < closed.end && !mutation::is_on(Mutation::NameUnsyncedCheckpoint)
-        {
+        let is_broken = mutation::is_on(Mutation::NameUnsyncedCheckpoint);
+        if !is_broken && !state.slots.current().named {
+            self.sync_locked(&current, &mut state)?;
+        }
+        if !is_broken {
+            // Whatever was synced meanwhile: no slot is written before the one before it is on the device, or a loss of power might tear both.
             self.sync_locked(&current, &mut state)?;
         }
         let slot = state.slots.current();
-        let synced_upto = match mutation::is_on(Mutation::NameUnsyncedCheckpoint) {
+        let synced_upto = match is_broken {
             true => closed.end,
             false => current.synced_upto(),
         };
