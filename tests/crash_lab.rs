@@ -156,6 +156,14 @@ fn broken_by(
     })
 }
 
+/// What only a checkpoint does.
+fn is_of_checkpoint(mutation: Mutation) -> bool {
+    matches!(
+        mutation,
+        Mutation::NameUnsyncedCheckpoint | Mutation::ForgetGone
+    )
+}
+
 /// What only a compaction does.
 fn is_of_compaction(mutation: Mutation) -> bool {
     matches!(
@@ -188,7 +196,9 @@ fn the_laboratory_notices_every_mutation() {
         let mut tally = Tally::default();
         let noticed = (1..).zip(SCRIPTS).find_map(|(seed, text)| {
             let script = Script::parse(text).unwrap();
-            match script.compacts() == is_of_compaction(mutation) {
+            let fits = script.compacts() == is_of_compaction(mutation)
+                && script.checkpoints() == is_of_checkpoint(mutation);
+            match fits {
                 true => broken_by(mutation, seed, &script, effort, &mut tally),
                 false => None,
             }
