@@ -77,6 +77,8 @@ struct Skip {
 pub(super) struct Advice {
     /// Where the newest closing record ends, or the log begins.
     pub(super) closed_upto: u64,
+    /// Bytes among the newest checkpoint's pages that it says nothing of.
+    pub(super) gap_bytes: u64,
     /// Bytes of all pages and closing records.
     pub(super) all_bytes: u64,
     /// Bytes of those that the newest checkpoint consists of.
@@ -188,6 +190,7 @@ impl Generation {
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner) = Advice {
             closed_upto: newest.end.offset,
+            gap_bytes: newest.closing.gap_bytes(),
             all_bytes: newest.closing.all_bytes,
             chain_bytes: newest.closing.chain_bytes,
         };
@@ -339,6 +342,7 @@ impl Generation {
             .flatten();
         if let Some((closing, _)) = closing {
             advice.closed_upto = end;
+            advice.gap_bytes = closing.gap_bytes();
             advice.chain_bytes = closing.chain_bytes;
         }
     }

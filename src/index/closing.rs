@@ -197,6 +197,12 @@ impl Closing {
         sound.then_some((closing, statistics))
     }
 
+    /// Bytes of all gaps.
+    pub(crate) fn gap_bytes(&self) -> u64 {
+        let gaps = self.gaps.iter().map(|gap| gap.end - gap.start.offset);
+        gaps.fold(0, u64::saturating_add)
+    }
+
     /// Whether the layer has entries for a database.
     pub(crate) fn has_database(&self, database: u8) -> bool {
         self.directories[usize::from(database)] != 0

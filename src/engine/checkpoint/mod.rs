@@ -296,8 +296,11 @@ impl Engine {
 
 /// What opening the file would have to replay.
 fn tail_bytes(generation: &Generation) -> u64 {
-    let end = generation.published_upto();
-    end.saturating_sub(generation.advice().closed_upto)
+    let advice = generation.advice();
+    let behind = generation
+        .published_upto()
+        .saturating_sub(advice.closed_upto);
+    behind.saturating_add(advice.gap_bytes)
 }
 
 /// Where the log ends that was applied.

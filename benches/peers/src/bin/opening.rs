@@ -523,10 +523,9 @@ fn print_replay(root: &Path, how: &str, batch_keys: u64) {
         copy(&path, &copied);
         let db = replay_options().open(&copied).unwrap();
         let recovery = db.recovery();
-        assert_eq!(
-            recovery.record_count, REPLAYED_RECORDS,
-            "something else helped"
-        );
+        let record_count = recovery.record_count;
+        // Those of the checkpoint are replayed as well.
+        assert!((REPLAYED_RECORDS..REPLAYED_RECORDS * 101 / 100).contains(&record_count));
         times.push(recovery.duration);
         db.close().unwrap();
     }
@@ -539,7 +538,7 @@ fn print_replay(root: &Path, how: &str, batch_keys: u64) {
 }
 
 fn replay_options() -> brasa::Options {
-    Db::options()
+    Db::options().ignore_checkpoints(true)
 }
 
 fn print_machine() {
