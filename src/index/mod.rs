@@ -108,6 +108,18 @@ impl Index {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Looks at where keys have their entries, so that the cache has it when they are looked for.
+    pub(crate) fn touch(&self, keys: impl Iterator<Item = (u8, KeyHash)>) {
+        let mut words = 0;
+        for (database, hash) in keys {
+            if let Some(shard) = self.read(database, hash.shard()) {
+                words ^= shard.keys.touch(hash.in_shard());
+            }
+        }
+        // So that the compiler does not leave it out.
+        std::hint::black_box(words);
+    }
+
     /// Locks several shards, each given by database and number, so that no reader sees one
     /// changed and another not.
     pub(crate) fn write_all(&self, mut places: Vec<(u8, usize)>) -> LockedShards<'_> {

@@ -86,6 +86,12 @@ impl Table {
         }
     }
 
+    /// What stands where the search for this hash begins.
+    pub(super) fn touch(&self, hash: u32) -> u64 {
+        let first = self.slots.get(self.first_slot(hash));
+        first.copied().unwrap_or(EMPTY)
+    }
+
     /// What the entry in a slot points at.
     pub(crate) fn location(&self, slot: usize) -> Location {
         location_of(self.slots[slot])

@@ -66,8 +66,10 @@ pub(crate) struct Reader<'a, S: Source + ?Sized> {
     source: &'a S,
     /// Ties the next commit to its place.
     link: Link,
-    /// The offsets of the last commit's records.
-    records: Vec<u64>,
+    /// The last commit's first record: of most commits the only one, and not to be parsed again.
+    first: Option<(u64, Change<'a>)>,
+    /// The offsets of the others.
+    others: Vec<u64>,
     /// The number in the last commit's records.
     writer: u32,
     /// Nothing may follow a `Poisoned` record, and nothing after it is looked at.
@@ -92,7 +94,8 @@ impl<'a, S: Source + ?Sized> Reader<'a, S> {
         Self {
             source,
             link,
-            records: Vec::new(),
+            first: None,
+            others: Vec::new(),
             writer: 0,
             poisoned: false,
             synced_upto: 0,
@@ -138,7 +141,8 @@ impl<'a, S: Source + ?Sized> Reader<'a, S> {
         if self.poisoned {
             return Ok(None);
         }
-        self.records.clear();
+        self.first = None;
+        self.others.clear();
         let start = self.link.offset;
         let mut link = self.link;
         loop {
@@ -163,7 +167,10 @@ impl<'a, S: Source + ?Sized> Reader<'a, S> {
             if !kind.is_data() && offset != start {
                 return Err(damage(Invalid::ControlInCommit { kind }));
             }
-            self.records.push(offset);
+            match offset == start {
+                true => self.first = Some((offset, record.change)),
+                false => self.others.push(offset),
+            }
             link.previous = record.checksum;
             link.offset += size;
             let bytes = link.offset - start;
@@ -219,9 +226,11 @@ impl<'a, S: Source + ?Sized> Reader<'a, S> {
 
     /// The records of the commit that was read last, with their offsets.
     pub(crate) fn records(&self) -> impl Iterator<Item = (u64, Change<'a>)> {
-        self.records
-            .iter()
-            .filter_map(|offset| Some((*offset, stored_change(self.source, *offset)?)))
+        let source = self.source;
+        let others = self.others.iter();
+        let others =
+            others.filter_map(move |offset| Some((*offset, stored_change(source, *offset)?)));
+        self.first.into_iter().chain(others)
     }
 }
 

@@ -217,10 +217,15 @@ fn effective_salt(salt: u32) -> u32 {
 fn checksum(record: &[u8], salt: u32, offset: u64) -> u32 {
     let salt = effective_salt(salt);
     // Below 128 bytes crc32fast takes a table, above it the CPU's instructions: a small record is
-    // therefore gathered into one run of bytes.
-    const GATHERED: usize = 512;
-    let mut start = [0; GATHERED];
-    let head = record.len().min(GATHERED - 8);
+    // therefore gathered into one run of bytes, and no more of them is cleared than that takes.
+    match record.len() {
+        0..=120 => checksum_gathered(&mut [0; 128], record, salt, offset),
+        _ => checksum_gathered(&mut [0; 512], record, salt, offset),
+    }
+}
+
+fn checksum_gathered(start: &mut [u8], record: &[u8], salt: u32, offset: u64) -> u32 {
+    let head = record.len().min(start.len() - 8);
     LittleEndian::write_u64(&mut start[..8], offset);
     start[8..8 + head].copy_from_slice(&record[..head]);
     LittleEndian::write_u32(

@@ -4,23 +4,25 @@
 //! It must not know how it is written to, synced or replaced: that is the [`Engine`](super::Engine)'s,
 //! which holds the locks for it.
 
+mod replay;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use super::Settings;
 use super::apply::{Applied, apply_commit};
-use super::base::{Base, Layer};
+use super::base::Base;
 use super::lookup::{Held, Lookup};
 use super::rewrite::write_error;
-use crate::index::{Closing, Index, Joint, KeyHash, KeyHasher, Statistics, Visited};
+use crate::index::{Closing, Index, KeyHash, KeyHasher, Statistics, Visited};
 use crate::limits::MAX_FILE_BYTES;
-use crate::log::{
-    Append, Damage, END_WORD, FileHeader, JUDGED_OFFSET, LOG_START, Pwrite, Reader, Tail,
-};
+use crate::log::{Append, END_WORD, FileHeader, JUDGED_OFFSET, LOG_START, Pwrite, Tail};
 use crate::record::{Change, HEADER_BYTES, Kind, Link};
 use crate::storage::{FileId, Mapping, StorageFile};
 use crate::{Error, Result};
+
+use replay::{Skip, skips};
 
 /// See the module.
 pub(super) struct Generation {
@@ -65,13 +67,6 @@ pub(super) struct Contents {
     pub(super) base: Option<Base>,
 }
 
-/// A part of the log that is not read, and where it is gone on.
-#[derive(Debug, Clone, Copy)]
-struct Skip {
-    start: u64,
-    end: Joint,
-}
-
 /// What a generation knows of the checkpoints in its log.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Advice {
@@ -101,14 +96,6 @@ impl PassedOver {
     fn is(&self, offset: u64, word: u64) -> bool {
         self.offset.load(Ordering::Acquire) == offset && self.word.load(Ordering::Relaxed) == word
     }
-}
-
-/// How much was applied.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Replayed {
-    pub(super) record_count: u64,
-    pub(super) commit_count: u64,
-    pub(super) bytes: u64,
 }
 
 impl Generation {
@@ -257,73 +244,6 @@ impl Generation {
         }
     }
 
-    /// Replays the log in place of a checkpoint that does not hold.
-    pub(super) fn rebuild(&self) -> Result<()> {
-        let tail = self.lock_tail();
-        self.rebuild_upto(&tail)
-    }
-
-    /// As [`Generation::rebuild`], for who holds the tail.
-    pub(super) fn rebuild_upto(&self, tail: &Tail) -> Result<()> {
-        if !self.is_given_up() {
-            return Ok(());
-        }
-        let contents = Contents::default();
-        let mut statistics = Statistics::default();
-        let mapping = self.mapping();
-        let mut reader = self.reader(&mapping, Tail::first(self.header.salt));
-        let mut records = Vec::new();
-        while reader.link().offset < tail.offset {
-            if self.skip(&mut reader) {
-                continue;
-            }
-            match reader.next_commit() {
-                Ok(Some(_)) => {}
-                Ok(None) => {
-                    let reason = "the log ends before what was read of it when it was opened";
-                    return Err(Error::corrupt(&self.path, reader.link().offset, reason));
-                }
-                Err(damage) => {
-                    let reason = damage.reason.to_string();
-                    return Err(Error::corrupt(&self.path, damage.offset, reason));
-                }
-            }
-            self.gather(&reader, &mut records);
-            let lookup = self.lookup(&contents, &mapping);
-            apply_commit(&contents.index, &mut statistics, lookup, &records)?;
-        }
-        let mut counts = self.statistics();
-        if self.rebuilt.set(contents).is_ok() {
-            *counts = statistics;
-        }
-        Ok(())
-    }
-
-    fn reader<'a>(&self, mapping: &'a Mapping, tail: Tail) -> Reader<'a, Mapping> {
-        Reader::from_link(mapping, self.link(tail)).passing_over_pages(self.synced_upto())
-    }
-
-    /// Goes on behind pages that need not be read, where the reader has come to some.
-    fn skip(&self, reader: &mut Reader<'_, Mapping>) -> bool {
-        let offset = reader.link().offset;
-        let found = self.skips.binary_search_by_key(&offset, |skip| skip.start);
-        let Ok(at) = found else {
-            return false;
-        };
-        let end = self.skips[at].end;
-        reader.jump(end.offset, end.previous);
-        true
-    }
-
-    fn gather<'a>(&self, reader: &Reader<'a, Mapping>, records: &mut Vec<Applied<'a>>) {
-        records.clear();
-        records.extend(reader.records().map(|(offset, change)| Applied {
-            change,
-            offset,
-            hash: self.hasher.hash(change.key),
-        }));
-    }
-
     /// What is known of the checkpoints in the log.
     pub(super) fn advice(&self) -> Advice {
         *self.advice.lock().unwrap_or_else(PoisonError::into_inner)
@@ -350,94 +270,6 @@ impl Generation {
     /// Where the log ends that was applied. Who holds this may apply what comes next, and append.
     pub(super) fn lock_tail(&self) -> MutexGuard<'_, Tail> {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Applies every whole commit from the tail on, and moves it behind them. The inner error says what the log ends at, if
-    /// that is damage; what stands before it was applied.
-    pub(super) fn catch_up(
-        &self,
-        tail: &mut Tail,
-    ) -> Result<(Replayed, std::result::Result<(), Damage>)> {
-        let mut replayed = Replayed::default();
-        loop {
-            // Nothing counts behind a record that says that a sync has failed, whatever stands there.
-            if self.poison.get().is_some() {
-                return Ok((replayed, Ok(())));
-            }
-            let end = match self.apply_readable(tail, &mut replayed) {
-                Err(_) if self.is_given_up() => {
-                    self.rebuild_upto(tail)?;
-                    continue;
-                }
-                end => end?,
-            };
-            let word = self.mapping().word(tail.offset);
-            if word == Some(END_WORD) {
-                return Ok((replayed, end));
-            }
-            // The file may have grown beyond what is known of it.
-            let file_bytes = self.file.size().map_err(Error::io("look at", &self.path))?;
-            if file_bytes > self.mapping().readable_bytes() {
-                self.map_upto(file_bytes)?;
-                continue;
-            }
-            match (end, word) {
-                // A commit was published just now.
-                (Ok(()), Some(_)) => {}
-                // The file ends here, without the word that should end it.
-                (Ok(()), None) => return Ok((replayed, end)),
-                (Err(_), word) => {
-                    let word = word.map_or(0, u64::from_le_bytes);
-                    self.passed_over.set(tail.offset, word);
-                    return Ok((replayed, end));
-                }
-            }
-        }
-    }
-
-    /// Applies the commits that the mapping shows. Where the outer error is one of the checkpoint, the tail stands before the commit that
-    /// led to it, which may be applied in part.
-    fn apply_readable(
-        &self,
-        tail: &mut Tail,
-        replayed: &mut Replayed,
-    ) -> Result<std::result::Result<(), Damage>> {
-        let mapping = self.mapping();
-        let contents = self.contents();
-        let mut statistics = self.statistics();
-        let mut reader = self.reader(&mapping, *tail);
-        let mut records = Vec::new();
-        let mut applied = Ok(());
-        let mut link = reader.link();
-        let end = loop {
-            if self.skip(&mut reader) {
-                link = reader.link();
-                continue;
-            }
-            match reader.next_commit() {
-                Ok(Some(_)) => {}
-                Ok(None) => break Ok(()),
-                Err(damage) => break Err(damage),
-            }
-            self.gather(&reader, &mut records);
-            let lookup = self.lookup(contents, &mapping);
-            applied = apply_commit(&contents.index, &mut statistics, lookup, &records);
-            if applied.is_err() {
-                break Ok(());
-            }
-            self.note_control(&records, reader.link().offset);
-            replayed.bytes += reader.link().offset - link.offset;
-            link = reader.link();
-            replayed.record_count += records.len() as u64;
-            replayed.commit_count += 1;
-        };
-        drop(statistics);
-        *tail = Tail {
-            offset: link.offset,
-            previous: link.previous,
-        };
-        self.set_published_upto(link.offset);
-        applied.map(|()| end)
     }
 
     /// Leaves the log unread up to here: for a handle that is being closed.
@@ -651,28 +483,6 @@ impl Generation {
             }),
         }
     }
-}
-
-/// The pages of layers, which a reader of the log may pass by.
-fn skips(layers: &[Layer]) -> Vec<Skip> {
-    let mut skips = Vec::new();
-    for layer in layers.iter().rev() {
-        let mut start = layer.closing.exact_upto.offset;
-        for gap in &layer.closing.gaps {
-            if gap.start.offset > start {
-                skips.push(Skip {
-                    start,
-                    end: gap.start,
-                });
-            }
-            start = gap.end;
-        }
-        skips.push(Skip {
-            start,
-            end: layer.end,
-        });
-    }
-    skips
 }
 
 /// How many addresses to map for a file: enough that it can grow for a while.
