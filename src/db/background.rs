@@ -1,6 +1,7 @@
 //! The threads of a handle: one that syncs what [`Durability::Interval`] allows to lag, one that compacts, and one that gives up
 //! a turn at writing which nobody uses any more.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -10,10 +11,14 @@ use crate::{Durability, Error, Result};
 
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Syncs the engine every interval until it is dropped.
+/// Syncs the engine every interval until it is dropped. The thread starts with the first write: a program that only reads, for a moment,
+/// would pay more for it than for the rest.
 pub(crate) struct IntervalSync {
+    engine: Arc<Engine>,
+    interval: Duration,
     stop: Arc<Stop>,
-    thread: Option<JoinHandle<()>>,
+    started: AtomicBool,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Compacts, and writes checkpoints, in a thread of its own, which lives as long as there is something to do.
@@ -169,26 +174,39 @@ struct Stop {
 }
 
 impl IntervalSync {
-    /// Starts the thread where the durability asks for one.
-    pub(super) fn start(
+    /// `None` where the durability asks for none.
+    pub(super) fn new(
         engine: &Arc<Engine>,
         durability: Durability,
         read_only: bool,
-    ) -> Result<Option<IntervalSync>> {
+    ) -> Option<IntervalSync> {
         let Durability::Interval(interval) = durability else {
-            return Ok(None);
+            return None;
         };
-        // An interval of nothing would keep a processor busy with asking.
-        let interval = interval.max(SHORTEST_INTERVAL);
-        if read_only {
-            return Ok(None);
+        (!read_only).then(|| IntervalSync {
+            engine: Arc::clone(engine),
+            // An interval of nothing would keep a processor busy with asking.
+            interval: interval.max(SHORTEST_INTERVAL),
+            stop: Arc::default(),
+            started: AtomicBool::new(false),
+            thread: Mutex::new(None),
+        })
+    }
+
+    /// Before anything is written.
+    pub(super) fn ensure_started(&self) -> Result<()> {
+        if self.started.load(Ordering::Relaxed) {
+            return Ok(());
         }
-        let stop = Arc::new(Stop::default());
-        let thread = thread::Builder::new()
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.is_some() {
+            return Ok(());
+        }
+        let started = thread::Builder::new()
             .name("brasa-sync".to_owned())
             .spawn({
-                let stop = Arc::clone(&stop);
-                let engine = Arc::clone(engine);
+                let (stop, interval) = (Arc::clone(&self.stop), self.interval);
+                let engine = Arc::clone(&self.engine);
                 move || {
                     while !stop.wait(interval) {
                         // A failure poisons the file, and every later write reports it.
@@ -196,11 +214,10 @@ impl IntervalSync {
                     }
                 }
             })
-            .map_err(Error::io("start the sync thread of", engine.path()))?;
-        Ok(Some(IntervalSync {
-            stop,
-            thread: Some(thread),
-        }))
+            .map_err(Error::io("start the sync thread of", self.engine.path()))?;
+        *thread = Some(started);
+        self.started.store(true, Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -224,7 +241,11 @@ impl Drop for IntervalSync {
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = true;
         self.stop.changed.notify_all();
-        if let Some(thread) = self.thread.take() {
+        let thread = self
+            .thread
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take() {
             // A panic there has nobody left to be told.
             let _ = thread.join();
         }

@@ -56,7 +56,6 @@ struct Handle {
 /// What is done in the background for a handle.
 #[derive(Default)]
 struct Threads {
-    #[expect(dead_code, reason = "dropping it ends it")]
     sync: Option<background::IntervalSync>,
     compactor: Option<background::Compactor>,
     lease_keeper: Option<background::LeaseKeeper>,
@@ -165,11 +164,7 @@ impl Db {
     pub(crate) fn open_with(path: &Path, options: &Options) -> Result<Db> {
         let engine = Arc::new(Engine::open_on_disk(path, options)?);
         let threads = Threads {
-            sync: background::IntervalSync::start(
-                &engine,
-                options.durability,
-                engine.is_read_only(),
-            )?,
+            sync: background::IntervalSync::new(&engine, options.durability, engine.is_read_only()),
             compactor: Some(background::Compactor::new(&engine)),
             lease_keeper: Some(background::LeaseKeeper::new(&engine)),
         };
@@ -185,8 +180,11 @@ impl Db {
 
     /// Makes one commit of what `change` stages, and sees to what has to be done in the background for it.
     fn write<R>(&self, change: impl FnOnce(&mut Transaction<'_>) -> Result<R>) -> Result<R> {
-        let result = self.engine().write(change);
         let threads = &self.handle.threads;
+        if let Some(sync) = &threads.sync {
+            sync.ensure_started()?;
+        }
+        let result = self.engine().write(change);
         if let Some(compactor) = &threads.compactor
             && self.engine().takes_work_due()
         {

@@ -9,72 +9,103 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// No two records begin within as many bytes.
 const GRANULE_BYTES: u64 = 32;
 
-/// Words of bits that are allocated together: for 16 MiB of log.
-const SEGMENT_WORDS: usize = 8 << 10;
+/// Words of bits that are allocated together: for 1 MiB of log. Few, since whoever looks something up once pays for them.
+const LEAF_WORDS: usize = 512;
+
+/// Leaves that are listed together: for 64 MiB of log.
+const NODE_LEAVES: usize = 64;
+
+type Leaf = Box<[AtomicU64]>;
+type Node = Box<[OnceLock<Leaf>]>;
 
 /// See the module. Bits may be set by many at once.
 #[derive(Debug)]
 pub(crate) struct Visited {
-    segments: Box<[OnceLock<Box<[AtomicU64]>>]>,
+    nodes: Box<[OnceLock<Node>]>,
+}
+
+/// Where a record's bit is.
+struct Place {
+    node: usize,
+    leaf: usize,
+    word: usize,
+    bit: u64,
 }
 
 impl Visited {
     /// For records up to about the offset `upto`; those behind it count as never read.
     pub(crate) fn new(upto: u64) -> Visited {
-        const SEGMENT_BYTES: u64 = SEGMENT_WORDS as u64 * 64 * GRANULE_BYTES;
-        let count = usize::try_from(upto / SEGMENT_BYTES + 1).unwrap_or(usize::MAX);
+        const NODE_BYTES: u64 = (NODE_LEAVES * LEAF_WORDS) as u64 * 64 * GRANULE_BYTES;
+        let count = usize::try_from(upto / NODE_BYTES + 1).unwrap_or(usize::MAX);
         Visited {
-            segments: std::iter::repeat_with(OnceLock::new).take(count).collect(),
+            nodes: empty(count),
         }
     }
 
     /// Notes that the record at an offset was read.
     pub(crate) fn mark(&self, offset: u64) {
-        let (segment, word, bit) = place(offset);
-        let Some(segment) = self.segments.get(segment) else {
+        let place = place(offset);
+        let Some(node) = self.nodes.get(place.node) else {
             return;
         };
-        let words = segment.get_or_init(|| {
-            let empty = || AtomicU64::new(0);
-            std::iter::repeat_with(empty).take(SEGMENT_WORDS).collect()
-        });
+        let leaf = &node.get_or_init(|| empty(NODE_LEAVES))[place.leaf];
+        let words = leaf.get_or_init(|| empty(LEAF_WORDS));
         // Looked at first: writing what is there already would take the cache line from other readers.
-        if words[word].load(Ordering::Relaxed) & bit == 0 {
-            words[word].fetch_or(bit, Ordering::Relaxed);
+        if words[place.word].load(Ordering::Relaxed) & place.bit == 0 {
+            words[place.word].fetch_or(place.bit, Ordering::Relaxed);
         }
     }
 
     pub(crate) fn is_marked(&self, offset: u64) -> bool {
-        let (segment, word, bit) = place(offset);
-        let words = self.segments.get(segment).and_then(OnceLock::get);
-        words.is_some_and(|words| words[word].load(Ordering::Relaxed) & bit != 0)
+        let place = place(offset);
+        self.word(&place)
+            .is_some_and(|word| word.load(Ordering::Relaxed) & place.bit != 0)
     }
 
     /// Takes the mark away; gives back whether there was one.
     pub(crate) fn take(&self, offset: u64) -> bool {
-        let (segment, word, bit) = place(offset);
-        let words = self.segments.get(segment).and_then(OnceLock::get);
-        words.is_some_and(|words| words[word].fetch_and(!bit, Ordering::Relaxed) & bit != 0)
+        let place = place(offset);
+        self.word(&place)
+            .is_some_and(|word| word.fetch_and(!place.bit, Ordering::Relaxed) & place.bit != 0)
+    }
+
+    fn word(&self, place: &Place) -> Option<&AtomicU64> {
+        let leaf = self.nodes.get(place.node)?.get()?[place.leaf].get()?;
+        Some(&leaf[place.word])
     }
 
     pub(crate) fn memory_bytes(&self) -> u64 {
-        let segments = self
-            .segments
-            .iter()
-            .filter(|segment| segment.get().is_some());
-        (segments.count() * SEGMENT_WORDS * 8 + std::mem::size_of_val(&*self.segments)) as u64
+        let nodes = self.nodes.iter().filter_map(OnceLock::get);
+        let leaves = nodes
+            .clone()
+            .flatten()
+            .filter(|leaf| leaf.get().is_some())
+            .count();
+        let listed = self.nodes.len() + nodes.count() * NODE_LEAVES;
+        (leaves * LEAF_WORDS * 8 + listed * std::mem::size_of::<OnceLock<Leaf>>()) as u64
     }
 }
 
-/// The segment, the word in it and the bit in that, of a record.
-fn place(offset: u64) -> (usize, usize, u64) {
+fn empty<T: Default>(count: usize) -> Box<[T]> {
+    std::iter::repeat_with(T::default).take(count).collect()
+}
+
+fn place(offset: u64) -> Place {
     let granule = offset / GRANULE_BYTES;
     let word = granule / 64;
-    let segment = usize::try_from(word / SEGMENT_WORDS as u64).unwrap_or(usize::MAX);
-    // Less than SEGMENT_WORDS.
-    #[allow(clippy::cast_possible_truncation)]
-    let word = (word % SEGMENT_WORDS as u64) as usize;
-    (segment, word, 1 << (granule % 64))
+    let leaf = word / LEAF_WORDS as u64;
+    let within = |number: u64, count: usize| {
+        // Less than the count.
+        #[allow(clippy::cast_possible_truncation)]
+        let within = (number % count as u64) as usize;
+        within
+    };
+    Place {
+        node: usize::try_from(leaf / NODE_LEAVES as u64).unwrap_or(usize::MAX),
+        leaf: within(leaf, NODE_LEAVES),
+        word: within(word, LEAF_WORDS),
+        bit: 1 << (granule % 64),
+    }
 }
 
 #[cfg(test)]
