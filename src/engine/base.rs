@@ -15,6 +15,12 @@ use crate::record::{self, Change, HEADER_BYTES, Kind};
 use crate::storage::Mapping;
 use crate::{Error, Result};
 
+/// Records longer than this are asked for as a whole, instead of page by page.
+const LONG_RECORD_BYTES: usize = 4 << 10;
+
+/// Most closing records are not longer.
+const CLOSING_BYTES: u64 = 32 << 10;
+
 /// Layers of a chain, at most: a longer one is not ours.
 const MAX_LAYERS: usize = 64;
 
@@ -126,6 +132,9 @@ impl Base {
             ));
         };
         if !self.verified.is_marked(offset) {
+            if bytes.len() > LONG_RECORD_BYTES {
+                mapping.will_need(offset, bytes.len() as u64);
+            }
             record::decode_unlinked(bytes, self.salt, offset)
                 .map_err(|reason| Error::corrupt(&self.path, offset, reason.to_string()))?;
             self.verified.mark(offset);
@@ -234,6 +243,7 @@ impl Layer {
     ) -> Option<(Layer, Option<Statistics>)> {
         let offset =
             Some(offset).filter(|offset| *offset >= LOG_START && offset.is_multiple_of(8))?;
+        mapping.will_need(offset, CLOSING_BYTES);
         let size = record::size_of_record(Source::word(mapping, offset)?).ok()?;
         let bytes = Source::bytes(mapping, offset, size)?;
         let record = record::decode_unlinked(bytes, salt, offset).ok()?;

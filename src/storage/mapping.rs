@@ -18,7 +18,7 @@ use std::slice;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 
-use memmap2::{Mmap, MmapOptions};
+use memmap2::{Advice, Mmap, MmapOptions};
 
 /// A range of addresses that shows a file from its start. It stays valid for as long as it is kept, even
 /// when the file has outgrown it.
@@ -82,6 +82,26 @@ impl Mapping {
     pub(crate) fn set_readable(&self, file_bytes: u64) {
         self.readable_bytes
             .fetch_max(file_bytes.min(self.len()), Ordering::Release);
+    }
+
+    /// Says that what is read next is seldom near what was read last. Systems that read megabytes ahead of each miss then do not; what
+    /// is to be read in one go should be asked for by [`Mapping::will_need`].
+    pub(crate) fn expect_jumps(&self) {
+        if let Region::File(map) = &self.region {
+            // It is advice: nothing is wrong without it.
+            let _ = map.advise(Advice::Random);
+        }
+    }
+
+    /// Says that a range is going to be read.
+    pub(crate) fn will_need(&self, offset: u64, len: u64) {
+        let end = offset.saturating_add(len).min(self.readable_bytes());
+        let range = end
+            .checked_sub(offset)
+            .and_then(|len| Some((usize::try_from(offset).ok()?, usize::try_from(len).ok()?)));
+        if let (Region::File(map), Some((start, len))) = (&self.region, range) {
+            let _ = map.advise_range(Advice::WillNeed, start, len);
+        }
     }
 
     /// Published bytes; `None` where the range goes beyond what can be read.

@@ -20,6 +20,7 @@
 use std::path::Path;
 
 use super::super::Generation;
+use super::super::generation::ask_ahead;
 use super::super::lookup::Held;
 use super::super::read::has_passed;
 use super::super::rewrite::Rewrite;
@@ -114,7 +115,9 @@ impl LogCopy {
         let mut reader = Reader::from_link(&*mapping, source.link(self.source))
             .passing_over_pages(source.synced_upto());
         let mut stride_end = self.source.offset + STRIDE_BYTES;
+        let mut asked_upto = 0;
         loop {
+            ask_ahead(&mapping, self.source.offset, &mut asked_upto);
             if self.phase == Phase::Live && self.source.offset >= self.began_at {
                 if !mutation::is_on(Mutation::ForgetHashDeadlines) {
                     copy_hash_deadlines(source, &mapping, rewrite, self.began_ms)?;

@@ -22,6 +22,7 @@ use crate::record::{Change, HEADER_BYTES, Kind, Link};
 use crate::storage::{FileId, Mapping, StorageFile};
 use crate::{Error, Result};
 
+pub(super) use replay::ask_ahead;
 use replay::{Skip, skips};
 
 /// See the module.
@@ -113,6 +114,7 @@ impl Generation {
             return Ok((generation, None));
         }
         let mapping = generation.mapping();
+        mapping.expect_jumps();
         match Base::open(&mapping, header.salt, path, checkpoint) {
             Err(reason) => Ok((generation, Some(reason))),
             Ok((base, statistics)) => {
@@ -439,6 +441,9 @@ impl Generation {
         let len = mapping_len(file_bytes, self.mapping_step_bytes);
         let larger = self.file.map(len).map_err(Error::io("map", &self.path))?;
         larger.set_readable(file_bytes);
+        if self.contents.base.is_some() {
+            larger.expect_jumps();
+        }
         *self.mapping.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(larger);
         Ok(())
     }

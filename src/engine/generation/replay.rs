@@ -12,6 +12,12 @@ use crate::record::Link;
 use crate::storage::Mapping;
 use crate::{Error, Result};
 
+/// How much of the log is asked for at once.
+const ASKED_BYTES: u64 = 8 << 20;
+
+/// So much is read without being asked for: who follows others as they write has it at hand.
+const SHORT_TAIL_BYTES: u64 = 16 << 10;
+
 /// How many records are read before they are applied.
 const AHEAD: usize = 32;
 
@@ -72,7 +78,9 @@ impl Generation {
         let mapping = self.mapping();
         let mut reader = self.reader(&mapping, Tail::first(self.header.salt));
         let mut ahead = Ahead::default();
+        let mut asked_upto = 0;
         while reader.link().offset < tail.offset {
+            ask_ahead(&mapping, reader.link().offset, &mut asked_upto);
             let stop = self.read_ahead(&mut reader, tail.offset, &mut ahead);
             for_each_commit(&ahead, |records, _| {
                 let lookup = self.lookup(&contents, &mapping);
@@ -152,7 +160,11 @@ impl Generation {
         let mut statistics = self.statistics();
         let mut reader = self.reader(&mapping, *tail);
         let mut ahead = Ahead::default();
+        let (begun_at, mut asked_upto) = (tail.offset, 0);
         loop {
+            if tail.offset - begun_at >= SHORT_TAIL_BYTES {
+                ask_ahead(&mapping, tail.offset, &mut asked_upto);
+            }
             let stop = self.read_ahead(&mut reader, u64::MAX, &mut ahead);
             contents.index.touch(
                 ahead
@@ -232,6 +244,14 @@ impl Generation {
         let end = self.skips[at].end;
         reader.jump(end.offset, end.previous);
         true
+    }
+}
+
+/// Asks for what comes next in the log, where that was not yet asked for; see [`Mapping::expect_jumps`].
+pub(in crate::engine) fn ask_ahead(mapping: &Mapping, offset: u64, asked_upto: &mut u64) {
+    if offset.saturating_add(ASKED_BYTES / 2) >= *asked_upto {
+        mapping.will_need(offset.max(*asked_upto), ASKED_BYTES);
+        *asked_upto = offset.max(*asked_upto).saturating_add(ASKED_BYTES);
     }
 }
 
