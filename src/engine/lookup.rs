@@ -87,7 +87,7 @@ impl<'a> Lookup<'a> {
         }
     }
 
-    fn object(self, offset: u64) -> Result<Object<'a>> {
+    pub(super) fn object(self, offset: u64) -> Result<Object<'a>> {
         let base = self.base(offset)?;
         let found = || {
             let aligned = Some(offset).filter(|offset| offset.is_multiple_of(8))?;
@@ -420,6 +420,17 @@ impl<'a> Lookup<'a> {
     }
 }
 
+impl<'a> HashAt<'a> {
+    /// A hash that is in the layers alone.
+    pub(super) fn of_stored(hash: StoredHash<'a>) -> HashAt<'a> {
+        HashAt {
+            own: None,
+            summary: hash.summary,
+            beneath: Some(hash),
+        }
+    }
+}
+
 /// What a layer says, for who asks the layers alone.
 fn held(stored: Stored<'_>) -> Held<'_> {
     match stored {
@@ -433,11 +444,7 @@ fn held(stored: Stored<'_>) -> Held<'_> {
             change,
             deadline_ms,
         }),
-        Stored::Hash(hash) => Held::Hash(HashAt {
-            own: None,
-            summary: hash.summary,
-            beneath: Some(hash),
-        }),
+        Stored::Hash(hash) => Held::Hash(HashAt::of_stored(hash)),
     }
 }
 

@@ -6,8 +6,8 @@ use crate::engine::base::Base;
 use crate::engine::generation::Contents;
 use crate::engine::lookup::{HashAt, Held, Lookup, RecordAt};
 use crate::index::{
-    Closing, Item, Joint, LayerGap, LayerWriter, Location, PageSink, Place, Roots, RunBuilder,
-    SHARD_COUNT, Shard, StoredHash,
+    Closing, Item, Joint, LayerGap, LayerWriter, Location, Object, PageSink, Place, Roots,
+    RunBuilder, SHARD_COUNT, Shard, StoredHash,
 };
 use crate::limits::DATABASE_COUNT;
 use crate::mutation::{self, Mutation};
@@ -147,13 +147,27 @@ impl<'g> Layer<'g> {
         run: &mut RunBuilder,
         writer: &mut LayerWriter<'_>,
     ) -> Result<()> {
-        match self.lookup.item(shard, item)? {
-            Held::Nothing => match record_of(item) {
-                Some(offset) if keeps_gone => writer.add_record(run, hash, offset),
-                _ => Ok(()),
+        match item {
+            // As it is, and its record unread: of many that are taken up, most are anywhere in the file and in no cache. One that says that
+            // something is gone stays where it is no longer needed, until the file is compacted.
+            Item::Stored(Place::Record(offset)) => writer.add_record(run, hash, offset),
+            Item::Stored(Place::Object(at)) => match self.lookup.object(at)? {
+                Object::Dated {
+                    offset,
+                    deadline_ms,
+                } => writer.add_dated(run, hash, offset, deadline_ms, false),
+                Object::Hash(stored) => {
+                    self.write_hash(shard, hash, &HashAt::of_stored(stored), run, writer)
+                }
             },
-            Held::String(record) => write_record(&record, hash, false, run, writer),
-            Held::Hash(found) => self.write_hash(shard, hash, &found, run, writer),
+            _ => match self.lookup.item(shard, item)? {
+                Held::Nothing => match record_of(item) {
+                    Some(offset) if keeps_gone => writer.add_record(run, hash, offset),
+                    _ => Ok(()),
+                },
+                Held::String(record) => write_record(&record, hash, false, run, writer),
+                Held::Hash(found) => self.write_hash(shard, hash, &found, run, writer),
+            },
         }
     }
 
@@ -172,6 +186,10 @@ impl<'g> Layer<'g> {
         let mut fields = RunBuilder::default();
         for entry in entries {
             let (field_hash, item) = entry?;
+            if let Item::Stored(Place::Record(offset)) = item {
+                writer.add_record(&mut fields, field_hash, offset)?;
+                continue;
+            }
             let Some(record) = self.lookup.field_item(shard, item)? else {
                 // The field is gone, which matters as long as it is there beneath.
                 if let Some(offset) = record_of(item).filter(|_| kept != 0) {
