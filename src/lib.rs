@@ -27,6 +27,7 @@
 //! - [`docs::durability`] says what survives what.
 //! - [`docs::processes`] says how many programs share a file.
 //! - [`docs::space`] says when a file shrinks, and what goes when it has a budget.
+//! - [`docs::opening`] says what opening costs, and what a checkpoint is.
 //! - [`docs::format`] is the specification of the file, byte by byte.
 //! - [`docs::architecture`] is the map of the modules, for whoever changes them.
 //! - [`inspect`] looks into a file without opening it: its records, whether they are sound, and what can be saved.
@@ -79,6 +80,8 @@ pub mod docs {
     pub mod durability {}
     #[doc = include_str!("docs/format.md")]
     pub mod format {}
+    #[doc = include_str!("docs/opening.md")]
+    pub mod opening {}
     #[doc = include_str!("docs/processes.md")]
     pub mod processes {}
     #[doc = include_str!("docs/space.md")]

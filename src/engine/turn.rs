@@ -41,7 +41,7 @@ const IDLE: Duration = Duration::from_millis(1);
 const QUANTUM: Duration = Duration::from_micros(500);
 
 /// How long whoever gave his turn up lets others go first.
-const COURTESY: Duration = Duration::from_micros(50);
+pub(super) const COURTESY: Duration = Duration::from_micros(50);
 
 /// How often a turn begins again because the path names another file.
 const MAX_ATTEMPTS: usize = 8;

@@ -1,11 +1,13 @@
 //! Where a layer goes that is written into the log of a file in use.
 
 use std::sync::{Arc, MutexGuard};
+use std::thread;
 
 use super::layer::{ClosedAt, LayerSink, Written};
 use super::replaced;
 use crate::Result;
 use crate::engine::commit::Writer;
+use crate::engine::turn::COURTESY;
 use crate::engine::{Engine, Generation};
 use crate::index::{Joint, LayerGap, PageSink};
 use crate::mutation::{self, Mutation};
@@ -72,6 +74,9 @@ impl<'a> LiveSink<'a> {
                 let appended = self.append_by(&mut writer, kind, make);
                 // Not kept for the next page: others may be waiting.
                 engine.give_up_turn(&mut writer);
+                drop(writer);
+                // Else this thread would have the mutex again before another one of this process wakes up that waits for it.
+                thread::sleep(COURTESY);
                 appended
             }
         }

@@ -44,7 +44,7 @@ use live::LiveSink;
 const LONG_TAIL_BYTES: u64 = 1 << 20;
 
 /// In the background: a checkpoint for each of so many bytes of log at most.
-const BACKGROUND_TAIL_BYTES: u64 = 4 << 20;
+const BACKGROUND_TAIL_BYTES: u64 = 16 << 20;
 
 /// A layer so large is written without holding the writer lock all the time, if others may wait for it.
 const LONG_LAYER_BYTES: u64 = 1 << 20;
