@@ -467,6 +467,28 @@ fn who_closes_a_file_leaves_a_checkpoint_where_the_tail_has_grown_long() {
     );
 }
 
+/// Each of these programs writes less than a closing record takes.
+#[test]
+fn checkpoints_never_take_more_of_the_log_than_all_the_rest() {
+    let directory = support::scratch_directory();
+    let path = file(&directory);
+    for run in 0..300 {
+        let db = options().checkpoint_after(1).open(&path).unwrap();
+        db.set(format!("key {run}"), [7; 100]).unwrap();
+        db.close().unwrap();
+    }
+    let db = assert_agrees(&path, 0);
+    let stats = db.stats().unwrap();
+    assert!(stats.checkpoint_layers > 0);
+    let bytes = std::fs::read(&path).unwrap();
+    let advice_bytes: usize = advice(&bytes).iter().map(|(start, end)| end - start).sum();
+    let log_bytes = usize::try_from(stats.log_bytes).unwrap();
+    assert!(
+        advice_bytes * 2 <= log_bytes,
+        "{advice_bytes} of {log_bytes}"
+    );
+}
+
 /// What was not synced yet stands behind it, and hangs on its checksum.
 #[test]
 fn what_follows_a_damaged_closing_record_is_still_there() {
