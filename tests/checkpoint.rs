@@ -489,6 +489,41 @@ fn checkpoints_never_take_more_of_the_log_than_all_the_rest() {
     );
 }
 
+/// In memory and in the file: of a handle that has written all of it, of one that was opened by the checkpoint, and of one that has
+/// changed a part since.
+#[test]
+fn overlay_and_checkpoint_together_take_at_most_24_bytes_a_key() {
+    for key_count in [10_000_u64, 37_000, 150_000] {
+        let directory = support::scratch_directory();
+        let path = file(&directory);
+        let together = |db: &Db| {
+            let stats = db.stats().unwrap();
+            println!(
+                "{} keys: {} bytes in memory, {} in the checkpoint",
+                stats.key_count, stats.index_bytes, stats.checkpoint_bytes
+            );
+            (stats.index_bytes + stats.checkpoint_bytes) / stats.key_count
+        };
+        let fill = |db: &Db, from: u64, upto: u64| {
+            for number in from..upto {
+                db.set(format!("key {number}"), [7; 20]).unwrap();
+            }
+        };
+        let db = options().open(&path).unwrap();
+        fill(&db, 0, key_count);
+        db.checkpoint().unwrap();
+        assert!(together(&db) <= 24, "written");
+        drop(db);
+        let db = options().open(&path).unwrap();
+        assert_eq!(db.get("key 7").unwrap().unwrap(), [7; 20]);
+        assert!(together(&db) <= 24, "opened");
+        fill(&db, 0, key_count / 10);
+        assert!(together(&db) <= 24, "changed");
+        db.checkpoint().unwrap();
+        assert!(together(&db) <= 24, "written again");
+    }
+}
+
 /// What was not synced yet stands behind it, and hangs on its checksum.
 #[test]
 fn what_follows_a_damaged_closing_record_is_still_there() {

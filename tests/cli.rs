@@ -868,6 +868,8 @@ fn stats_prints_sizes_and_counts() {
     let (live, dead) = (number("live_bytes"), number("dead_bytes"));
     assert!(live > 0 && dead > 0);
     assert_eq!(number("log_bytes"), live + dead);
+    assert_eq!(number("checkpoint_bytes"), 0);
+    assert_eq!(number("checkpoint_layers"), 0);
     assert_eq!(number("synced_upto"), 12_288 + live + dead);
     assert_eq!(number("index_bytes_per_key"), number("index_bytes") / 3);
 }

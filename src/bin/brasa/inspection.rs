@@ -22,6 +22,8 @@ pub(super) fn stats(path: &Path) -> Outcome {
         ("log_bytes", stats.log_bytes),
         ("live_bytes", stats.live_bytes),
         ("dead_bytes", stats.dead_bytes),
+        ("checkpoint_bytes", stats.checkpoint_bytes),
+        ("checkpoint_layers", stats.checkpoint_layers),
         ("synced_upto", stats.synced_upto),
         ("keys", stats.key_count),
     ] {
