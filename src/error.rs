@@ -78,6 +78,12 @@ pub enum Error {
     NotAnInteger,
     /// The value of the field is not a decimal 64-bit integer. Nothing was written.
     FieldNotAnInteger,
+    /// The string at the key, or the increment, is not a decimal number. Nothing was written.
+    NotAFloat,
+    /// The value of the field is not a decimal number. Nothing was written.
+    FieldNotAFloat,
+    /// The sum is infinite. Nothing was written.
+    NotFinite,
     /// The sum does not fit in a signed 64-bit integer. Nothing was written.
     Overflow,
     /// The deadline is later than [`crate::limits::MAX_DEADLINE_MS`]. Nothing was written.
@@ -125,6 +131,12 @@ pub enum Error {
     /// A write was begun from within another one of the same file: from the closure of [`Db::update`](crate::Db::update), say.
     /// Nothing was written.
     Reentered {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The handle belongs to a transaction that is over: it was kept beyond the closure of [`Db::transaction`](crate::Db::transaction).
+    /// Nothing was done.
+    TransactionOver {
         /// The file.
         path: PathBuf,
     },
@@ -252,6 +264,9 @@ impl fmt::Display for Error {
             Error::WrongType => f.write_str("the key holds the wrong kind of value"),
             Error::NotAnInteger => f.write_str("value is not an integer or out of range"),
             Error::FieldNotAnInteger => f.write_str("hash value is not an integer"),
+            Error::NotAFloat => f.write_str("value is not a valid float"),
+            Error::FieldNotAFloat => f.write_str("hash value is not a float"),
+            Error::NotFinite => f.write_str("increment would produce NaN or Infinity"),
             Error::Overflow => f.write_str("increment or decrement would overflow"),
             Error::DeadlineOutOfRange => {
                 f.write_str("the deadline is too far in the future to be stored")
@@ -273,6 +288,11 @@ impl fmt::Display for Error {
             Error::Forked { path } => write!(
                 f,
                 "this handle on {} belongs to the parent process; open the file again in the child",
+                path.display()
+            ),
+            Error::TransactionOver { path } => write!(
+                f,
+                "the transaction on {} is over: use the handle that it was begun with",
                 path.display()
             ),
             Error::Reentered { path } => write!(

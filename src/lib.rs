@@ -66,7 +66,8 @@ mod storage;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use db::{
-    Batch, Db, ExpireCondition, FieldPage, KeyType, Keys, ScanOptions, ScanPage, Ttl, Watch,
+    Batch, Db, ExpireCondition, FieldExpiry, FieldPage, KeyType, Keys, ScanOptions, ScanPage, Ttl,
+    TtlChange, Watch,
 };
 pub use engine::{Change, ChangeKind, CompactionReport, Recovery, Stats, Value};
 pub use error::{Error, Result};

@@ -51,6 +51,8 @@ const ITEMS: [(&str, &[&str]); 3] = [
             "ScanPage",
             "FieldPage",
             "Ttl",
+            "TtlChange",
+            "FieldExpiry",
         ],
     ),
     ("engine", &["Recovery", "Stats", "Value"]),

@@ -149,7 +149,7 @@ impl Db {
     }
 }
 
-fn apply(tx: &mut Transaction<'_>, database: u8, change: &Change) -> Result<()> {
+fn apply(tx: &mut Transaction, database: u8, change: &Change) -> Result<()> {
     match change {
         Change::Set { key, value, ttl } => match ttl {
             None => tx.set(database, key, value, 0),

@@ -18,6 +18,33 @@ pub enum Ttl {
     Remaining(Duration),
 }
 
+/// What becomes of a deadline while a value is read; for [`Db::get_ex`] and [`Db::hget_ex`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum TtlChange {
+    /// It stays as it is.
+    #[default]
+    Keep,
+    /// It is taken away (PERSIST).
+    Persist,
+    /// Gone after this time (EX, PX); zero deletes.
+    After(Duration),
+    /// Gone at this time, in Unix milliseconds (EXAT, PXAT); one that has passed deletes.
+    At(u64),
+}
+
+impl TtlChange {
+    /// The new deadline, 0 for none.
+    pub(super) fn deadline_ms(self, now_ms: u64) -> Result<u64> {
+        match self {
+            TtlChange::Keep | TtlChange::Persist => Ok(0),
+            TtlChange::After(ttl) => deadline_after(now_ms, ttl),
+            // The beginning of time has passed, and is not "none".
+            TtlChange::At(deadline_ms) => storable(deadline_ms.max(1)),
+        }
+    }
+}
+
 /// What a key's deadline must be like for [`Db::expire_at_if`] to change it. A key without one
 /// counts as living forever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -39,7 +66,7 @@ pub enum ExpireCondition {
 }
 
 impl ExpireCondition {
-    fn allows(self, present: Option<u64>, deadline_ms: u64) -> bool {
+    pub(super) fn allows(self, present: Option<u64>, deadline_ms: u64) -> bool {
         match self {
             ExpireCondition::Always => true,
             ExpireCondition::Persistent => present.is_none(),
@@ -160,12 +187,12 @@ impl Db {
     /// # }
     /// ```
     pub fn ttl(&self, key: impl AsRef<[u8]>) -> Result<Ttl> {
-        Ok(match self.engine().key(self.database, key.as_ref())? {
+        Ok(match self.state(key.as_ref())? {
             KeyState::Absent => Ttl::Absent,
             state => match state.deadline_ms() {
                 None => Ttl::Persistent,
                 Some(deadline_ms) => Ttl::Remaining(Duration::from_millis(
-                    deadline_ms.saturating_sub(self.engine().now_ms()),
+                    deadline_ms.saturating_sub(self.now_ms()),
                 )),
             },
         })
@@ -178,17 +205,14 @@ impl Db {
     ///
     /// As [`Db::ttl`].
     pub fn deadline_ms(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>> {
-        Ok(self
-            .engine()
-            .key(self.database, key.as_ref())?
-            .deadline_ms())
+        Ok(self.state(key.as_ref())?.deadline_ms())
     }
 }
 
 /// Changes a key's deadline, and deletes a key whose deadline has passed. Gives back whether there
 /// was such a key.
 pub(super) fn expire(
-    tx: &mut Transaction<'_>,
+    tx: &mut Transaction,
     database: u8,
     key: &[u8],
     deadline_ms: u64,

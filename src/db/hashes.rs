@@ -1,8 +1,9 @@
 //! Hashes: fields under one key.
 
+use crate::engine::Dated;
 use crate::{Db, Error, Result, Value};
 
-use super::strings::parse_integer;
+use super::numbers::parse_integer;
 
 impl Db {
     /// Sets one field of the hash at `key`, which is created where it is missing. Gives back
@@ -101,8 +102,15 @@ impl Db {
     /// # }
     /// ```
     pub fn hget(&self, key: impl AsRef<[u8]>, field: impl AsRef<[u8]>) -> Result<Option<Value>> {
-        self.engine()
-            .field(self.database, key.as_ref(), field.as_ref())
+        let (key, field) = (key.as_ref(), field.as_ref());
+        self.read(
+            |tx| {
+                Ok(tx
+                    .field(self.database, key, field)?
+                    .map(|found| found.value))
+            },
+            |engine| engine.field(self.database, key, field),
+        )
     }
 
     /// The values of several fields, at one moment; `None` for a field that is not there.
@@ -125,8 +133,28 @@ impl Db {
         key: impl AsRef<[u8]>,
         fields: &[F],
     ) -> Result<Vec<Option<Value>>> {
-        self.engine()
-            .some_fields(self.database, key.as_ref(), fields)
+        let found = self.some_fields(key.as_ref(), fields)?;
+        let values = found
+            .into_iter()
+            .map(|found| found.map(|found| found.value));
+        Ok(values.collect())
+    }
+
+    /// Several fields at one moment, with their deadlines.
+    pub(super) fn some_fields<F: AsRef<[u8]>>(
+        &self,
+        key: &[u8],
+        fields: &[F],
+    ) -> Result<Vec<Option<Dated>>> {
+        self.read(
+            |tx| {
+                let fields = fields.iter();
+                fields
+                    .map(|field| tx.field(self.database, key, field.as_ref()))
+                    .collect()
+            },
+            |engine| engine.some_fields(self.database, key, fields),
+        )
     }
 
     /// All fields and their values, in no particular order; empty where there is no such key.
@@ -146,7 +174,9 @@ impl Db {
     /// # }
     /// ```
     pub fn hgetall(&self, key: impl AsRef<[u8]>) -> Result<Vec<(Value, Value)>> {
-        self.engine().fields(self.database, key.as_ref())
+        let page = self.scan_fields(key.as_ref(), 0, usize::MAX)?;
+        let fields = page.fields.into_iter();
+        Ok(fields.map(|(field, found)| (field, found.value)).collect())
     }
 
     /// The names of all fields, in no particular order.
@@ -225,7 +255,11 @@ impl Db {
     ///
     /// As [`Db::hget`].
     pub fn hlen(&self, key: impl AsRef<[u8]>) -> Result<u64> {
-        self.engine().field_count(self.database, key.as_ref())
+        let key = key.as_ref();
+        self.read(
+            |tx| tx.field_count(self.database, key),
+            |engine| engine.field_count(self.database, key),
+        )
     }
 
     /// Adds `increment` to the decimal integer in a field, which counts as 0 where it is missing,

@@ -84,7 +84,10 @@ impl Db {
     /// # }
     /// ```
     pub fn exists_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<u64> {
-        let states = self.engine().states(self.database, keys)?;
+        let states = self.read(
+            |tx| tx.states(self.database, keys),
+            |engine| engine.states(self.database, keys),
+        )?;
         Ok(states.iter().flatten().count() as u64)
     }
 
@@ -104,8 +107,15 @@ impl Db {
     /// # }
     /// ```
     pub fn key_type(&self, key: impl AsRef<[u8]>) -> Result<Option<KeyType>> {
-        let state = self.engine().key(self.database, key.as_ref())?;
-        Ok(state.key_type())
+        Ok(self.state(key.as_ref())?.key_type())
+    }
+
+    /// What the key holds, and its deadline.
+    pub(super) fn state(&self, key: &[u8]) -> Result<KeyState> {
+        self.read(
+            |tx| tx.key(self.database, key),
+            |engine| engine.key(self.database, key),
+        )
     }
 
     /// How many keys this database holds; cheap.
@@ -128,7 +138,10 @@ impl Db {
     /// # }
     /// ```
     pub fn len(&self) -> Result<u64> {
-        self.engine().key_count(self.database)
+        self.read(
+            |tx| tx.key_count(self.database),
+            |engine| engine.key_count(self.database),
+        )
     }
 
     /// Whether this database holds no key.
@@ -166,5 +179,26 @@ impl Db {
     /// As [`Db::del`].
     pub fn clear_all(&self) -> Result<()> {
         self.write(|tx| (0..DATABASE_COUNT).try_for_each(|database| tx.clear(database)))
+    }
+
+    /// Lets two of the 16 databases change places, at once for everybody; as Redis's SWAPDB.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::NoSuchDatabase`](crate::Error::NoSuchDatabase) where a number exceeds 15.
+    /// - The errors of every write, see [`Db::set`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.set("k", "v")?;
+    /// db.swap_databases(0, 3)?;
+    /// assert!(db.database(3)?.exists("k")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn swap_databases(&self, one: u8, other: u8) -> Result<()> {
+        let (one, other) = (self.database(one)?, self.database(other)?);
+        self.write(|tx| tx.swap_databases(one.database, other.database))
     }
 }

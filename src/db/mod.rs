@@ -6,10 +6,14 @@
 mod background;
 mod batch;
 mod expiry;
+mod fields;
 mod hashes;
 mod keys;
+mod numbers;
+mod places;
 mod scan;
 mod strings;
+mod transaction;
 mod watch;
 
 use std::fmt;
@@ -17,10 +21,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use batch::Batch;
-pub use expiry::{ExpireCondition, Ttl};
+pub use expiry::{ExpireCondition, Ttl, TtlChange};
+pub use fields::FieldExpiry;
 pub use keys::KeyType;
+pub(crate) use numbers::parse_integer;
 pub use scan::{FieldPage, Keys, ScanOptions, ScanPage};
-pub(crate) use strings::parse_integer;
 pub use watch::Watch;
 
 use crate::engine::{CompactionReport, Engine, Recovery, Stats, Transaction};
@@ -45,6 +50,8 @@ use crate::{Error, Options, Result};
 pub struct Db {
     handle: Arc<Handle>,
     database: u8,
+    /// The transaction that all calls belong to; see [`Db::transaction`].
+    scope: Option<Arc<transaction::Scope>>,
 }
 
 /// What the clones share. Dropping it ends the background work, then the engine.
@@ -175,11 +182,15 @@ impl Db {
         Db {
             handle: Arc::new(Handle { threads, engine }),
             database: 0,
+            scope: None,
         }
     }
 
     /// Makes one commit of what `change` stages, and sees to what has to be done in the background for it.
-    fn write<R>(&self, change: impl FnOnce(&mut Transaction<'_>) -> Result<R>) -> Result<R> {
+    fn write<R>(&self, change: impl FnOnce(&mut Transaction) -> Result<R>) -> Result<R> {
+        if self.scope.is_some() {
+            return self.staged(|tx| tx.attempt(change));
+        }
         let threads = &self.handle.threads;
         if let Some(sync) = &threads.sync {
             sync.ensure_started()?;
@@ -198,7 +209,7 @@ impl Db {
         result
     }
 
-    pub(crate) fn engine(&self) -> &Engine {
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.handle.engine
     }
 
@@ -225,6 +236,7 @@ impl Db {
         Ok(Db {
             handle: Arc::clone(&self.handle),
             database: number,
+            scope: self.scope.clone(),
         })
     }
 
@@ -244,7 +256,13 @@ impl Db {
     /// # }
     /// ```
     pub fn now_ms(&self) -> u64 {
-        self.engine().now_ms()
+        match &self.scope {
+            None => self.engine().now_ms(),
+            Some(_) => {
+                let staged = self.staged(|tx| Ok(tx.now_ms()));
+                staged.unwrap_or_else(|_| self.engine().now_ms())
+            }
+        }
     }
 
     /// The path the file was opened by; `:memory:` for one in memory.
@@ -270,7 +288,7 @@ impl Db {
     /// # }
     /// ```
     pub fn sync(&self) -> Result<()> {
-        self.engine().sync()
+        self.whole_file()?.sync()
     }
 
     /// Sizes and counts of the whole file, all databases together; cheap.
@@ -332,7 +350,7 @@ impl Db {
     ///
     /// As [`Db::compact`].
     pub fn compact_with(&self, mut progress: impl FnMut(u64, u64)) -> Result<CompactionReport> {
-        self.engine().compact(&mut progress)
+        self.whole_file()?.compact(&mut progress)
     }
 
     /// Writes a checkpoint into the file: its index, so that the next one to open it need not replay the log.
@@ -364,7 +382,7 @@ impl Db {
     /// # }
     /// ```
     pub fn checkpoint(&self) -> Result<()> {
-        self.engine().checkpoint()
+        self.whole_file()?.checkpoint()
     }
 
     /// Writes what the file holds now into a new one at `target`, without what is dead, while others read and write.
@@ -403,7 +421,7 @@ impl Db {
         target: impl AsRef<Path>,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<CompactionReport> {
-        self.engine().backup(target.as_ref(), &mut progress)
+        self.whole_file()?.backup(target.as_ref(), &mut progress)
     }
 
     /// What opening the file found and did.

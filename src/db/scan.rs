@@ -2,6 +2,7 @@
 
 use std::vec;
 
+use crate::engine;
 use crate::{Db, KeyType, Result, Value};
 
 /// How many keys an iterator asks the engine for at a time.
@@ -156,9 +157,10 @@ impl Db {
     /// # }
     /// ```
     pub fn scan(&self, cursor: u64, options: &ScanOptions) -> Result<ScanPage> {
-        let page = self
-            .engine()
-            .scan_keys(self.database, cursor, options.count)?;
+        let page = self.read(
+            |tx| tx.scan_keys(self.database, cursor, options.count),
+            |engine| engine.scan_keys(self.database, cursor, options.count),
+        )?;
         let keys = page
             .keys
             .into_iter()
@@ -177,12 +179,24 @@ impl Db {
     ///
     /// As [`Db::hget`].
     pub fn hscan(&self, key: impl AsRef<[u8]>, cursor: u64, count: usize) -> Result<FieldPage> {
-        let page = self
-            .engine()
-            .scan_fields(self.database, key.as_ref(), cursor, count.max(1))?;
+        let page = self.scan_fields(key.as_ref(), cursor, count.max(1))?;
+        let fields = page.fields.into_iter();
         Ok(FieldPage {
             cursor: page.cursor,
-            fields: page.fields,
+            fields: fields.map(|(field, found)| (field, found.value)).collect(),
         })
+    }
+
+    /// As [`Db::hscan`], with the fields' deadlines.
+    pub(super) fn scan_fields(
+        &self,
+        key: &[u8],
+        cursor: u64,
+        count: usize,
+    ) -> Result<engine::FieldPage> {
+        self.read(
+            |tx| tx.scan_fields(self.database, key, cursor, count),
+            |engine| engine.scan_fields(self.database, key, cursor, count),
+        )
     }
 }

@@ -6,7 +6,8 @@ use crate::limits::MAX_VALUE_BYTES;
 use crate::options::{Condition, Expiry};
 use crate::{Db, Error, Result, SetOptions, SetOutcome, Value};
 
-use super::expiry::{deadline_after, storable};
+use super::expiry::{TtlChange, deadline_after, expire, storable};
+use super::numbers::parse_integer;
 
 impl Db {
     /// Sets the string at `key`, whatever was there before, without a deadline.
@@ -77,7 +78,11 @@ impl Db {
     /// # }
     /// ```
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
-        self.engine().string(self.database, key.as_ref())
+        let key = key.as_ref();
+        self.read(
+            |tx| Ok(tx.string(self.database, key)?.map(|string| string.value)),
+            |engine| engine.string(self.database, key),
+        )
     }
 
     /// The strings at several keys, at one moment; `None` for a key that is absent or holds a
@@ -97,7 +102,176 @@ impl Db {
     /// # }
     /// ```
     pub fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
-        self.engine().strings(self.database, keys)
+        self.read(
+            |tx| tx.strings(self.database, keys),
+            |engine| engine.strings(self.database, keys),
+        )
+    }
+
+    /// The string at `key`, which is removed at the same time (GETDEL).
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::WrongType`] where the key holds a hash.
+    /// - The errors of every write, see [`Db::set`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.set("once", "v")?;
+    /// assert_eq!(db.get_del("once")?.unwrap(), "v");
+    /// assert_eq!(db.get_del("once")?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn get_del(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        let key = key.as_ref();
+        self.write(|tx| {
+            let found = tx.string(self.database, key)?;
+            if found.is_some() {
+                tx.delete(self.database, key)?;
+            }
+            Ok(found.map(|found| found.value))
+        })
+    }
+
+    /// The string at `key`, whose deadline is changed at the same time (GETEX).
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::WrongType`] where the key holds a hash.
+    /// - [`Error::DeadlineOutOfRange`] for a deadline that cannot be stored.
+    /// - The errors of every write, see [`Db::set`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use brasa::{Db, TtlChange};
+    /// use std::time::Duration;
+    /// let db = Db::in_memory()?;
+    /// db.set("session", "x")?;
+    /// // Whoever is seen again lives another half hour.
+    /// db.get_ex("session", TtlChange::After(Duration::from_secs(1800)))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn get_ex(&self, key: impl AsRef<[u8]>, change: TtlChange) -> Result<Option<Value>> {
+        let key = key.as_ref();
+        if change == TtlChange::Keep {
+            return self.get(key);
+        }
+        self.write(|tx| {
+            let found = tx.string(self.database, key)?;
+            if let Some(found) = &found {
+                match change.deadline_ms(tx.now_ms())? {
+                    0 if found.deadline_ms == 0 => {}
+                    0 => _ = tx.expire(self.database, key, 0)?,
+                    deadline_ms => _ = expire(tx, self.database, key, deadline_ms)?,
+                }
+            }
+            Ok(found.map(|found| found.value))
+        })
+    }
+
+    /// Sets the strings at several keys, without deadlines, in one commit and only if none of the keys is there (MSETNX). Gives back
+    /// whether they were set. (For MSET, see [`Db::batch`].)
+    ///
+    /// # Errors
+    ///
+    /// The errors of every write, see [`Db::set`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// assert!(db.set_many_if_absent(&[("a", "1"), ("b", "2")])?);
+    /// assert!(!db.set_many_if_absent(&[("b", "3"), ("c", "4")])?);
+    /// assert!(!db.exists("c")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set_many_if_absent<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &self,
+        strings: &[(K, V)],
+    ) -> Result<bool> {
+        self.write(|tx| {
+            for (key, _) in strings {
+                if tx.key(self.database, key.as_ref())? != KeyState::Absent {
+                    return Ok(false);
+                }
+            }
+            for (key, value) in strings {
+                tx.set(self.database, key.as_ref(), value.as_ref(), 0)?;
+            }
+            Ok(true)
+        })
+    }
+
+    /// Bytes of the string at `key` from `start` to `end`, both included; negative numbers count from the end, -1 being the last
+    /// byte (GETRANGE). What lies outside is left out; empty where there is no such key.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::get`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.set("chave_1", "Relou Uourdi")?;
+    /// assert_eq!(db.get_range("chave_1", 0, 4)?, b"Relou");
+    /// assert_eq!(db.get_range("chave_1", -6, -1)?, b"Uourdi");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn get_range(&self, key: impl AsRef<[u8]>, start: i64, end: i64) -> Result<Vec<u8>> {
+        let Some(value) = self.get(key)? else {
+            return Ok(Vec::new());
+        };
+        let range = byte_range(value.len(), start, end);
+        Ok(range.map_or_else(Vec::new, |range| value[range].to_vec()))
+    }
+
+    /// Overwrites bytes of the string at `key` from `offset` on, with zeros before where it was shorter, and keeps its
+    /// deadline (SETRANGE). Gives back the new length. Empty `bytes` change nothing.
+    ///
+    /// The whole resulting string is written.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::TooLarge`] where the string would exceed [`MAX_VALUE_BYTES`].
+    /// - [`Error::WrongType`] where the key holds a hash.
+    /// - The errors of every write, see [`Db::set`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.set("k", "Hello World")?;
+    /// assert_eq!(db.set_range("k", 6, "brasa")?, 11);
+    /// assert_eq!(db.get("k")?.unwrap(), "Hello brasa");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set_range(
+        &self,
+        key: impl AsRef<[u8]>,
+        offset: u64,
+        bytes: impl AsRef<[u8]>,
+    ) -> Result<u64> {
+        let (key, bytes) = (key.as_ref(), bytes.as_ref());
+        self.write(|tx| {
+            let found = tx.string(self.database, key)?;
+            let deadline_ms = found.as_ref().map_or(0, |found| found.deadline_ms);
+            let old = found.as_ref().map_or(&[][..], |found| &found.value);
+            if bytes.is_empty() {
+                return Ok(old.len() as u64);
+            }
+            let start = usize::try_from(offset).unwrap_or(usize::MAX);
+            let end = start.saturating_add(bytes.len());
+            check_length("a value", end, MAX_VALUE_BYTES)?;
+            let mut new = old.to_vec();
+            new.resize(new.len().max(end), 0);
+            new[start..end].copy_from_slice(bytes);
+            tx.set(self.database, key, &new, deadline_ms)?;
+            Ok(new.len() as u64)
+        })
     }
 
     /// Length in bytes of the string at `key`; 0 where there is no such key.
@@ -219,24 +393,29 @@ impl Db {
     }
 }
 
-/// Reads an integer as Redis 7.0's `string2ll` does: an optional minus, no plus, no spaces, no
-/// leading zeros, no `-0`.
-pub(crate) fn parse_integer(text: &[u8]) -> Option<i64> {
-    let digits = text.strip_prefix(b"-").unwrap_or(text);
-    let canonical = match digits {
-        b"0" => digits.len() == text.len(),
-        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
-        _ => false,
-    };
-    if !canonical {
+/// The bytes from `start` to `end`, both included and counted from the end where negative; `None` where there are none.
+pub(crate) fn byte_range(len: usize, start: i64, end: i64) -> Option<std::ops::Range<usize>> {
+    let len = i64::try_from(len).ok()?;
+    if start < 0 && end < 0 && start > end {
         return None;
     }
-    std::str::from_utf8(text).ok()?.parse().ok()
+    let from_start = |at: i64| {
+        if at < 0 {
+            len.saturating_add(at).max(0)
+        } else {
+            at
+        }
+    };
+    let (start, end) = (from_start(start), from_start(end).min(len - 1));
+    if len == 0 || start > end {
+        return None;
+    }
+    Some(usize::try_from(start).ok()?..usize::try_from(end).ok()? + 1)
 }
 
 /// What [`Db::set_with`] does, within a transaction.
 pub(super) fn set_with(
-    tx: &mut Transaction<'_>,
+    tx: &mut Transaction,
     database: u8,
     key: &[u8],
     value: &[u8],
@@ -279,32 +458,4 @@ pub(super) fn set_with(
         written: true,
         previous,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parse_integer;
-
-    #[test]
-    fn an_integer_is_read_as_redis_reads_it() {
-        for (text, expected) in [
-            ("0", Some(0)),
-            ("-1", Some(-1)),
-            ("9223372036854775807", Some(i64::MAX)),
-            ("-9223372036854775808", Some(i64::MIN)),
-            ("9223372036854775808", None),
-            ("-9223372036854775809", None),
-            ("", None),
-            ("-", None),
-            ("-0", None),
-            ("+1", None),
-            ("01", None),
-            (" 1", None),
-            ("1 ", None),
-            ("1.0", None),
-            ("1e3", None),
-        ] {
-            assert_eq!(parse_integer(text.as_bytes()), expected, "{text:?}");
-        }
-    }
 }

@@ -63,8 +63,8 @@ pub(super) struct Writer {
 impl Engine {
     /// Runs `change` on the state of the file and commits what it staged; nothing if it fails.
     pub(crate) fn write<R>(
-        &self,
-        change: impl FnOnce(&mut Transaction<'_>) -> Result<R>,
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut Transaction) -> Result<R>,
     ) -> Result<R> {
         if self.settings.read_only {
             return Err(Error::ReadOnly {
@@ -90,10 +90,10 @@ impl Engine {
 
     /// Runs a change and commits what it stages; gives back where the commit ends, or 0 where there is none.
     fn transact<R>(
-        &self,
+        self: &Arc<Self>,
         writer: &mut Writer,
-        generation: &Generation,
-        change: impl FnOnce(&mut Transaction<'_>) -> Result<R>,
+        generation: &Arc<Generation>,
+        change: impl FnOnce(&mut Transaction) -> Result<R>,
     ) -> Result<(R, u64)> {
         let mut transaction =
             Transaction::new(self, generation, std::mem::take(&mut writer.buffer));

@@ -42,7 +42,7 @@ pub use examine::{DamagedRange, LostRecord};
 pub(crate) use examine::{Findings, examine};
 pub use open::Recovery;
 pub(crate) use open::{judge_end, parse_header};
-pub(crate) use read::KeyState;
+pub(crate) use read::{Dated, FieldPage, KeyState, SCAN_END};
 pub(crate) use repair::repair;
 pub use repair::{RepairOptions, RepairReport};
 pub use stats::Stats;
@@ -54,7 +54,7 @@ pub(crate) use watch::{Place, Seen};
 
 use crate::clock::Clock;
 use crate::storage::{Access, Storage};
-use crate::{Durability, Options, Result};
+use crate::{Durability, Error, Options, Result};
 
 use budget::Budget;
 use commit::Writer;
@@ -164,6 +164,19 @@ impl Engine {
 
     pub(crate) fn now_ms(&self) -> u64 {
         self.clock.now_ms()
+    }
+
+    /// Numbers that nobody can foresee.
+    pub(crate) fn random_numbers<const COUNT: usize>(&self) -> Result<[u64; COUNT]> {
+        let mut numbers = [0; COUNT];
+        for number in &mut numbers {
+            let mut bytes = [0; 8];
+            self.storage
+                .random(&mut bytes)
+                .map_err(Error::io("draw random numbers for", &self.path))?;
+            *number = u64::from_le_bytes(bytes);
+        }
+        Ok(numbers)
     }
 
     /// The file as it is now, for a short look: who holds this keeps a compaction from ending.

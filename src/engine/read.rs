@@ -58,6 +58,7 @@ pub(super) enum Stored {
 }
 
 /// A page of keys, and where the next one begins; 0 at the end.
+#[derive(Default)]
 pub(crate) struct KeyPage {
     pub(crate) cursor: u64,
     pub(crate) keys: Vec<(Value, KeyState)>,
@@ -67,11 +68,14 @@ pub(crate) struct KeyPage {
 #[derive(Default)]
 pub(crate) struct FieldPage {
     pub(crate) cursor: u64,
-    pub(crate) fields: Vec<(Value, Value)>,
+    pub(crate) fields: Vec<(Value, Dated)>,
 }
 
 /// Hashes that a shard's entries tell apart; a scan's cursor is a shard's number times this, plus such a hash.
 const HASHES_IN_SHARD: u64 = 1 << 26;
+
+/// Every cursor of a walk over keys is below this.
+pub(crate) const SCAN_END: u64 = HASHES_IN_SHARD * SHARD_COUNT as u64;
 
 /// Whether a deadline, 0 for none, has passed.
 pub(super) fn has_passed(deadline_ms: u64, now_ms: u64) -> bool {
@@ -160,7 +164,8 @@ impl Engine {
             let Some(hash) = view.hash(hash, key)? else {
                 return Ok(None);
             };
-            view.live_field(&hash, field)
+            let found = view.live_field(&hash, field)?;
+            Ok(found.map(|dated| dated.value))
         })
         .map(Option::flatten)
     }
@@ -171,7 +176,7 @@ impl Engine {
         database: u8,
         key: &[u8],
         fields: &[F],
-    ) -> Result<Vec<Option<Value>>> {
+    ) -> Result<Vec<Option<Dated>>> {
         let absent = || vec![None; fields.len()];
         let found = self.view_of(database, key, |view, hash| {
             let Some(hash) = view.hash(hash, key)? else {
@@ -183,11 +188,6 @@ impl Engine {
                 .collect()
         })?;
         Ok(found.unwrap_or_else(absent))
-    }
-
-    pub(crate) fn fields(&self, database: u8, key: &[u8]) -> Result<Vec<(Value, Value)>> {
-        let page = self.scan_fields(database, key, 0, usize::MAX)?;
-        Ok(page.fields)
     }
 
     pub(crate) fn field_count(&self, database: u8, key: &[u8]) -> Result<u64> {
@@ -267,7 +267,7 @@ impl Engine {
                 view.check(&record)?;
                 if !has_passed(record.deadline_ms, now_ms) {
                     let field = view.part(record.change.field, record.offset + field_at(&record));
-                    page.fields.push((field, view.value(&record)));
+                    page.fields.push((field, view.dated(&record)));
                 }
                 Ok(())
             })?;
@@ -498,13 +498,11 @@ impl<'a> View<'a> {
         }
     }
 
-    fn live_field(&self, hash: &HashAt<'a>, field: &[u8]) -> Result<Option<Value>> {
+    fn live_field(&self, hash: &HashAt<'a>, field: &[u8]) -> Result<Option<Dated>> {
         let found = self.field(hash, field)?;
-        Ok(found
-            .filter(|dated| {
-                dated.deadline_ms == 0 || !has_passed(dated.deadline_ms, self.engine.now_ms())
-            })
-            .map(|dated| dated.value))
+        Ok(found.filter(|dated| {
+            dated.deadline_ms == 0 || !has_passed(dated.deadline_ms, self.engine.now_ms())
+        }))
     }
 
     /// The clock is asked only if a field has a deadline.

@@ -1,0 +1,412 @@
+//! Deadlines of fields, as Redis has them since 7.4: HEXPIRE and its kin, and 8.0's HGETEX, HSETEX and HGETDEL.
+
+use std::time::Duration;
+
+use super::expiry::{deadline_after, storable};
+use crate::engine::{KeyState, Transaction};
+use crate::options::{Condition, Expiry};
+use crate::{Db, Error, ExpireCondition, Result, SetOptions, Ttl, TtlChange, Value};
+
+/// What became of a field's deadline; from [`Db::hexpire_at_if`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FieldExpiry {
+    /// There is no such field, or no such key (Redis's -2).
+    Absent,
+    /// The condition was not met (0).
+    NotMet,
+    /// The field has this deadline now (1).
+    Set,
+    /// The deadline has passed, and the field was deleted (2).
+    Deleted,
+}
+
+impl Db {
+    /// Gives a field a time to live, or a new one. A duration of zero deletes the field, and the hash with its last one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::hexpire_at_if`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use brasa::{Db, FieldExpiry};
+    /// use std::time::Duration;
+    /// let db = Db::in_memory()?;
+    /// db.hset("session", "token", "x")?;
+    /// assert_eq!(db.hexpire("session", "token", Duration::from_secs(60))?, FieldExpiry::Set);
+    /// assert_eq!(db.hexpire("session", "nobody", Duration::from_secs(60))?, FieldExpiry::Absent);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn hexpire(
+        &self,
+        key: impl AsRef<[u8]>,
+        field: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) -> Result<FieldExpiry> {
+        let (key, field) = (key.as_ref(), field.as_ref());
+        self.write(|tx| {
+            let deadline_ms = deadline_after(tx.now_ms(), ttl)?;
+            expire_field(
+                tx,
+                self.database,
+                (key, field),
+                deadline_ms,
+                ExpireCondition::Always,
+            )
+        })
+    }
+
+    /// Sets the time at which each of several fields is gone, in Unix milliseconds, where its present deadline allows it; all in
+    /// one commit. A time that has passed deletes the field.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::WrongType`] where the key holds a string.
+    /// - [`Error::DeadlineOutOfRange`] where the deadline cannot be stored.
+    /// - The errors of every write, see [`Db::set`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use brasa::{Db, ExpireCondition, FieldExpiry};
+    /// let db = Db::in_memory()?;
+    /// db.hset("h", "f", "v")?;
+    /// let year_2100_ms = 4_102_444_800_000;
+    /// let done = db.hexpire_at_if("h", &["f", "g"], year_2100_ms, ExpireCondition::Persistent)?;
+    /// assert_eq!(done, [FieldExpiry::Set, FieldExpiry::Absent]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn hexpire_at_if<F: AsRef<[u8]>>(
+        &self,
+        key: impl AsRef<[u8]>,
+        fields: &[F],
+        deadline_ms: u64,
+        condition: ExpireCondition,
+    ) -> Result<Vec<FieldExpiry>> {
+        let key = key.as_ref();
+        self.write(|tx| {
+            let deadline_ms = storable(deadline_ms)?;
+            let fields = fields.iter().map(AsRef::as_ref);
+            fields
+                .map(|field| expire_field(tx, self.database, (key, field), deadline_ms, condition))
+                .collect()
+        })
+    }
+
+    /// How long a field still lives.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::hget`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use brasa::{Db, Ttl};
+    /// let db = Db::in_memory()?;
+    /// db.hset("h", "f", "v")?;
+    /// assert_eq!(db.httl("h", "f")?, Ttl::Persistent);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn httl(&self, key: impl AsRef<[u8]>, field: impl AsRef<[u8]>) -> Result<Ttl> {
+        let deadlines = self.hdeadlines_ms(key, &[field])?;
+        Ok(match deadlines.first().copied().flatten() {
+            None => Ttl::Absent,
+            Some(0) => Ttl::Persistent,
+            Some(deadline_ms) => Ttl::Remaining(Duration::from_millis(
+                deadline_ms.saturating_sub(self.now_ms()),
+            )),
+        })
+    }
+
+    /// The times at which several fields are gone, in Unix milliseconds, at one moment: `None` for a field that is not
+    /// there, 0 for one without a deadline.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::hget`].
+    pub fn hdeadlines_ms<F: AsRef<[u8]>>(
+        &self,
+        key: impl AsRef<[u8]>,
+        fields: &[F],
+    ) -> Result<Vec<Option<u64>>> {
+        let found = self.some_fields(key.as_ref(), fields)?;
+        let deadlines = found.into_iter();
+        Ok(deadlines
+            .map(|found| found.map(|found| found.deadline_ms))
+            .collect())
+    }
+
+    /// Takes the deadlines of several fields away, in one commit. Gives back for each whether it had one; `None` where there is no
+    /// such field.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::WrongType`] where the key holds a string.
+    /// - The errors of every write, see [`Db::set`].
+    pub fn hpersist<F: AsRef<[u8]>>(
+        &self,
+        key: impl AsRef<[u8]>,
+        fields: &[F],
+    ) -> Result<Vec<Option<bool>>> {
+        let key = key.as_ref();
+        self.write(|tx| {
+            let mut done = Vec::with_capacity(fields.len());
+            for field in fields {
+                let found = tx.field(self.database, key, field.as_ref())?;
+                let had_deadline = found.map(|found| found.deadline_ms != 0);
+                if had_deadline == Some(true) {
+                    tx.field_expire(self.database, key, field.as_ref(), 0)?;
+                }
+                done.push(had_deadline);
+            }
+            Ok(done)
+        })
+    }
+
+    /// The values of several fields, whose deadlines are changed at the same time (HGETEX).
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::hexpire_at_if`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use brasa::{Db, Ttl, TtlChange};
+    /// use std::time::Duration;
+    /// let db = Db::in_memory()?;
+    /// db.hset("h", "f", "v")?;
+    /// let values = db.hget_ex("h", &["f"], TtlChange::After(Duration::from_secs(10)))?;
+    /// assert_eq!(values[0].as_ref().unwrap(), "v");
+    /// assert!(matches!(db.httl("h", "f")?, Ttl::Remaining(_)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn hget_ex<F: AsRef<[u8]>>(
+        &self,
+        key: impl AsRef<[u8]>,
+        fields: &[F],
+        change: TtlChange,
+    ) -> Result<Vec<Option<Value>>> {
+        let key = key.as_ref();
+        if change == TtlChange::Keep {
+            return self.hget_many(key, fields);
+        }
+        self.write(|tx| {
+            let deadline_ms = change.deadline_ms(tx.now_ms())?;
+            let mut values = Vec::with_capacity(fields.len());
+            for field in fields.iter().map(AsRef::as_ref) {
+                let found = tx.field(self.database, key, field)?;
+                if let Some(found) = &found {
+                    match deadline_ms {
+                        0 if found.deadline_ms == 0 => {}
+                        0 => _ = tx.field_expire(self.database, key, field, 0)?,
+                        deadline_ms => {
+                            let always = ExpireCondition::Always;
+                            expire_field(tx, self.database, (key, field), deadline_ms, always)?;
+                        }
+                    }
+                }
+                values.push(found.map(|found| found.value));
+            }
+            Ok(values)
+        })
+    }
+
+    /// The values of several fields, which are removed at the same time (HGETDEL). A hash whose last field goes is gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::hdel`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.hset("h", "f", "v")?;
+    /// assert_eq!(db.hget_del("h", &["f"])?[0].as_ref().unwrap(), "v");
+    /// assert!(!db.exists("h")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn hget_del<F: AsRef<[u8]>>(
+        &self,
+        key: impl AsRef<[u8]>,
+        fields: &[F],
+    ) -> Result<Vec<Option<Value>>> {
+        let key = key.as_ref();
+        self.write(|tx| {
+            let mut values = Vec::with_capacity(fields.len());
+            for field in fields.iter().map(AsRef::as_ref) {
+                let found = tx.field(self.database, key, field)?;
+                if found.is_some() {
+                    tx.hash_delete(self.database, key, field)?;
+                }
+                values.push(found.map(|found| found.value));
+            }
+            Ok(values)
+        })
+    }
+
+    /// Sets several fields with one deadline, on a condition about all of them, or both (HSETEX): all or none. Gives back
+    /// whether they were set.
+    ///
+    /// [`SetOptions::only_if_absent`] asks that none of the fields is there, [`SetOptions::only_if_present`] that all are;
+    /// [`SetOptions::keep_ttl`] keeps the deadline of each; [`SetOptions::return_previous`] means nothing here. A deadline that has passed
+    /// deletes the fields.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::hexpire_at_if`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use brasa::{Db, SetOptions};
+    /// use std::time::Duration;
+    /// let db = Db::in_memory()?;
+    /// let options = SetOptions::new().ttl(Duration::from_secs(10)).only_if_absent();
+    /// assert!(db.hset_with("session", &[("token", "x")], options)?);
+    /// assert!(!db.hset_with("session", &[("token", "y")], options)?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn hset_with<F: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &self,
+        key: impl AsRef<[u8]>,
+        fields: &[(F, V)],
+        options: SetOptions,
+    ) -> Result<bool> {
+        let key = key.as_ref();
+        self.write(|tx| {
+            let now_ms = tx.now_ms();
+            let new_deadline_ms = match options.expiry {
+                Expiry::None | Expiry::Keep => 0,
+                Expiry::After(ttl) => deadline_after(now_ms, ttl)?,
+                Expiry::At(deadline_ms) => storable(deadline_ms)?,
+            };
+            if let KeyState::String { .. } = tx.key(self.database, key)? {
+                return Err(Error::WrongType);
+            }
+            for (field, _) in fields {
+                let is_there = tx.field(self.database, key, field.as_ref())?.is_some();
+                match options.condition {
+                    Condition::Absent if is_there => return Ok(false),
+                    Condition::Present if !is_there => return Ok(false),
+                    _ => {}
+                }
+            }
+            for (field, value) in fields {
+                let (field, value) = (field.as_ref(), value.as_ref());
+                let deadline_ms = match options.expiry {
+                    Expiry::Keep => {
+                        let found = tx.field(self.database, key, field)?;
+                        found.map_or(0, |found| found.deadline_ms)
+                    }
+                    _ => new_deadline_ms,
+                };
+                if deadline_ms != 0 && deadline_ms <= now_ms {
+                    tx.hash_delete(self.database, key, field)?;
+                } else {
+                    tx.hash_set(self.database, key, field, value, deadline_ms)?;
+                }
+            }
+            Ok(true)
+        })
+    }
+}
+
+/// Changes a field's deadline where the one that it has allows it, and deletes it where the new one has passed.
+fn expire_field(
+    tx: &mut Transaction,
+    database: u8,
+    (key, field): (&[u8], &[u8]),
+    deadline_ms: u64,
+    condition: ExpireCondition,
+) -> Result<FieldExpiry> {
+    let Some(found) = tx.field(database, key, field)? else {
+        return Ok(FieldExpiry::Absent);
+    };
+    let present = (found.deadline_ms != 0).then_some(found.deadline_ms);
+    if !condition.allows(present, deadline_ms) {
+        return Ok(FieldExpiry::NotMet);
+    }
+    if deadline_ms <= tx.now_ms() {
+        tx.hash_delete(database, key, field)?;
+        return Ok(FieldExpiry::Deleted);
+    }
+    tx.field_expire(database, key, field, deadline_ms)?;
+    Ok(FieldExpiry::Set)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::FieldExpiry;
+    use crate::{Db, ExpireCondition, ManualClock, Result, Ttl};
+
+    #[test]
+    fn a_field_is_gone_at_its_deadline_and_the_hash_with_its_last() -> Result<()> {
+        let clock = ManualClock::new(1_000);
+        let db = Db::options().clock(clock.clone()).open_in_memory()?;
+        db.hset_many("h", &[("a", "1"), ("b", "2")])?;
+        db.hexpire("h", "a", Duration::from_millis(10))?;
+        assert_eq!(
+            db.httl("h", "a")?,
+            Ttl::Remaining(Duration::from_millis(10))
+        );
+        assert_eq!(db.httl("h", "b")?, Ttl::Persistent);
+        assert_eq!(db.httl("h", "c")?, Ttl::Absent);
+        clock.advance(Duration::from_millis(10));
+        assert_eq!(db.hget("h", "a")?, None);
+        assert_eq!((db.hlen("h")?, db.hkeys("h")?.len()), (1, 1));
+        db.hexpire("h", "b", Duration::from_millis(10))?;
+        clock.advance(Duration::from_millis(10));
+        assert!(!db.exists("h")?);
+        // It is another hash, without what was there.
+        db.hset("h", "c", "3")?;
+        assert_eq!(db.hkeys("h")?, ["c"]);
+        Ok(())
+    }
+
+    #[test]
+    fn setting_and_deleting_a_field_ends_its_deadline_and_counting_keeps_it() -> Result<()> {
+        let db = Db::in_memory()?;
+        db.hset_many("h", &[("a", "1"), ("b", "2")])?;
+        for field in ["a", "b"] {
+            db.hexpire("h", field, Duration::from_secs(100))?;
+        }
+        db.hincr_by("h", "a", 1)?;
+        assert!(matches!(db.httl("h", "a")?, Ttl::Remaining(_)));
+        db.hset("h", "a", "7")?;
+        assert_eq!(db.httl("h", "a")?, Ttl::Persistent);
+        db.hdel("h", "b")?;
+        db.hset("h", "b", "7")?;
+        assert_eq!(db.httl("h", "b")?, Ttl::Persistent);
+        Ok(())
+    }
+
+    #[test]
+    fn what_a_condition_does_not_allow_is_said_field_by_field() -> Result<()> {
+        let db = Db::options()
+            .clock(ManualClock::new(1_000))
+            .open_in_memory()?;
+        db.hset_many("h", &[("a", "1"), ("b", "2")])?;
+        let expire = |field: &str, deadline_ms, condition| {
+            let done = db.hexpire_at_if("h", &[field], deadline_ms, condition)?;
+            Ok::<_, crate::Error>(done[0])
+        };
+        use ExpireCondition::{Always, Earlier, Expiring, Later, Persistent};
+        assert_eq!(expire("a", 5_000, Expiring)?, FieldExpiry::NotMet);
+        assert_eq!(expire("a", 5_000, Later)?, FieldExpiry::NotMet);
+        assert_eq!(expire("a", 5_000, Persistent)?, FieldExpiry::Set);
+        assert_eq!(expire("a", 6_000, Persistent)?, FieldExpiry::NotMet);
+        assert_eq!(expire("a", 6_000, Earlier)?, FieldExpiry::NotMet);
+        assert_eq!(expire("a", 6_000, Later)?, FieldExpiry::Set);
+        assert_eq!(expire("a", 0, Later)?, FieldExpiry::NotMet);
+        assert_eq!(expire("a", 0, Always)?, FieldExpiry::Deleted);
+        assert_eq!(expire("a", 0, Always)?, FieldExpiry::Absent);
+        assert_eq!(db.hpersist("h", &["a", "b"])?, [None, Some(false)]);
+        Ok(())
+    }
+}

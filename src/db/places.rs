@@ -1,0 +1,263 @@
+//! Keys that get another name or database, and keys drawn at random.
+
+use super::scan::ScanOptions;
+use crate::engine::{Dated, KeyState, Transaction};
+use crate::{Db, Result, Value};
+
+/// How many fields of a hash are copied at a time.
+const PAGE_FIELDS: usize = 1_024;
+
+/// How many keys one is drawn from.
+const DRAWN_KEYS: usize = 16;
+
+impl Db {
+    /// Gives a key another name, with all it holds and its deadlines; a key that has that name is replaced. Gives back whether
+    /// there was such a key.
+    ///
+    /// It is one commit, which holds all of the key's value once more: see [`limits::MAX_COMMIT_BYTES`](crate::limits::MAX_COMMIT_BYTES).
+    ///
+    /// # Errors
+    ///
+    /// The errors of every write, see [`Db::set`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.hset("old", "f", "v")?;
+    /// assert!(db.rename("old", "new")?);
+    /// assert_eq!(db.hget("new", "f")?.unwrap(), "v");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn rename(&self, from: impl AsRef<[u8]>, to: impl AsRef<[u8]>) -> Result<bool> {
+        let (from, to) = (from.as_ref(), to.as_ref());
+        self.write(|tx| {
+            if from == to {
+                return Ok(tx.key(self.database, from)? != KeyState::Absent);
+            }
+            let copied = copy(tx, (self.database, from), (self.database, to))?;
+            Ok(copied && tx.delete(self.database, from)?)
+        })
+    }
+
+    /// As [`Db::rename`], only if no key has the new name. Gives back whether it was done; `None` where there is no such key.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::rename`].
+    pub fn rename_if_absent(
+        &self,
+        from: impl AsRef<[u8]>,
+        to: impl AsRef<[u8]>,
+    ) -> Result<Option<bool>> {
+        let (from, to) = (from.as_ref(), to.as_ref());
+        self.write(|tx| {
+            if tx.key(self.database, from)? == KeyState::Absent {
+                return Ok(None);
+            }
+            if tx.key(self.database, to)? != KeyState::Absent {
+                return Ok(Some(false));
+            }
+            copy(tx, (self.database, from), (self.database, to))?;
+            tx.delete(self.database, from).map(Some)
+        })
+    }
+
+    /// Copies a key, with all it holds and its deadlines, to `to` in the database that `target` shows. Gives back whether it was
+    /// done: there may be no such key, or, unless `replace` is set, one at the target.
+    ///
+    /// # Errors
+    ///
+    /// The errors of every write, see [`Db::set`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.set("k", "v")?;
+    /// assert!(db.copy("k", &db.database(1)?, "k", false)?);
+    /// assert_eq!(db.database(1)?.get("k")?.unwrap(), "v");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn copy(
+        &self,
+        from: impl AsRef<[u8]>,
+        target: &Db,
+        to: impl AsRef<[u8]>,
+        replace: bool,
+    ) -> Result<bool> {
+        let (from, to) = (from.as_ref(), to.as_ref());
+        let (source, target) = (self.database, target.database);
+        self.write(|tx| {
+            if !replace && tx.key(target, to)? != KeyState::Absent {
+                return Ok(false);
+            }
+            if (source, from) == (target, to) {
+                return Ok(tx.key(source, from)? != KeyState::Absent);
+            }
+            copy(tx, (source, from), (target, to))
+        })
+    }
+
+    /// Moves a key to the database that `target` shows, under the same name. Gives back whether it was done: there may be no such key, or
+    /// one of that name at the target.
+    ///
+    /// # Errors
+    ///
+    /// The errors of every write, see [`Db::set`].
+    pub fn move_to(&self, key: impl AsRef<[u8]>, target: &Db) -> Result<bool> {
+        let key = key.as_ref();
+        let (source, target) = (self.database, target.database);
+        self.write(|tx| {
+            if source == target || tx.key(target, key)? != KeyState::Absent {
+                return Ok(false);
+            }
+            let copied = copy(tx, (source, key), (target, key))?;
+            Ok(copied && tx.delete(source, key)?)
+        })
+    }
+
+    /// A key of this database, drawn at random; `None` where there is none.
+    ///
+    /// It is drawn from a few that stand together in the order of their hashes, from a random place on: each key can be
+    /// drawn, some a little more often than others.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::scan`], and [`Error::Io`](crate::Error::Io) where the operating system gives no random numbers.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// assert_eq!(db.random_key()?, None);
+    /// db.set("k", "v")?;
+    /// assert_eq!(db.random_key()?.unwrap(), "k");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn random_key(&self) -> Result<Option<Value>> {
+        let random = self.random_numbers::<2>()?;
+        let options = ScanOptions::new().count(DRAWN_KEYS);
+        // From a random place to the end of the order, and then from its beginning.
+        for start in [random[0] % crate::engine::SCAN_END, 0] {
+            let mut cursor = start;
+            loop {
+                let page = self.scan(cursor, &options)?;
+                if let Some(key) = pick(page.keys, random[1]) {
+                    return Ok(Some(key));
+                }
+                cursor = page.cursor;
+                if cursor == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Numbers that nobody can foresee.
+    pub(crate) fn random_numbers<const COUNT: usize>(&self) -> Result<[u64; COUNT]> {
+        self.engine().random_numbers()
+    }
+}
+
+/// One of some things; `None` of none.
+pub(crate) fn pick<T>(mut things: Vec<T>, random: u64) -> Option<T> {
+    let count = u64::try_from(things.len())
+        .ok()
+        .filter(|count| *count > 0)?;
+    let at = usize::try_from(random % count).ok()?;
+    Some(things.swap_remove(at))
+}
+
+/// Writes what a key holds once more, in another place, in which it replaces what is there; says whether there was anything.
+fn copy(tx: &mut Transaction, from: (u8, &[u8]), to: (u8, &[u8])) -> Result<bool> {
+    match tx.key(from.0, from.1)? {
+        KeyState::Absent => Ok(false),
+        KeyState::String { .. } => {
+            if let Some(Dated { value, deadline_ms }) = tx.string(from.0, from.1)? {
+                tx.set(to.0, to.1, &value, deadline_ms)?;
+            }
+            Ok(true)
+        }
+        KeyState::Hash { deadline_ms } => {
+            tx.delete(to.0, to.1)?;
+            let mut cursor = 0;
+            loop {
+                let page = tx.scan_fields(from.0, from.1, cursor, PAGE_FIELDS)?;
+                for (field, found) in page.fields {
+                    tx.hash_set(to.0, to.1, &field, &found.value, found.deadline_ms)?;
+                }
+                cursor = page.cursor;
+                if cursor == 0 {
+                    break;
+                }
+            }
+            if deadline_ms != 0 {
+                tx.expire(to.0, to.1, deadline_ms)?;
+            }
+            Ok(true)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::{Db, ManualClock, Result, Ttl};
+
+    #[test]
+    fn a_key_that_is_renamed_keeps_all_it_has() -> Result<()> {
+        let db = Db::options()
+            .clock(ManualClock::new(1_000))
+            .open_in_memory()?;
+        for number in 0..3_000 {
+            db.hset("h", format!("field {number}"), number.to_string())?;
+        }
+        db.hexpire("h", "field 7", Duration::from_secs(7))?;
+        db.expire("h", Duration::from_secs(70))?;
+        db.set("new", "in the way")?;
+        assert!(db.rename("h", "new")?);
+        assert!(!db.exists("h")?);
+        assert_eq!(db.hlen("new")?, 3_000);
+        assert_eq!(db.ttl("new")?, Ttl::Remaining(Duration::from_secs(70)));
+        assert_eq!(
+            db.httl("new", "field 7")?,
+            Ttl::Remaining(Duration::from_secs(7))
+        );
+        assert_eq!(db.httl("new", "field 8")?, Ttl::Persistent);
+        assert!(!db.rename("h", "other")?);
+        Ok(())
+    }
+
+    #[test]
+    fn each_key_can_be_drawn() -> Result<()> {
+        let db = Db::in_memory()?;
+        for number in 0..20 {
+            db.set(format!("{number}"), "1")?;
+        }
+        let mut drawn = std::collections::BTreeSet::new();
+        for _ in 0..10_000 {
+            drawn.extend(db.random_key()?.map(|key| key.to_vec()));
+            if drawn.len() == 20 {
+                return Ok(());
+            }
+        }
+        unreachable!("only {} of 20 were drawn", drawn.len())
+    }
+
+    #[test]
+    fn a_move_goes_nowhere_where_the_name_is_taken() -> Result<()> {
+        let db = Db::in_memory()?;
+        let other = db.database(1)?;
+        db.set("k", "1")?;
+        other.set("k", "2")?;
+        assert!(!db.move_to("k", &other)?);
+        other.del("k")?;
+        assert!(db.move_to("k", &other)?);
+        assert!(!db.move_to("k", &other)?);
+        assert_eq!(other.get("k")?.unwrap(), "1");
+        Ok(())
+    }
+}

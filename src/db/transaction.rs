@@ -1,0 +1,400 @@
+//! Many calls as one commit, which see each other's changes.
+
+use std::sync::{Arc, Mutex, TryLockError};
+
+use crate::engine::{Engine, Transaction};
+use crate::{Db, Error, Result};
+
+/// What the handle within a transaction, and its clones, work on.
+pub(super) struct Scope {
+    /// `None` once the transaction is over.
+    transaction: Mutex<Option<Transaction>>,
+}
+
+impl Scope {
+    fn new(transaction: Transaction) -> Arc<Scope> {
+        Arc::new(Scope {
+            transaction: Mutex::new(Some(transaction)),
+        })
+    }
+
+    /// Ends it, and gives the transaction back.
+    fn end(&self) -> Option<Transaction> {
+        // Whoever holds it is another thread in the middle of a call, or has panicked in one.
+        let mut transaction = match self.transaction.lock() {
+            Ok(transaction) => transaction,
+            Err(panicked) => panicked.into_inner(),
+        };
+        transaction.take()
+    }
+}
+
+impl Db {
+    /// Runs `body` with a handle of which every call is part of one transaction: the calls see what those before them have
+    /// changed, nobody else sees any of it, and all of it becomes one commit when `body` returns `Ok`. After a kill or a power loss all
+    /// of it is there, or nothing. Where `body` returns an error, or panics, nothing has happened.
+    ///
+    /// No other thread or process writes meanwhile, so `body` should be quick. It may read and write all 16 databases
+    /// ([`Db::database`]). A single call in it that fails changes nothing, and the others stand. A transaction within a
+    /// transaction is part of it; if it fails, what it did is undone and the rest stands.
+    ///
+    /// # Errors
+    ///
+    /// - Whatever `body` returns.
+    /// - The errors of every write, see [`Db::set`]: then nothing of it was written.
+    /// - [`Error::TransactionOver`], from the handle within, once `body` has returned.
+    /// - [`Error::Reentered`], from other handles on the same file, for a write in `body`; and from the one within for what concerns
+    ///   the whole file, as [`Db::compact`] and [`Db::sync`], and for a call from within the closure of another call.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.incr_by("account:1", 100)?;
+    /// let moved = db.transaction(|tx| -> brasa::Result<bool> {
+    ///     if tx.incr_by("account:1", -30)? < 0 {
+    ///         return Ok(false);
+    ///     }
+    ///     tx.incr_by("account:2", 30)?;
+    ///     Ok(true)
+    /// })?;
+    /// assert!(moved);
+    /// assert_eq!(db.get("account:2")?.unwrap(), "30");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn transaction<R, E: From<Error>>(
+        &self,
+        body: impl FnOnce(&Db) -> Result<R, E>,
+    ) -> Result<R, E> {
+        if self.scope.is_some() {
+            return self.transaction_within(body);
+        }
+        let mut failure = None;
+        let done = self.write(|tx| {
+            let scope = Scope::new(tx.take());
+            let inside = Db {
+                scope: Some(Arc::clone(&scope)),
+                ..self.clone()
+            };
+            let done = body(&inside);
+            let transaction = scope.end();
+            Ok(match (done, transaction) {
+                (Ok(done), Some(transaction)) => {
+                    *tx = transaction;
+                    Some(done)
+                }
+                (Err(error), _) => {
+                    failure = Some(error);
+                    None
+                }
+                // It ends here alone.
+                (Ok(_), None) => None,
+            })
+        });
+        match (done, failure) {
+            (_, Some(failure)) => Err(failure),
+            (Ok(Some(done)), None) => Ok(done),
+            (Ok(None), None) => Err(self.is_over().into()),
+            (Err(error), None) => Err(error.into()),
+        }
+    }
+
+    fn transaction_within<R, E: From<Error>>(
+        &self,
+        body: impl FnOnce(&Db) -> Result<R, E>,
+    ) -> Result<R, E> {
+        let mark = self.staged(|tx| Ok(tx.mark()))?;
+        let done = body(self);
+        if done.is_err() {
+            self.staged(|tx| tx.return_to(mark))?;
+        }
+        done
+    }
+
+    /// Works on the transaction that this handle belongs to.
+    pub(super) fn staged<R>(&self, work: impl FnOnce(&mut Transaction) -> Result<R>) -> Result<R> {
+        let Some(scope) = &self.scope else {
+            return Err(self.is_over());
+        };
+        let mut transaction = match scope.transaction.try_lock() {
+            Ok(transaction) => transaction,
+            Err(TryLockError::WouldBlock) => return Err(self.is_reentered()),
+            Err(TryLockError::Poisoned(_)) => return Err(self.is_over()),
+        };
+        match &mut *transaction {
+            Some(transaction) => work(transaction),
+            None => Err(self.is_over()),
+        }
+    }
+
+    /// Reads, in the transaction that this handle belongs to or, as a rule, in the file.
+    pub(super) fn read<R>(
+        &self,
+        inside: impl FnOnce(&mut Transaction) -> Result<R>,
+        outside: impl FnOnce(&Engine) -> Result<R>,
+    ) -> Result<R> {
+        match &self.scope {
+            None => outside(self.engine()),
+            Some(_) => self.staged(inside),
+        }
+    }
+
+    /// The engine, for what cannot be done within a transaction.
+    pub(super) fn whole_file(&self) -> Result<&Arc<Engine>> {
+        match &self.scope {
+            None => Ok(self.engine()),
+            Some(_) => Err(self.is_reentered()),
+        }
+    }
+
+    fn is_over(&self) -> Error {
+        Error::TransactionOver {
+            path: self.path().to_owned(),
+        }
+    }
+
+    fn is_reentered(&self) -> Error {
+        Error::Reentered {
+            path: self.path().to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::{Db, Error, ManualClock, Result, ScanOptions, Ttl};
+
+    fn names(db: &Db) -> Vec<String> {
+        let mut names: Vec<String> = db
+            .keys()
+            .map(|key| String::from_utf8(key.unwrap().into()).unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn what_a_transaction_does_is_seen_within_and_not_outside_before_it_is_over() -> Result<()> {
+        let db = Db::in_memory()?;
+        db.set("a", "1")?;
+        db.hset("h", "f", "1")?;
+        db.transaction(|tx| -> Result<()> {
+            tx.set("a", "2")?;
+            tx.set("b", "3")?;
+            tx.hset("h", "g", "2")?;
+            tx.del("nothing")?;
+            assert_eq!(tx.get("a")?.unwrap(), "2");
+            assert_eq!(db.get("a")?.unwrap(), "1");
+            assert_eq!(names(tx), ["a", "b", "h"]);
+            assert_eq!(names(&db), ["a", "h"]);
+            assert_eq!((tx.len()?, db.len()?), (3, 2));
+            assert_eq!((tx.hlen("h")?, db.hlen("h")?), (2, 1));
+            assert_eq!(tx.hgetall("h")?.len(), 2);
+            assert_eq!(tx.hkeys("h")?.len(), 2);
+            assert_eq!(
+                tx.get_many(&["a", "h", "x"])?[0].as_deref(),
+                Some(&b"2"[..])
+            );
+            assert_eq!(tx.exists_many(&["a", "b", "x"])?, 2);
+            Ok(())
+        })?;
+        assert_eq!(names(&db), ["a", "b", "h"]);
+        assert_eq!(db.hget("h", "g")?.unwrap(), "2");
+        Ok(())
+    }
+
+    #[test]
+    fn a_transaction_that_fails_leaves_nothing() -> Result<()> {
+        let db = Db::in_memory()?;
+        let failed = db.transaction(|tx| -> Result<(), String> {
+            tx.set("a", "1").map_err(|error| error.to_string())?;
+            Err("no".to_owned())
+        });
+        assert_eq!(failed, Err("no".to_owned()));
+        assert!(db.is_empty()?);
+        assert_eq!(db.stats()?.log_bytes, 0);
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            db.transaction(|tx| -> Result<()> {
+                tx.set("a", "1")?;
+                unreachable!("no")
+            })
+        }));
+        assert!(panicked.is_err());
+        assert!(db.is_empty()?);
+        db.set("a", "2")
+    }
+
+    impl From<Error> for String {
+        fn from(error: Error) -> String {
+            error.to_string()
+        }
+    }
+
+    #[test]
+    fn a_call_that_fails_within_a_transaction_leaves_nothing_of_its_own() -> Result<()> {
+        let db = Db::in_memory()?;
+        db.set("before", "1")?;
+        db.hset("h", "f", "1")?;
+        db.transaction(|tx| -> Result<()> {
+            tx.set("a", "1")?;
+            tx.hset("h", "g", "2")?;
+            tx.del("before")?;
+            let failed = tx.batch(|batch| {
+                batch.set("half", "1");
+                batch.set("a", "changed");
+                batch.hset("h", "g", "changed").hdel("h", "f");
+                batch.set("before", "again");
+                batch.hset("a", "f", "it is a string");
+            });
+            assert!(matches!(failed, Err(Error::WrongType)));
+            assert_eq!(names(tx), ["a", "h"]);
+            assert_eq!(tx.get("a")?.unwrap(), "1");
+            assert_eq!(tx.hget("h", "g")?.unwrap(), "2");
+            assert_eq!(tx.hget("h", "f")?.unwrap(), "1");
+            tx.incr_by("a", 1).map(drop)
+        })?;
+        assert_eq!(names(&db), ["a", "h"]);
+        assert_eq!(db.get("a")?.unwrap(), "2");
+        Ok(())
+    }
+
+    #[test]
+    fn a_transaction_within_one_is_undone_alone() -> Result<()> {
+        let db = Db::in_memory()?;
+        db.transaction(|tx| -> Result<()> {
+            tx.set("a", "1")?;
+            let inner = tx.transaction(|tx| -> Result<()> {
+                tx.set("b", "1")?;
+                tx.del("a")?;
+                Err(Error::Overflow)
+            });
+            assert!(inner.is_err());
+            tx.transaction(|tx| tx.set("c", "1"))
+        })?;
+        assert_eq!(names(&db), ["a", "c"]);
+        Ok(())
+    }
+
+    #[test]
+    fn databases_are_cleared_and_swapped_within_a_transaction() -> Result<()> {
+        let db = Db::in_memory()?;
+        let other = db.database(1)?;
+        db.set("zero", "1")?;
+        db.hset("h", "f", "1")?;
+        other.set("one", "1")?;
+        db.transaction(|tx| -> Result<()> {
+            let other = tx.database(1)?;
+            tx.hset("h", "g", "2")?;
+            tx.swap_databases(0, 1)?;
+            assert_eq!(names(tx), ["one"]);
+            assert_eq!(names(&other), ["h", "zero"]);
+            assert_eq!((tx.len()?, other.len()?), (1, 2));
+            assert_eq!(other.hlen("h")?, 2);
+            assert_eq!(other.hget("h", "f")?.unwrap(), "1");
+            other.del("zero")?;
+            tx.clear()?;
+            assert_eq!((tx.len()?, other.len()?), (0, 1));
+            tx.set("new", "1")?;
+            assert_eq!(names(tx), ["new"]);
+            Ok(())
+        })?;
+        assert_eq!(names(&db), ["new"]);
+        assert_eq!(names(&other), ["h"]);
+        assert_eq!(other.hlen("h")?, 2);
+        Ok(())
+    }
+
+    #[test]
+    fn deadlines_are_seen_within_a_transaction() -> Result<()> {
+        let clock = ManualClock::new(1_000);
+        let db = Db::options().clock(clock.clone()).open_in_memory()?;
+        db.set("k", "v")?;
+        db.transaction(|tx| -> Result<()> {
+            tx.expire("k", Duration::from_millis(500))?;
+            assert_eq!(tx.ttl("k")?, Ttl::Remaining(Duration::from_millis(500)));
+            // A transaction happens at one time.
+            clock.advance(Duration::from_secs(1));
+            assert!(tx.exists("k")?);
+            Ok(())
+        })?;
+        assert!(!db.exists("k")?);
+        Ok(())
+    }
+
+    #[test]
+    fn a_walk_within_a_transaction_gives_each_key_once() -> Result<()> {
+        let db = Db::in_memory()?;
+        for number in 0..100 {
+            db.set(format!("key {number}"), "1")?;
+            db.hset("h", format!("field {number}"), "1")?;
+        }
+        db.transaction(|tx| -> Result<()> {
+            for number in 50..150 {
+                tx.set(format!("key {number}"), "2")?;
+                tx.hset("h", format!("field {number}"), "2")?;
+            }
+            for number in 0..10 {
+                tx.del(format!("key {number}"))?;
+                tx.hdel("h", format!("field {number}"))?;
+            }
+            let (mut cursor, mut keys) = (0, Vec::new());
+            loop {
+                let page = tx.scan(cursor, &ScanOptions::new().count(7))?;
+                keys.extend(page.keys.iter().map(|key| key.to_vec()));
+                cursor = page.cursor;
+                if cursor == 0 {
+                    break;
+                }
+            }
+            let (mut cursor, mut fields) = (0, Vec::new());
+            loop {
+                let page = tx.hscan("h", cursor, 7)?;
+                fields.extend(page.fields.iter().map(|(field, _)| field.to_vec()));
+                cursor = page.cursor;
+                if cursor == 0 {
+                    break;
+                }
+            }
+            keys.sort();
+            keys.dedup();
+            fields.sort();
+            fields.dedup();
+            assert_eq!((keys.len() as u64, keys.len()), (tx.len()?, 141));
+            assert_eq!((fields.len() as u64, fields.len()), (tx.hlen("h")?, 140));
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_handle_that_escapes_its_transaction_is_refused() -> Result<()> {
+        let db = Db::in_memory()?;
+        let escaped = db.transaction(|tx| -> Result<Db> {
+            assert!(matches!(db.set("a", "1"), Err(Error::Reentered { .. })));
+            assert!(matches!(tx.compact(), Err(Error::Reentered { .. })));
+            Ok(tx.clone())
+        })?;
+        assert!(matches!(
+            escaped.get("a"),
+            Err(Error::TransactionOver { .. })
+        ));
+        assert!(matches!(
+            escaped.set("a", "1"),
+            Err(Error::TransactionOver { .. })
+        ));
+        db.set("a", "1")
+    }
+
+    #[test]
+    fn a_call_within_the_closure_of_a_call_is_refused_and_does_not_hang() -> Result<()> {
+        let db = Db::in_memory()?;
+        db.transaction(|tx| -> Result<()> {
+            tx.update("a", |_| {
+                assert!(matches!(tx.get("a"), Err(Error::Reentered { .. })));
+                Some(b"1".to_vec())
+            })?;
+            Ok(())
+        })
+    }
+}

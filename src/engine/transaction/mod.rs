@@ -1,0 +1,449 @@
+//! What one commit changes, while it is being put together.
+//!
+//! A transaction sees the file as it is under the writer lock, with its own changes on top, and
+//! collects records. Nothing of it can be seen by others before it is committed.
+//!
+//! Invariants:
+//!
+//! 1. A record says an effect, not a command: no replay needs a clock.
+//! 2. Where a hash is changed whose time is up, its tombstone comes first in the same commit;
+//!    else a field set now would vanish with the old deadline on replay. A deletion writes it
+//!    too, although it finds nothing: else what was deleted would be back after a step of the clock.
+//! 3. What the transaction sees is a function of the file and of what is staged: [`Transaction::take_effect`] is the one place
+//!    where a record changes it, so that forgetting the last records is staging the others once more.
+
+mod look;
+mod staged;
+mod state;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::generation::Generation;
+use super::read::{Dated, Stored, has_passed};
+use super::{Engine, Value};
+use crate::error::check_length;
+use crate::limits::{
+    DATABASE_COUNT, MAX_DEADLINE_MS, MAX_FIELD_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES,
+};
+use crate::record::{Change, Kind};
+use crate::{Error, Result};
+
+use staged::Mark;
+pub(super) use staged::Staged;
+use state::{Content, Field, HashState, State};
+
+/// Changes on their way into a commit.
+pub(crate) struct Transaction {
+    engine: Arc<Engine>,
+    generation: Arc<Generation>,
+    /// The time at which all of it happens; read once, when first needed.
+    now_ms: Option<u64>,
+    staged: Staged,
+    keys: BTreeMap<(u8, Vec<u8>), Entry>,
+    /// For each database, which one of the file has its keys; `None` once it was cleared.
+    origins: [Option<u8>; DATABASE_COUNT as usize],
+}
+
+/// A key that was looked up or changed.
+#[derive(Debug)]
+struct Entry {
+    state: State,
+    /// Whether it was there before; `None` as long as nobody has looked.
+    was_there: Option<bool>,
+}
+
+impl Transaction {
+    /// `bytes` is memory to use again.
+    pub(super) fn new(
+        engine: &Arc<Engine>,
+        generation: &Arc<Generation>,
+        mut bytes: Vec<u8>,
+    ) -> Self {
+        bytes.clear();
+        Self {
+            engine: Arc::clone(engine),
+            generation: Arc::clone(generation),
+            now_ms: None,
+            staged: Staged {
+                bytes,
+                ..Staged::default()
+            },
+            keys: BTreeMap::new(),
+            origins: every_database(),
+        }
+    }
+
+    pub(super) fn into_staged(self) -> Staged {
+        self.staged
+    }
+
+    /// All of it, for somebody else to go on with; what stays behind has staged nothing.
+    pub(crate) fn take(&mut self) -> Transaction {
+        let rest = Transaction::new(&self.engine, &self.generation, Vec::new());
+        std::mem::replace(self, rest)
+    }
+
+    /// Does what `change` says, or nothing where it fails.
+    pub(crate) fn attempt<R, E: From<Error>>(
+        &mut self,
+        change: impl FnOnce(&mut Transaction) -> Result<R, E>,
+    ) -> Result<R, E> {
+        let mark = self.mark();
+        let done = change(self);
+        if done.is_err() {
+            self.return_to(mark)?;
+        }
+        done
+    }
+
+    /// How far it has come, for [`Transaction::return_to`].
+    pub(crate) fn mark(&self) -> Mark {
+        self.staged.mark()
+    }
+
+    /// Forgets what was done since.
+    pub(crate) fn return_to(&mut self, mark: Mark) -> Result<()> {
+        match self.staged.cut(mark) {
+            true => self.see_again(),
+            false => Ok(()),
+        }
+    }
+
+    /// Sees what is staged, after some of it was forgotten.
+    fn see_again(&mut self) -> Result<()> {
+        self.keys.clear();
+        self.origins = every_database();
+        let staged = std::mem::take(&mut self.staged);
+        let seen = staged.records.iter().try_for_each(|record| {
+            let Some((change, value)) = staged.change(*record) else {
+                return Ok(());
+            };
+            let old = match change.kind {
+                Kind::HashSet | Kind::HashDelete | Kind::FieldExpire => {
+                    self.any_field(change.database, change.key, change.field)?
+                }
+                _ => None,
+            };
+            self.take_effect(&change, value, old)
+        });
+        self.staged = staged;
+        seen
+    }
+
+    /// The time at which the commit happens, in Unix milliseconds.
+    pub(crate) fn now_ms(&mut self) -> u64 {
+        *self.now_ms.get_or_insert_with(|| {
+            let judged_ms = self.generation.judged_ms();
+            self.engine.now_ms().max(judged_ms)
+        })
+    }
+
+    /// Sets a string; a deadline of 0 is none.
+    pub(crate) fn set(
+        &mut self,
+        database: u8,
+        key: &[u8],
+        value: &[u8],
+        deadline_ms: u64,
+    ) -> Result<()> {
+        let change = Change {
+            deadline_ms,
+            value,
+            ..Change::of_key(Kind::Set, database, key)
+        };
+        self.stage(&change, None)
+    }
+
+    /// Removes a key; gives back whether it was there. What is there with its time up gets its
+    /// tombstone, too.
+    pub(crate) fn delete(&mut self, database: u8, key: &[u8]) -> Result<bool> {
+        let was_there = match *self.state(database, key)? {
+            State::Absent {
+                tombstone_due: false,
+            } => return Ok(false),
+            State::Absent {
+                tombstone_due: true,
+            } => false,
+            _ => true,
+        };
+        self.stage(&Change::of_key(Kind::Delete, database, key), None)?;
+        Ok(was_there)
+    }
+
+    /// Changes a key's deadline, 0 for none; gives back whether there is such a key.
+    pub(crate) fn expire(&mut self, database: u8, key: &[u8], deadline_ms: u64) -> Result<bool> {
+        if self.state(database, key)?.is_absent() {
+            return Ok(false);
+        }
+        let change = Change {
+            deadline_ms,
+            ..Change::of_key(Kind::Expire, database, key)
+        };
+        self.stage(&change, None)?;
+        Ok(true)
+    }
+
+    /// Sets a field, whose own deadline may be 0 for none; gives back whether it is new.
+    pub(crate) fn hash_set(
+        &mut self,
+        database: u8,
+        key: &[u8],
+        field: &[u8],
+        value: &[u8],
+        deadline_ms: u64,
+    ) -> Result<bool> {
+        check_length("a field", field.len(), MAX_FIELD_BYTES)?;
+        check_length("a value", value.len(), MAX_VALUE_BYTES)?;
+        let found = self.any_field(database, key, field)?;
+        let now_ms = self.now_ms();
+        if self.state(database, key)?.is_absent() {
+            // Invariant 2.
+            self.delete(database, key)?;
+        }
+        let change = Change {
+            deadline_ms,
+            field,
+            value,
+            ..Change::of_key(Kind::HashSet, database, key)
+        };
+        let is_new = found
+            .as_ref()
+            .is_none_or(|old| has_passed(old.deadline_ms, now_ms));
+        self.stage(&change, found)?;
+        Ok(is_new)
+    }
+
+    /// Removes a field; gives back whether it was there. The hash goes with the last that has not expired.
+    pub(crate) fn hash_delete(&mut self, database: u8, key: &[u8], field: &[u8]) -> Result<bool> {
+        let Some(found) = self.any_field(database, key, field)? else {
+            if self.state(database, key)?.is_absent() {
+                self.delete(database, key)?;
+            }
+            return Ok(false);
+        };
+        let now_ms = self.now_ms();
+        let was_live = !has_passed(found.deadline_ms, now_ms);
+        let change = Change {
+            field,
+            ..Change::of_key(Kind::HashDelete, database, key)
+        };
+        self.stage(&change, Some(found))?;
+        Ok(was_live)
+    }
+
+    /// Changes a field's deadline, 0 for none, to one that has not passed; gives back whether there is such a field.
+    pub(crate) fn field_expire(
+        &mut self,
+        database: u8,
+        key: &[u8],
+        field: &[u8],
+        deadline_ms: u64,
+    ) -> Result<bool> {
+        let Some(found) = self.field(database, key, field)? else {
+            return Ok(false);
+        };
+        let change = Change {
+            deadline_ms,
+            field,
+            ..Change::of_key(Kind::FieldExpire, database, key)
+        };
+        self.stage(&change, Some(found))?;
+        Ok(true)
+    }
+
+    /// Removes all keys of a database.
+    pub(crate) fn clear(&mut self, database: u8) -> Result<()> {
+        self.stage(&Change::of_key(Kind::Clear, database, &[]), None)
+    }
+
+    /// Lets two databases change places.
+    pub(crate) fn swap_databases(&mut self, one: u8, other: u8) -> Result<()> {
+        if one == other {
+            return Ok(());
+        }
+        let change = Change {
+            value: &[other],
+            ..Change::of_key(Kind::SwapDatabases, one, &[])
+        };
+        self.stage(&change, None)
+    }
+
+    /// Adds a record, and sees what it does; `old` is the record that its field has so far.
+    fn stage(&mut self, change: &Change<'_>, old: Option<Dated>) -> Result<()> {
+        if change.deadline_ms > MAX_DEADLINE_MS {
+            return Err(Error::DeadlineOutOfRange);
+        }
+        let hash = self.generation.hasher.hash(change.key);
+        let value = self.staged.push(change, hash)?;
+        self.take_effect(change, value, old)
+    }
+
+    /// Sees what a record does whose value is staged here (invariant 3).
+    fn take_effect(
+        &mut self,
+        change: &Change<'_>,
+        value: Range<usize>,
+        old: Option<Dated>,
+    ) -> Result<()> {
+        let (database, key, deadline_ms) = (change.database, change.key, change.deadline_ms);
+        match change.kind {
+            Kind::Set => self.replace(
+                database,
+                key,
+                State::String {
+                    content: Content::Staged(value),
+                    deadline_ms,
+                },
+            ),
+            Kind::Delete => self.replace(database, key, State::GONE),
+            Kind::Expire => self.state(database, key)?.expire(deadline_ms),
+            Kind::HashSet => {
+                let old = old.map(|old| old.deadline_ms);
+                let now_ms = self.now_ms();
+                let field = Field {
+                    content: Content::Staged(value),
+                    deadline_ms,
+                };
+                let state = self.state(database, key)?;
+                state.set_field(change.field, field, old, now_ms);
+            }
+            Kind::HashDelete => {
+                let now_ms = self.now_ms();
+                if let Some(old) = old {
+                    let state = self.state(database, key)?;
+                    state.delete_field(change.field, old.deadline_ms, now_ms);
+                }
+            }
+            Kind::FieldExpire => {
+                if let Some(old) = old {
+                    let state = self.state(database, key)?;
+                    state.expire_field(change.field, old.value, deadline_ms);
+                }
+            }
+            Kind::Clear => {
+                self.keys.retain(|(of, _), _| *of != database);
+                self.origins[usize::from(database)] = None;
+            }
+            Kind::SwapDatabases => {
+                let other = change.value.first().copied().unwrap_or(database);
+                self.swap(database, other);
+            }
+            // The others say something of the log, and are never staged here.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn replace(&mut self, database: u8, key: &[u8], state: State) {
+        let entry = self.keys.entry((database, key.to_vec()));
+        let entry = entry.or_insert(Entry {
+            state: State::GONE,
+            was_there: None,
+        });
+        entry.state = state;
+    }
+
+    fn swap(&mut self, one: u8, other: u8) {
+        self.origins.swap(usize::from(one), usize::from(other));
+        let keys = std::mem::take(&mut self.keys);
+        self.keys = keys
+            .into_iter()
+            .map(|((database, key), entry)| {
+                let database = match database {
+                    _ if database == one => other,
+                    _ if database == other => one,
+                    _ => database,
+                };
+                ((database, key), entry)
+            })
+            .collect();
+    }
+
+    /// A field, expired or not.
+    fn any_field(&mut self, database: u8, key: &[u8], field: &[u8]) -> Result<Option<Dated>> {
+        let origin = self.origins[usize::from(database)];
+        match self.state(database, key)? {
+            State::Absent { .. } => Ok(None),
+            State::String { .. } => Err(Error::WrongType),
+            State::Hash(hash) => match (hash.fields.get(field), origin) {
+                (Some(None), _) => Ok(None),
+                (Some(Some(found)), _) => {
+                    let found = found.clone();
+                    Ok(Some(self.dated(&found.content, found.deadline_ms)))
+                }
+                (None, Some(origin)) if hash.stored => self.engine.stored_field(origin, key, field),
+                _ => Ok(None),
+            },
+        }
+    }
+
+    fn dated(&self, content: &Content, deadline_ms: u64) -> Dated {
+        let value = match content {
+            Content::Stored(value) => value.clone(),
+            // What is staged last may not be looked at while all of it is seen again.
+            Content::Staged(range) => {
+                Value::owned(self.staged.bytes.get(range.clone()).unwrap_or_default())
+            }
+        };
+        Dated { value, deadline_ms }
+    }
+
+    /// The key as the transaction sees it; looked up when it is first asked for.
+    fn state(&mut self, database: u8, key: &[u8]) -> Result<&mut State> {
+        // Before a copy is made of it.
+        check_length("a key", key.len(), MAX_KEY_BYTES)?;
+        let place = (database, key.to_vec());
+        if !self.keys.contains_key(&place) {
+            let state = self.stored_state(database, key)?;
+            let was_there = Some(!state.is_absent());
+            self.keys.insert(place.clone(), Entry { state, was_there });
+        }
+        let entry = self.keys.entry(place).or_insert(Entry {
+            state: State::GONE,
+            was_there: None,
+        });
+        Ok(&mut entry.state)
+    }
+
+    fn stored_state(&mut self, database: u8, key: &[u8]) -> Result<State> {
+        let Some(origin) = self.origins[usize::from(database)] else {
+            return Ok(State::GONE);
+        };
+        let now_ms = self.now_ms();
+        let expired = State::Absent {
+            tombstone_due: true,
+        };
+        Ok(match self.engine.stored(origin, key, now_ms)? {
+            Stored::Absent => State::GONE,
+            Stored::String(dated) if has_passed(dated.deadline_ms, now_ms) => expired,
+            Stored::String(dated) => State::String {
+                content: Content::Stored(dated.value),
+                deadline_ms: dated.deadline_ms,
+            },
+            Stored::Hash { deadline_ms, .. } if has_passed(deadline_ms, now_ms) => expired,
+            Stored::Hash {
+                live_field_count: 0,
+                ..
+            } => expired,
+            Stored::Hash {
+                deadline_ms,
+                field_count,
+                live_field_count,
+            } => State::Hash(HashState {
+                stored: true,
+                fields: BTreeMap::new(),
+                field_count,
+                live_field_count,
+                deadline_ms,
+            }),
+        })
+    }
+}
+
+/// Each database has its own keys.
+fn every_database() -> [Option<u8>; DATABASE_COUNT as usize] {
+    let mut databases = 0..DATABASE_COUNT;
+    std::array::from_fn(|_| databases.next())
+}

@@ -1,0 +1,93 @@
+//! Records that are encoded and wait for their place in the log.
+
+use std::ops::Range;
+
+use crate::index::KeyHash;
+use crate::limits::MAX_COMMIT_BYTES;
+use crate::record::{self, Change, Kind};
+use crate::{Error, Result};
+
+/// See the module.
+#[derive(Debug)]
+pub(in crate::engine) struct Staged {
+    pub(in crate::engine) bytes: Vec<u8>,
+    pub(in crate::engine) records: Vec<StagedRecord>,
+    /// Whether all of it makes the file emptier, and may therefore use the last space of a full disk.
+    pub(in crate::engine) frugal: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(in crate::engine) struct StagedRecord {
+    pub(in crate::engine) start: usize,
+    pub(in crate::engine) hash: KeyHash,
+}
+
+/// How much was staged at some time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark {
+    bytes: usize,
+    records: usize,
+    frugal: bool,
+}
+
+impl Default for Staged {
+    fn default() -> Self {
+        Staged {
+            bytes: Vec::new(),
+            records: Vec::new(),
+            frugal: true,
+        }
+    }
+}
+
+impl Staged {
+    /// Encodes a record; gives back where its value stands.
+    pub(in crate::engine) fn push(
+        &mut self,
+        change: &Change<'_>,
+        hash: KeyHash,
+    ) -> Result<Range<usize>> {
+        let start = self.bytes.len();
+        let length = start as u64 + change.size_bytes();
+        if length > MAX_COMMIT_BYTES {
+            return Err(Error::TooLarge {
+                what: "a commit",
+                length,
+                limit: MAX_COMMIT_BYTES,
+            });
+        }
+        record::encode(change, &mut self.bytes)?;
+        self.records.push(StagedRecord { start, hash });
+        self.frugal &= matches!(change.kind, Kind::Delete | Kind::HashDelete | Kind::Clear);
+        Ok(value_range(start, change))
+    }
+
+    pub(super) fn mark(&self) -> Mark {
+        Mark {
+            bytes: self.bytes.len(),
+            records: self.records.len(),
+            frugal: self.frugal,
+        }
+    }
+
+    /// Forgets what was staged since; says whether that was anything.
+    pub(super) fn cut(&mut self, mark: Mark) -> bool {
+        let is_longer = self.records.len() > mark.records;
+        self.bytes.truncate(mark.bytes);
+        self.records.truncate(mark.records);
+        self.frugal = mark.frugal;
+        is_longer
+    }
+
+    /// A record, and where its value stands.
+    pub(super) fn change(&self, record: StagedRecord) -> Option<(Change<'_>, Range<usize>)> {
+        let change = record::reparse_at(&self.bytes, record.start)?;
+        let range = value_range(record.start, &change);
+        Some((change, range))
+    }
+}
+
+fn value_range(start: usize, change: &Change<'_>) -> Range<usize> {
+    let value = start + record::HEADER_BYTES + change.key.len() + change.field.len();
+    value..value + change.value.len()
+}
