@@ -152,6 +152,22 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// A value cannot be encoded for the cache. Nothing was written.
+    Encoding {
+        /// The value's type.
+        type_name: &'static str,
+        /// Why not.
+        reason: String,
+    },
+    /// A server refused something, or cannot be reached.
+    Remote {
+        /// What was being done, as in "cannot {operation}".
+        operation: &'static str,
+        /// The server's address, without its password.
+        address: String,
+        /// What it said.
+        reason: String,
+    },
     /// An earlier sync of this file failed, so that nothing more may be
     /// acknowledged on it. Reads go on.
     Poisoned {
@@ -319,6 +335,15 @@ impl fmt::Display for Error {
                  written, delete keys or raise the limit",
                 path.display()
             ),
+            Error::Encoding { type_name, reason } => write!(
+                f,
+                "a value of type {type_name} cannot be encoded: {reason}; nothing was written"
+            ),
+            Error::Remote {
+                operation,
+                address,
+                reason,
+            } => write!(f, "cannot {operation} {address}: {reason}"),
             Error::ReadOnly { path } => {
                 write!(f, "{} was opened for reading only", path.display())
             }

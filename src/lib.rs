@@ -46,6 +46,7 @@
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("brasa maps whole files and needs a 64-bit target");
 
+mod cache;
 mod clock;
 pub mod command;
 mod db;
@@ -60,10 +61,16 @@ mod log;
 mod mutation;
 mod options;
 mod record;
+#[cfg(feature = "redis")]
+mod remote;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 mod storage;
 
+pub use cache::{
+    Cache, CacheError, CacheKey, CacheOptions, CacheStats, CacheTimes, CacheValue, Degraded,
+    DegradedTo, Memoized, ValueKind,
+};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use db::{
     Batch, Db, ExpireCondition, FieldExpiry, FieldPage, KeyType, Keys, ScanOptions, ScanPage, Ttl,
@@ -77,6 +84,8 @@ pub use options::{Durability, Evict, Fallback, OnDamage, Options, SetOptions, Se
 pub mod docs {
     #[doc = include_str!("docs/architecture.md")]
     pub mod architecture {}
+    #[doc = include_str!("docs/cache.md")]
+    pub mod cache {}
     #[doc = include_str!("docs/durability.md")]
     pub mod durability {}
     #[doc = include_str!("docs/format.md")]

@@ -5,9 +5,7 @@
 //! everybody.
 
 use std::hash::{BuildHasher, Hasher};
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -15,8 +13,9 @@ use std::time::Duration;
 
 use brasa::{Db, Durability, Error, Options, inspect};
 
-/// Tells the program that it is a worker, and which.
-const WORKER: &str = "BRASA_WORKER";
+mod support;
+
+use support::workers::{WORKER, Worker, say, wait_for_the_end};
 
 /// Repeats a run: the seed that a failed one has printed.
 const SEED: &str = "BRASA_PROCESSES_SEED";
@@ -28,64 +27,6 @@ fn options() -> Options {
         .durability(Durability::Os)
         .compact_floor_bytes(64 << 10)
         .lock_timeout(Duration::from_secs(30))
-}
-
-/// A worker; it ends when its standard input does, or when it is killed, at the latest when this is dropped.
-struct Worker(Child);
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Worker {
-    fn start(what: &str, path: &Path) -> Worker {
-        let mut child = Command::new(std::env::current_exe().unwrap());
-        child
-            .args(["--exact", "what_a_worker_does", "--nocapture"])
-            .env(WORKER, format!("{what} {}", path.display()))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
-        Worker(child.spawn().unwrap())
-    }
-
-    /// What it says after a word, line by line, until it ends.
-    fn said(&mut self, word: &'static str) -> impl Iterator<Item = String> + Send + use<> {
-        let output = BufReader::new(self.0.stdout.take().unwrap());
-        output.lines().filter_map(move |line| {
-            let line = line.ok()?;
-            line.strip_prefix(word).map(|rest| rest.trim().to_owned())
-        })
-    }
-
-    fn signal(&self, name: &str) {
-        let sent = Command::new("kill")
-            .args([format!("-{name}"), self.0.id().to_string()])
-            .status();
-        assert!(sent.unwrap().success());
-    }
-
-    fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-
-    fn finish(mut self) {
-        drop(self.0.stdin.take());
-        assert!(self.0.wait().unwrap().success());
-    }
-}
-
-fn say(what: &str) {
-    let mut output = std::io::stdout().lock();
-    writeln!(output, "\n{what}").unwrap();
-    output.flush().unwrap();
-}
-
-fn wait_for_the_end() {
-    std::io::stdin().read_line(&mut String::new()).unwrap();
 }
 
 /// The other end of [`Worker`]; by itself it does nothing.

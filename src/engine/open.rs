@@ -59,6 +59,10 @@ pub struct Recovery {
 
 impl Engine {
     pub(crate) fn open_on_disk(path: &Path, options: &Options) -> Result<Engine> {
+        if options.create_directory && options.create && !options.read_only {
+            DiskStorage::create_directory_of(path)
+                .map_err(Error::io("make the directory of", path))?;
+        }
         Engine::open_or_recover(Arc::new(DiskStorage), path, options)
     }
 

@@ -47,8 +47,27 @@ impl Value {
         })
     }
 
-    pub(super) fn owned(bytes: &[u8]) -> Value {
+    pub(crate) fn owned(bytes: &[u8]) -> Value {
         Value(Inner::Owned(bytes.into()))
+    }
+
+    /// What is behind the first `count` bytes, which were found to be there.
+    pub(crate) fn skip(self, count: usize) -> Value {
+        match self.0 {
+            Inner::Mapped {
+                mapping,
+                offset,
+                len,
+            } => {
+                let count = count.min(len);
+                Value(Inner::Mapped {
+                    mapping,
+                    offset: offset + count as u64,
+                    len: len - count,
+                })
+            }
+            Inner::Owned(bytes) => Value::owned(bytes.get(count..).unwrap_or_default()),
+        }
     }
 
     /// The bytes as text.
@@ -112,5 +131,52 @@ impl std::hash::Hash for Value {
 impl From<Value> for Vec<u8> {
     fn from(value: Value) -> Self {
         value.to_vec()
+    }
+}
+
+/// Serde's view of it: bytes, which are copied when they are read.
+#[cfg(feature = "serde")]
+mod serde_impls {
+    use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
+    use serde::ser::{Serialize, Serializer};
+
+    use super::Value;
+
+    impl Serialize for Value {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_bytes(self)
+        }
+    }
+
+    impl<'de> Deserialize<'de> for Value {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_bytes(Bytes)
+        }
+    }
+
+    struct Bytes;
+
+    impl<'de> Visitor<'de> for Bytes {
+        type Value = Value;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("bytes")
+        }
+
+        fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Value, E> {
+            Ok(Value::owned(bytes))
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+            Ok(Value::owned(text.as_bytes()))
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut numbers: A) -> Result<Value, A::Error> {
+            let mut bytes = Vec::new();
+            while let Some(byte) = numbers.next_element()? {
+                bytes.push(byte);
+            }
+            Ok(Value::owned(&bytes))
+        }
     }
 }

@@ -38,6 +38,7 @@ pub struct Options {
     pub(crate) in_background: bool,
     pub(crate) read_only: bool,
     pub(crate) create: bool,
+    pub(crate) create_directory: bool,
     pub(crate) verify_on_read: bool,
     pub(crate) checkpoint_bytes: u64,
     pub(crate) ignore_checkpoints: bool,
@@ -63,6 +64,7 @@ impl Default for Options {
             in_background: true,
             read_only: false,
             create: true,
+            create_directory: false,
             verify_on_read: false,
             checkpoint_bytes: 64 << 10,
             ignore_checkpoints: false,
@@ -108,9 +110,16 @@ impl Options {
         self
     }
 
-    /// Whether to create the file where there is none; yes by default. The directory must exist.
+    /// Whether to create the file where there is none; yes by default. The directory must exist, unless
+    /// [`Options::create_directory`] says otherwise.
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
+        self
+    }
+
+    /// Whether to make the file's directory, and those above it, where they are missing, for the owner alone; no by default.
+    pub fn create_directory(mut self, create_directory: bool) -> Self {
+        self.create_directory = create_directory;
         self
     }
 
@@ -330,6 +339,7 @@ impl fmt::Debug for Options {
             .field("exclusive", &self.exclusive)
             .field("read_only", &self.read_only)
             .field("create", &self.create)
+            .field("create_directory", &self.create_directory)
             .field("verify_on_read", &self.verify_on_read)
             .field("checkpoint_bytes", &self.checkpoint_bytes)
             .field("ignore_checkpoints", &self.ignore_checkpoints)

@@ -2,7 +2,9 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{
+    DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +18,16 @@ use super::{
 /// The file system of this machine.
 #[derive(Debug)]
 pub(crate) struct DiskStorage;
+
+impl DiskStorage {
+    /// Makes the directory of a file, and those above it, where they are missing, for the owner alone.
+    pub(crate) fn create_directory_of(path: &Path) -> io::Result<()> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory_of(path))
+    }
+}
 
 impl Storage for DiskStorage {
     fn resolve(&self, path: &Path) -> io::Result<PathBuf> {

@@ -7,6 +7,7 @@
 
 pub mod contents;
 pub mod format;
+pub mod workers;
 
 /// A directory in memory where there is one, since the file's bytes are what counts and not the device.
 pub fn scratch_directory() -> tempfile::TempDir {

@@ -1,0 +1,299 @@
+//! Computing a value once, whoever asks for it meanwhile.
+
+use std::fmt::Display;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::flight::{Boarding, Leader};
+use super::keys::{Name, lease_of};
+use super::lease::Lease;
+use super::look::{Due, Look};
+use super::stats::count;
+use super::store::Stored;
+use super::{Cache, CacheError, CacheValue, Life};
+use crate::{Result, Value};
+
+/// How long who waits for another process sleeps between two looks, at first and at most.
+const NAPS: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(4));
+
+/// How the wait for a lease has ended.
+enum Turn<T> {
+    /// It is ours, and there is still no value.
+    Ours(Lease),
+    /// Somebody has stored a value meanwhile.
+    Answered(Look<T>),
+    /// There is none to be had: compute, and store nothing.
+    Alone,
+}
+
+impl Cache {
+    /// The value of a key; where there is none, what `compute` gives, which is stored.
+    ///
+    /// Of all threads and processes that miss the same key at once, one computes, and the others wait for it, up to [`Cache::max_wait`]. A
+    /// value whose time is nearly up is computed anew by one caller, while the others get the old one. If that fails, that caller gets the old one, too.
+    ///
+    /// `compute` may use this cache. Where it panics, others go on as if it had failed.
+    ///
+    /// # Errors
+    ///
+    /// - [`CacheError::Compute`] with the error of `compute`.
+    /// - [`CacheError::FailedRecently`] with [`Cache::negative_ttl`] alone.
+    /// - [`CacheError::Cache`] of a strict cache alone.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cache = brasa::Cache::in_memory()?;
+    /// let computed: String = cache.get_or_insert_with("k", || "4".parse::<u8>().map(|n| n.to_string()))?;
+    /// let found: String = cache.get_or_insert_with("k", || "x".parse::<u8>().map(|n| n.to_string()))?;
+    /// assert_eq!((&*computed, &*found), ("4", "4"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn get_or_insert_with<T: CacheValue, E: Display>(
+        &self,
+        key: impl AsRef<[u8]>,
+        compute: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, CacheError<E>> {
+        let name = Name::of_value(&self.inner.namespace, key.as_ref());
+        let name = name.bytes();
+        match self.look(name)? {
+            Look::Fresh(value) => {
+                self.inner.counters.hit();
+                Ok(value)
+            }
+            Look::Due(due) => self.refresh_here(name, due, compute),
+            Look::Failed(message) => {
+                count(&self.inner.counters.failure_hits);
+                Err(CacheError::FailedRecently { message })
+            }
+            Look::Miss => self.compute_once(name, compute),
+        }
+    }
+
+    /// As [`Cache::get_or_insert_with`]; but what is due to be computed anew is computed by a thread of its own, and nobody waits: the caller gets the old
+    /// value at once.
+    ///
+    /// Only a miss is computed by the caller. At most 8 threads refresh at a time.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cache::get_or_insert_with`]. An error in the background is counted in [`CacheStats::failures`](super::CacheStats::failures).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// let cache = brasa::Cache::in_memory()?
+    ///     .ttl(Duration::from_secs(10))
+    ///     .stale_while_revalidate(Duration::from_secs(60));
+    /// let name = "Minevaldo".to_owned();
+    /// let row: String = cache.get_or_refresh_with("user:7", move || std::io::Result::Ok(name))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn get_or_refresh_with<T: CacheValue, E: Display>(
+        &self,
+        key: impl AsRef<[u8]>,
+        compute: impl FnOnce() -> Result<T, E> + Send + 'static,
+    ) -> Result<T, CacheError<E>> {
+        let name = Name::of_value(&self.inner.namespace, key.as_ref());
+        let name = name.bytes();
+        match self.look(name)? {
+            Look::Fresh(value) => {
+                self.inner.counters.hit();
+                Ok(value)
+            }
+            Look::Due(due) => {
+                self.count_hit(&due);
+                self.refresh_elsewhere::<T, E>(name, due.stored_at_ms, compute);
+                Ok(due.value)
+            }
+            Look::Failed(message) => {
+                count(&self.inner.counters.failure_hits);
+                Err(CacheError::FailedRecently { message })
+            }
+            Look::Miss => self.compute_once(name, compute),
+        }
+    }
+
+    /// What is to be done about a miss.
+    fn compute_once<T: CacheValue, E: Display>(
+        &self,
+        name: &[u8],
+        compute: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, CacheError<E>> {
+        let counters = &self.inner.counters;
+        count(&counters.misses);
+        let begun = Instant::now();
+        let leader = loop {
+            let waiting = match self.inner.flights.board(name) {
+                Boarding::Lead(leader) => break leader,
+                Boarding::Nested => return self.compute_alone(None, compute),
+                Boarding::Wait(waiting) => waiting,
+            };
+            let left = self.settings.patience.saturating_sub(begun.elapsed());
+            let Some(landing) = waiting.wait(left) else {
+                counters.waited(begun.elapsed());
+                return self.compute_alone(None, compute);
+            };
+            let look = match landing.entry {
+                Some(entry) => self.judge(Value::owned(&entry))?,
+                None => self.look(name)?,
+            };
+            if let Some(answer) = answer(look) {
+                counters.waited(begun.elapsed());
+                return answer;
+            }
+        };
+        match self.wait_for_lease(name, begun)? {
+            Turn::Ours(lease) => self.compute_and_store(name, lease, leader, false, compute),
+            Turn::Alone => self.compute_alone(Some(leader), compute),
+            Turn::Answered(look) => match answer(look) {
+                Some(answer) => answer,
+                None => self.compute_alone(Some(leader), compute),
+            },
+        }
+    }
+
+    /// Waits until the lease is free, or there is a value, or patience is at its end: then the lease is taken from who has it.
+    fn wait_for_lease<T: CacheValue>(&self, name: &[u8], begun: Instant) -> Result<Turn<T>> {
+        let lease_name = lease_of(name);
+        let counters = &self.inner.counters;
+        let mut nap = NAPS.0;
+        let mut has_waited = false;
+        let note_wait = |has_waited: bool| {
+            if has_waited {
+                counters.waited(begun.elapsed());
+            }
+        };
+        loop {
+            match self.inner.keeper.acquire(&lease_name) {
+                Ok(Some(lease)) => {
+                    note_wait(has_waited);
+                    // Its last owner may have stored a value since this thread looked.
+                    return Ok(match self.look(name)? {
+                        Look::Miss => Turn::Ours(lease),
+                        look => Turn::Answered(look),
+                    });
+                }
+                Ok(None) => {}
+                Err(error) => return self.inner.forgive(Err(error), Turn::Alone),
+            }
+            loop {
+                let owner = match self.inner.store.get(&lease_name) {
+                    Ok(Some(owner)) => owner,
+                    Ok(None) => break,
+                    Err(error) => return self.inner.forgive(Err(error), Turn::Alone),
+                };
+                if begun.elapsed() >= self.settings.patience {
+                    note_wait(true);
+                    let taken = self.inner.keeper.take_over(&lease_name, &owner);
+                    let Some(lease) = self.inner.forgive(taken, None)? else {
+                        return Ok(Turn::Alone);
+                    };
+                    count(&counters.takeovers);
+                    return Ok(Turn::Ours(lease));
+                }
+                has_waited = true;
+                thread::sleep(nap);
+                nap = (nap * 3 / 2).min(NAPS.1);
+                match self.look(name)? {
+                    Look::Miss => {}
+                    look => {
+                        note_wait(true);
+                        return Ok(Turn::Answered(look));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Computes without a lease, and stores nothing (invariant 2 of the module). Threads that wait for this one get the value.
+    fn compute_alone<T: CacheValue, E: Display>(
+        &self,
+        leader: Option<Leader>,
+        compute: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, CacheError<E>> {
+        let counters = &self.inner.counters;
+        count(&counters.impatient);
+        let begun = Instant::now();
+        let computed = compute();
+        counters.computed(begun.elapsed());
+        match &computed {
+            Err(_) => count(&counters.failures),
+            Ok(value) => {
+                count(&counters.not_stored);
+                if let Some(leader) = leader
+                    && let Ok(entry) = self.encode(value, begun.elapsed(), self.life(), &[])
+                {
+                    leader.land(&entry);
+                }
+            }
+        }
+        computed.map_err(CacheError::Compute)
+    }
+
+    /// Computes with the lease in hand, stores what came of it, and gives the lease back.
+    ///
+    /// A failed refresh leaves the lease to itself, so that the next attempt comes a moment later: until then others get the old value
+    /// without trying.
+    pub(super) fn compute_and_store<T: CacheValue, E: Display>(
+        &self,
+        name: &[u8],
+        lease: Lease,
+        leader: Leader,
+        is_refresh: bool,
+        compute: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, CacheError<E>> {
+        let counters = &self.inner.counters;
+        // Invariant 3 of the module.
+        let stamps = self.stamps();
+        let begun = Instant::now();
+        let computed = compute();
+        let took = begun.elapsed();
+        counters.computed(took);
+        let life = match (&computed, self.settings.negative_ttl) {
+            (Ok(_), _) => self.life(),
+            (Err(_), Some(ttl)) if !is_refresh => Life::brief(ttl),
+            (Err(_), _) => {
+                count(&counters.failures);
+                if is_refresh {
+                    lease.leave();
+                }
+                return computed.map_err(CacheError::Compute);
+            }
+        };
+        let encoded = stamps.and_then(|stamps| match &computed {
+            Ok(value) => self.encode(value, took, life, &stamps),
+            Err(error) => {
+                count(&counters.failures);
+                Ok(self.failure(error, took, life, &stamps))
+            }
+        });
+        let stored = encoded.and_then(|entry| {
+            let stored = Stored {
+                key: name,
+                value: &entry,
+                ttl: life.hard,
+            };
+            let is_stored = lease.settle(stored);
+            if !matches!(is_stored, Ok(true)) {
+                leader.land(&entry);
+            }
+            is_stored
+        });
+        if !matches!(stored, Ok(true)) {
+            count(&counters.not_stored);
+        }
+        self.inner.forgive(stored, false)?;
+        computed.map_err(CacheError::Compute)
+    }
+}
+
+/// What a look means to somebody who waits; `None` where the wait goes on.
+fn answer<T, E>(look: Look<T>) -> Option<Result<T, CacheError<E>>> {
+    match look {
+        Look::Fresh(value) | Look::Due(Due { value, .. }) => Some(Ok(value)),
+        Look::Failed(message) => Some(Err(CacheError::FailedRecently { message })),
+        Look::Miss => None,
+    }
+}

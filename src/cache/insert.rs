@@ -1,0 +1,118 @@
+//! Making entries, and storing what was not asked for.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use super::entry::{Header, MAX_TAG_BYTES, MAX_TAGS, ValueKind};
+use super::keys::{Name, lease_of, tag_name};
+use super::store::Stored;
+use super::{Cache, CacheValue, Life, early};
+use crate::clock::duration_ms;
+use crate::error::check_length;
+use crate::{Error, Result};
+
+/// Longest message of a failure that is remembered, in bytes.
+const MAX_MESSAGE_BYTES: usize = 1_024;
+
+impl Cache {
+    /// Stores a value, whatever is there, and whoever is just computing one: theirs is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Those of every write, see [`Db::set`](crate::Db::set), and [`Error::Encoding`], [`Error::Remote`]; also of a cache that is not strict, since who
+    /// has changed what the value is made of must know whether the old one is still there.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let cache = brasa::Cache::in_memory()?.ttl(std::time::Duration::from_secs(10));
+    /// cache.insert("user:7", &"Minevaldo".to_owned())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn insert<T: CacheValue>(&self, key: impl AsRef<[u8]>, value: &T) -> Result<()> {
+        let name = Name::of_value(&self.inner.namespace, key.as_ref());
+        let stamps = self.stamps()?;
+        let life = self.life();
+        let entry = self.encode(value, Duration::ZERO, life, &stamps)?;
+        let stored = Stored {
+            key: name.bytes(),
+            value: &entry,
+            ttl: life.hard,
+        };
+        self.inner.store.set(&lease_of(name.bytes()), stored)
+    }
+
+    /// The tags of this view with their stamps.
+    pub(super) fn stamps(&self) -> Result<Vec<(Vec<u8>, u64)>> {
+        let Some(tags) = &self.settings.tags else {
+            return Ok(Vec::new());
+        };
+        check_length("the tags of an entry", tags.len(), MAX_TAGS)?;
+        let ttl = self
+            .settings
+            .ttl
+            .map(|ttl| ttl.saturating_add(self.settings.stale));
+        let mut stamps = Vec::with_capacity(tags.len());
+        for tag in tags.iter() {
+            check_length("a tag", tag.len(), MAX_TAG_BYTES)?;
+            let name = tag_name(&self.inner.namespace, tag);
+            let stamp = self.inner.store.stamp(&name, early::random(), ttl)?;
+            stamps.push((tag.clone(), stamp));
+        }
+        Ok(stamps)
+    }
+
+    /// The entry of a value.
+    pub(super) fn encode<T: CacheValue>(
+        &self,
+        value: &T,
+        took: Duration,
+        life: Life,
+        stamps: &[(Vec<u8>, u64)],
+    ) -> Result<Vec<u8>> {
+        let mut entry = self.header(T::kind(), took, life, stamps).write();
+        value.encode(&mut entry).map_err(|reason| Error::Encoding {
+            type_name: std::any::type_name::<T>(),
+            reason,
+        })?;
+        Ok(entry)
+    }
+
+    /// The entry of a failure.
+    pub(super) fn failure(
+        &self,
+        error: &impl Display,
+        took: Duration,
+        life: Life,
+        stamps: &[(Vec<u8>, u64)],
+    ) -> Vec<u8> {
+        let header = Header {
+            is_failure: true,
+            ..self.header(ValueKind::TEXT, took, life, stamps)
+        };
+        let mut entry = header.write();
+        let message = error.to_string();
+        entry.extend(message.bytes().take(MAX_MESSAGE_BYTES));
+        entry
+    }
+
+    fn header<'a>(
+        &self,
+        kind: ValueKind,
+        took: Duration,
+        life: Life,
+        stamps: &'a [(Vec<u8>, u64)],
+    ) -> Header<'a> {
+        let now_ms = self.inner.store.now_ms();
+        let fresh_ms = life.soft.map(duration_ms);
+        Header {
+            kind,
+            is_failure: false,
+            version: self.settings.version,
+            stored_at_ms: now_ms,
+            soft_deadline_ms: fresh_ms.map_or(0, |ms| now_ms.saturating_add(ms)),
+            computing_us: u32::try_from(took.as_micros()).unwrap_or(u32::MAX),
+            tags: stamps,
+        }
+    }
+}

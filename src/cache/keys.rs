@@ -1,0 +1,131 @@
+//! The names under which a cache's keys stand in the store.
+//!
+//! A value is at `{NAMESPACE:KEY}`, its lease at `{NAMESPACE:KEY}:lease`, a tag's stamp at `NAMESPACE:tag:TAG`. None can be
+//! taken for another: a value's name ends with a brace and a lease's does not, and a tag's begins without one. What stands between the braces
+//! decides in which slot of a Redis Cluster a key is, so that a value and its lease, which are changed in one step, are
+//! in the same; it is never empty, since a namespace is not.
+
+/// What a lease's name has behind the value's.
+const LEASE_SUFFIX: &[u8] = b":lease";
+
+/// A short key without an allocation, since a hit must not cost one.
+pub(super) struct Name {
+    inline: [u8; INLINE_BYTES],
+    len: usize,
+    /// All of it, where it is longer.
+    spilled: Vec<u8>,
+}
+
+const INLINE_BYTES: usize = 96;
+
+impl Name {
+    /// Where a value is.
+    pub(super) fn of_value(namespace: &str, key: &[u8]) -> Name {
+        Name::of(&[b"{", namespace.as_bytes(), b":", key, b"}"])
+    }
+
+    fn of(parts: &[&[u8]]) -> Name {
+        let len = parts.iter().map(|part| part.len()).sum();
+        let mut name = Name {
+            inline: [0; INLINE_BYTES],
+            len,
+            spilled: Vec::new(),
+        };
+        if len > INLINE_BYTES {
+            name.spilled = parts.concat();
+            return name;
+        }
+        let mut at = 0;
+        for part in parts {
+            name.inline[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        }
+        name
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self.len > INLINE_BYTES {
+            true => &self.spilled,
+            false => &self.inline[..self.len],
+        }
+    }
+}
+
+/// Where the lease on a value is.
+pub(super) fn lease_of(value_name: &[u8]) -> Vec<u8> {
+    [value_name, LEASE_SUFFIX].concat()
+}
+
+/// Where a tag's stamp is.
+pub(super) fn tag_name(namespace: &str, tag: &[u8]) -> Vec<u8> {
+    [namespace.as_bytes(), b":tag:", tag].concat()
+}
+
+/// What the names of all values whose keys begin with `prefix`, and of their leases, begin with.
+pub(super) fn prefix_of_values(namespace: &str, prefix: &[u8]) -> Vec<u8> {
+    [b"{", namespace.as_bytes(), b":", prefix].concat()
+}
+
+/// What the names of all tags begin with.
+pub(super) fn prefix_of_tags(namespace: &str) -> Vec<u8> {
+    tag_name(namespace, b"")
+}
+
+/// Whether a text may be a namespace.
+pub(super) fn is_namespace(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 64 && !text.contains(['{', '}', ':'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The part of a key that Redis Cluster hashes, by its specification.
+    fn hashed(key: &[u8]) -> &[u8] {
+        let Some(open) = key.iter().position(|byte| *byte == b'{') else {
+            return key;
+        };
+        let behind = &key[open + 1..];
+        match behind.iter().position(|byte| *byte == b'}') {
+            Some(len) if len > 0 => &behind[..len],
+            _ => key,
+        }
+    }
+
+    #[test]
+    fn a_value_and_its_lease_are_in_one_slot_whatever_the_key() {
+        let long = [b'k'; 1_000];
+        for key in [
+            &b"user:1"[..],
+            b"",
+            b"}",
+            b"{",
+            b"{}",
+            b"a}b",
+            b"\xff\0",
+            &long,
+        ] {
+            let name = Name::of_value("cache", key);
+            let lease = lease_of(name.bytes());
+            assert_eq!(hashed(name.bytes()), hashed(&lease), "{key:?}");
+            assert_ne!(name.bytes(), lease);
+            assert!(name.bytes().starts_with(&prefix_of_values("cache", b"")));
+        }
+    }
+
+    #[test]
+    fn a_name_is_the_same_on_either_side_of_the_inline_length() {
+        for len in INLINE_BYTES - 10..INLINE_BYTES + 10 {
+            let key = vec![b'k'; len];
+            let name = Name::of_value("n", &key);
+            assert_eq!(name.bytes(), [b"{n:", &key[..], b"}"].concat());
+        }
+    }
+
+    #[test]
+    fn a_value_whose_key_looks_like_a_lease_is_none() {
+        let value = Name::of_value("cache", b"a}:lease");
+        let lease = lease_of(Name::of_value("cache", b"a").bytes());
+        assert_ne!(value.bytes(), lease);
+    }
+}

@@ -1,0 +1,273 @@
+//! How a cache is opened, and what becomes of it where that cannot be.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::keys::is_namespace;
+use super::store::Store;
+use super::{Cache, Inner};
+use crate::{Clock, Db, Durability, Error, Fallback, OnDamage, Options, Result};
+
+/// How a cache is opened; made by [`Cache::options`].
+///
+/// ```
+/// # fn main() -> brasa::Result<()> {
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let path = directory.path().join("tool/db.brasa");
+/// let cache = brasa::Cache::options().max_bytes(64 << 20).open(&path)?;
+/// if let Some(degraded) = cache.degraded() {
+///     eprintln!("the cache is {:?}: {}", degraded.to, degraded.reason);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "options do nothing until they are opened"]
+pub struct CacheOptions {
+    db: Options,
+    namespace: String,
+    is_strict: bool,
+    fallback: Fallback,
+    timeout: Duration,
+}
+
+impl Default for CacheOptions {
+    fn default() -> Self {
+        Self {
+            db: Db::options()
+                .durability(Durability::Os)
+                .create_directory(true)
+                .lock_timeout(Duration::from_secs(1)),
+            namespace: "cache".to_owned(),
+            is_strict: false,
+            fallback: Fallback::Memory,
+            timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What a cache is instead of what was asked for; from [`Cache::degraded`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Degraded {
+    /// What it is now.
+    pub to: DegradedTo,
+    /// Why.
+    pub reason: String,
+}
+
+/// In which way a cache is less than what was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DegradedTo {
+    /// The file was damaged: what survives is in a new one, and the damaged one is kept beside it.
+    Salvaged,
+    /// The file can be read only: what it holds is found, and nothing is stored.
+    ReadOnly,
+    /// There is no file: what is stored is gone when the program ends, and no other process sees it.
+    Memory,
+}
+
+impl CacheOptions {
+    /// The options of the file itself: eviction, durability, compaction. What they say about
+    /// damage and about falling back is overridden by those of the cache.
+    ///
+    /// A cache's own default is [`Durability::Os`]: what a power loss takes is computed anew.
+    pub fn file(mut self, options: Options) -> Self {
+        self.db = options;
+        self
+    }
+
+    /// How many live bytes the file may hold; see [`Options::max_bytes`]. Of a server that is its own matter.
+    pub fn max_bytes(mut self, max_bytes: u64) -> Self {
+        self.db = self.db.max_bytes(max_bytes);
+        self
+    }
+
+    /// What the names of all keys of this cache begin with, so that others can share the file; `cache` by default. Up to 64 bytes without
+    /// braces and colons.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = namespace.into();
+        self
+    }
+
+    /// Whether the cache's own errors are given back rather than worked around; no by default.
+    ///
+    /// By default a place that cannot be opened is replaced (see [`CacheOptions::fallback`]), a value that cannot be read or stored is computed, and
+    /// [`CacheStats::not_stored`](super::CacheStats::not_stored) and [`Cache::last_error`] tell. A strict cache gives errors back
+    /// instead, from opening on, damage among them.
+    pub fn strict(mut self, strict: bool) -> Self {
+        self.is_strict = strict;
+        self
+    }
+
+    /// What is opened where the file cannot be opened for writing; [`Fallback::Memory`] by default.
+    pub fn fallback(mut self, fallback: Fallback) -> Self {
+        self.fallback = fallback;
+        self
+    }
+
+    /// How long opening and storing wait for another process that has the file's lock, or for a server; one second by default.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.db = self.db.lock_timeout(timeout);
+        self.timeout = timeout;
+        self
+    }
+
+    /// The clock that deadlines are measured by; the system's by default.
+    pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.db = self.db.clock(clock);
+        self
+    }
+
+    /// Opens the cache at a path, where a `~/` at the beginning stands for the home directory; file and directory are made where they are missing,
+    /// for the owner alone. With feature `redis` it may be the URL of a server instead: `redis://`, `rediss://`, `redis+cluster://`, `rediss+cluster://`.
+    ///
+    /// # Errors
+    ///
+    /// - As [`Db::open`], and [`Error::Remote`] where the server cannot be reached; but only if the cache is [strict](CacheOptions::strict) or has nothing to fall back to.
+    /// - [`Error::Encoding`] for a namespace that cannot be one, and for a URL without feature `redis`.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Cache> {
+        self.check_namespace()?;
+        let path = path.as_ref();
+        if let Some(url) = path.to_str().filter(|path| is_url(path)) {
+            return self.open_url(url);
+        }
+        let path = expand_home(path);
+        match self.open_file(&path) {
+            Ok(db) => {
+                let degraded = degraded(&db);
+                Ok(self.over(Store::Db(db), degraded))
+            }
+            Err(error) => self.fall_back(error),
+        }
+    }
+
+    fn open_file(&self, path: &Path) -> Result<Db> {
+        let options = self.db.clone();
+        match self.is_strict {
+            true => options.open(path),
+            false => options
+                .on_damage(OnDamage::Salvage)
+                .fallback(self.fallback)
+                .open(path),
+        }
+    }
+
+    #[cfg(feature = "redis")]
+    fn open_url(self, url: &str) -> Result<Cache> {
+        match super::remote::RemoteStore::open(url, self.timeout, &self.db) {
+            Ok(remote) => Ok(self.over(Store::Remote(Box::new(remote)), None)),
+            Err(error) => self.fall_back(error),
+        }
+    }
+
+    #[cfg(not(feature = "redis"))]
+    fn open_url(self, _url: &str) -> Result<Cache> {
+        Err(Error::Encoding {
+            type_name: "URL",
+            reason: "this build has no feature \"redis\"".to_owned(),
+        })
+    }
+
+    /// Whatever has kept the file or the server from being opened, a cache in memory still does its work in this process.
+    fn fall_back(self, error: Error) -> Result<Cache> {
+        if self.is_strict || self.fallback != Fallback::Memory {
+            return Err(error);
+        }
+        let db = self.db.clone().read_only(false).open_in_memory()?;
+        let degraded = Degraded {
+            to: DegradedTo::Memory,
+            reason: error.to_string(),
+        };
+        Ok(self.over(Store::Db(db), Some(degraded)))
+    }
+
+    /// A cache in a database that is open already, beside whatever else is in it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Encoding`] for a namespace that cannot be one.
+    pub fn over_db(self, db: Db) -> Result<Cache> {
+        self.check_namespace()?;
+        let degraded = degraded(&db);
+        Ok(self.over(Store::Db(db), degraded))
+    }
+
+    /// A cache in memory, for one process.
+    ///
+    /// # Errors
+    ///
+    /// As [`Options::open_in_memory`], and [`Error::Encoding`] for a namespace that cannot be one.
+    pub fn open_in_memory(self) -> Result<Cache> {
+        self.check_namespace()?;
+        let db = self.db.clone().open_in_memory()?;
+        Ok(self.over(Store::Db(db), None))
+    }
+
+    fn check_namespace(&self) -> Result<()> {
+        if is_namespace(&self.namespace) {
+            return Ok(());
+        }
+        Err(Error::Encoding {
+            type_name: "namespace",
+            reason: format!(
+                "{:?} is empty, longer than 64 bytes, or has a brace or colon",
+                self.namespace
+            ),
+        })
+    }
+
+    fn over(self, store: Store, degraded: Option<Degraded>) -> Cache {
+        Cache::of(Inner::new(
+            Arc::new(store),
+            self.namespace,
+            self.is_strict,
+            degraded,
+        ))
+    }
+}
+
+/// In which way a database is less than what was asked for.
+fn degraded(db: &Db) -> Option<Degraded> {
+    let recovery = db.recovery();
+    let to = match recovery.fallback {
+        Fallback::Memory => DegradedTo::Memory,
+        Fallback::ReadOnly => DegradedTo::ReadOnly,
+        Fallback::None => {
+            let report = recovery.salvaged.as_ref()?;
+            return Some(Degraded {
+                to: DegradedTo::Salvaged,
+                reason: format!(
+                    "{} was damaged, {} bytes are lost",
+                    db.path().display(),
+                    report.lost_bytes()
+                ),
+            });
+        }
+    };
+    Some(Degraded {
+        to,
+        reason: recovery.fallback_reason.clone().unwrap_or_default(),
+    })
+}
+
+fn is_url(path: &str) -> bool {
+    const SCHEMES: [&str; 4] = [
+        "redis://",
+        "rediss://",
+        "redis+cluster://",
+        "rediss+cluster://",
+    ];
+    SCHEMES.iter().any(|scheme| path.starts_with(scheme))
+}
+
+/// The path with the home directory for a `~/` at its beginning, where the environment names one.
+fn expand_home(path: &Path) -> PathBuf {
+    let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
+    match (path.strip_prefix("~"), home) {
+        (Ok(below), Some(home)) => Path::new(&home).join(below),
+        _ => path.to_owned(),
+    }
+}

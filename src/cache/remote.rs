@@ -1,0 +1,179 @@
+//! A server as the store of a cache.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{Cmd, cmd};
+
+use super::store::Stored;
+use crate::clock::{Clock, duration_ms};
+use crate::remote::{Server, pattern_of_prefix};
+use crate::{Options, Result, Value};
+
+/// Where the lease holds the token, puts another there: KEYS lease, ARGV token, next, milliseconds.
+const EXCHANGE: &str = "if redis.call('get',KEYS[1])~=ARGV[1] then return 0 end \
+     redis.call('set',KEYS[1],ARGV[2],'px',ARGV[3]) return 1";
+
+/// Where the lease holds the token, removes it, and stores an entry: KEYS lease, value, ARGV token, and then the value and its milliseconds, if there are any.
+const SETTLE: &str = "if redis.call('get',KEYS[1])~=ARGV[1] then return 0 end \
+     redis.call('del',KEYS[1]) \
+     if ARGV[3] then redis.call('set',KEYS[2],ARGV[2],'px',ARGV[3]) \
+     elseif ARGV[2] then redis.call('set',KEYS[2],ARGV[2]) end return 1";
+
+/// About how many keys a page of SCAN looks at.
+const PAGE_KEYS: usize = 1_000;
+
+/// A Redis or Valkey server, or a cluster.
+pub(super) struct RemoteStore {
+    server: Server,
+    clock: Arc<dyn Clock>,
+}
+
+/// A time to live as Redis takes it: there is no zero.
+fn milliseconds(ttl: Duration) -> u64 {
+    duration_ms(ttl).max(1)
+}
+
+fn set(stored: Stored<'_>) -> Cmd {
+    let mut command = cmd("SET");
+    command.arg(stored.key).arg(stored.value);
+    if let Some(ttl) = stored.ttl {
+        command.arg("PX").arg(milliseconds(ttl));
+    }
+    command
+}
+
+impl RemoteStore {
+    pub(super) fn open(url: &str, timeout: Duration, options: &Options) -> Result<RemoteStore> {
+        Ok(RemoteStore {
+            server: Server::connect(url, timeout)?,
+            clock: Arc::clone(&options.clock),
+        })
+    }
+
+    fn ask<T: redis::FromRedisValue>(&self, operation: &'static str, command: &Cmd) -> Result<T> {
+        self.server.with_link(operation, |link| link.query(command))
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Value>> {
+        let found: Option<Vec<u8>> = self.ask("read from", cmd("GET").arg(key))?;
+        Ok(found.map(|bytes| Value::owned(&bytes)))
+    }
+
+    pub(super) fn set(&self, lease: &[u8], stored: Stored<'_>) -> Result<()> {
+        // The lease first: whoever holds it cannot store behind this.
+        self.ask::<u64>("write to", cmd("DEL").arg(lease))?;
+        self.ask("write to", &set(stored))
+    }
+
+    pub(super) fn set_if_absent(&self, stored: Stored<'_>) -> Result<()> {
+        let mut command = set(stored);
+        command.arg("NX");
+        self.ask::<Option<String>>("write to", &command).map(drop)
+    }
+
+    pub(super) fn acquire(&self, lease: &[u8], token: &[u8], ttl: Duration) -> Result<bool> {
+        let mut command = cmd("SET");
+        command.arg(lease).arg(token).arg("NX");
+        command.arg("PX").arg(milliseconds(ttl));
+        let set: Option<String> = self.ask("take a lease on", &command)?;
+        Ok(set.is_some())
+    }
+
+    pub(super) fn exchange(
+        &self,
+        lease: &[u8],
+        token: &[u8],
+        next: &[u8],
+        ttl: Duration,
+    ) -> Result<bool> {
+        let mut command = cmd("EVAL");
+        command.arg(EXCHANGE).arg(1).arg(lease);
+        command.arg(token).arg(next).arg(milliseconds(ttl));
+        self.ask("renew a lease on", &command)
+    }
+
+    pub(super) fn settle(
+        &self,
+        lease: &[u8],
+        token: &[u8],
+        stored: Option<Stored<'_>>,
+    ) -> Result<bool> {
+        let mut command = cmd("EVAL");
+        command.arg(SETTLE);
+        match stored {
+            None => command.arg(1).arg(lease).arg(token),
+            Some(stored) => {
+                command.arg(2).arg(lease).arg(stored.key);
+                command.arg(token).arg(stored.value);
+                match stored.ttl {
+                    Some(ttl) => command.arg(milliseconds(ttl)),
+                    None => &mut command,
+                }
+            }
+        };
+        self.ask("store on", &command)
+    }
+
+    /// How long a key lives still; `None` where it has no end, or is not there.
+    pub(super) fn ttl(&self, key: &[u8]) -> Result<Option<Duration>> {
+        let left: i64 = self.ask("read from", cmd("PTTL").arg(key))?;
+        Ok(u64::try_from(left).ok().map(Duration::from_millis))
+    }
+
+    /// Gives a key another time to live, or none.
+    pub(super) fn keep(&self, key: &[u8], ttl: Option<Duration>) -> Result<()> {
+        let mut command = match ttl {
+            None => cmd("PERSIST"),
+            Some(_) => cmd("PEXPIRE"),
+        };
+        command.arg(key);
+        if let Some(ttl) = ttl {
+            command.arg(milliseconds(ttl));
+        }
+        self.ask::<u64>("write to", &command).map(drop)
+    }
+
+    pub(super) fn remove(&self, keys: &[&[u8]]) -> Result<u64> {
+        let commands: Vec<Cmd> = keys
+            .iter()
+            .map(|key| {
+                let mut command = cmd("UNLINK");
+                command.arg(*key);
+                command
+            })
+            .collect();
+        self.server.with_link("remove from", |link| {
+            let mut removed = 0;
+            for answer in link.pipeline(&commands)? {
+                removed += redis::from_redis_value::<u64>(answer?)?;
+            }
+            Ok(removed)
+        })
+    }
+
+    pub(super) fn remove_prefix(&self, prefix: &[u8]) -> Result<u64> {
+        let pattern = pattern_of_prefix(prefix);
+        let nodes = self.server.with_link("look at", |link| link.nodes())?;
+        let mut removed = 0;
+        for node in nodes {
+            let mut cursor = 0;
+            loop {
+                let page = self.server.with_link("look at", |link| {
+                    link.scan(&node, cursor, Some(&pattern), PAGE_KEYS)
+                })?;
+                let keys: Vec<&[u8]> = page.keys.iter().map(Vec::as_slice).collect();
+                removed += self.remove(&keys)?;
+                cursor = page.cursor;
+                if cursor == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(removed)
+    }
+}

@@ -1,0 +1,219 @@
+//! Where a cache's entries are: a brasa file, memory, or with feature `redis` a server. What differs between them is here alone.
+
+use std::time::Duration;
+
+#[cfg(feature = "redis")]
+use super::remote::RemoteStore;
+use crate::{Db, Result, SetOptions, Value};
+
+/// How many keys are removed at a time where all of a prefix go.
+const PAGE_KEYS: usize = 256;
+
+/// The store of a cache.
+pub(super) enum Store {
+    /// A file, or memory.
+    Db(Db),
+    /// A Redis server or cluster.
+    #[cfg(feature = "redis")]
+    Remote(Box<RemoteStore>),
+}
+
+/// What is to be stored, and for how long; without an end where there is no time to live.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stored<'a> {
+    pub(super) key: &'a [u8],
+    pub(super) value: &'a [u8],
+    pub(super) ttl: Option<Duration>,
+}
+
+impl Stored<'_> {
+    fn options(&self) -> SetOptions {
+        match self.ttl {
+            Some(ttl) => SetOptions::new().ttl(ttl),
+            None => SetOptions::new(),
+        }
+    }
+}
+
+impl Store {
+    /// The time by which deadlines are judged.
+    pub(super) fn now_ms(&self) -> u64 {
+        match self {
+            Store::Db(db) => db.now_ms(),
+            #[cfg(feature = "redis")]
+            Store::Remote(remote) => remote.now_ms(),
+        }
+    }
+
+    /// Reads a string. In a file this waits for nobody.
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Value>> {
+        match self {
+            Store::Db(db) => db.get(key),
+            #[cfg(feature = "redis")]
+            Store::Remote(remote) => remote.get(key),
+        }
+    }
+
+    /// Stores an entry without regard to a lease, and takes the lease on it away, so that who holds it can no longer overwrite it.
+    pub(super) fn set(&self, lease: &[u8], stored: Stored<'_>) -> Result<()> {
+        match self {
+            Store::Db(db) => db.batch(|b| {
+                b.del(lease);
+                match stored.ttl {
+                    Some(ttl) => b.set_ex(stored.key, stored.value, ttl),
+                    None => b.set(stored.key, stored.value),
+                };
+            }),
+            #[cfg(feature = "redis")]
+            Store::Remote(remote) => remote.set(lease, stored),
+        }
+    }
+
+    /// Puts a token under a key that is free (SET NX PX). Gives back whether it was.
+    pub(super) fn acquire(&self, lease: &[u8], token: &[u8], ttl: Duration) -> Result<bool> {
+        match self {
+            Store::Db(db) => {
+                let options = SetOptions::new().ttl(ttl).only_if_absent();
+                Ok(db.set_with(lease, token, options)?.written)
+            }
+            #[cfg(feature = "redis")]
+            Store::Remote(remote) => remote.acquire(lease, token, ttl),
+        }
+    }
+
+    /// Where the key holds `token`, puts `next` there, with a new time to live. Gives back whether it did.
+    pub(super) fn exchange(
+        &self,
+        lease: &[u8],
+        token: &[u8],
+        next: &[u8],
+        ttl: Duration,
+    ) -> Result<bool> {
+        match self {
+            Store::Db(db) => db.transaction(|tx| {
+                if !holds(tx, lease, token)? {
+                    return Ok(false);
+                }
+                tx.set_with(lease, next, SetOptions::new().ttl(ttl))?;
+                Ok(true)
+            }),
+            #[cfg(feature = "redis")]
+            Store::Remote(remote) => remote.exchange(lease, token, next, ttl),
+        }
+    }
+
+    /// Where the lease holds `token`, stores the entry, if there is one, and removes the lease, in one step. Gives
+    /// back whether it did.
+    pub(super) fn settle(
+        &self,
+        lease: &[u8],
+        token: &[u8],
+        stored: Option<Stored<'_>>,
+    ) -> Result<bool> {
+        match self {
+            Store::Db(db) => db.transaction(|tx| {
+                if !holds(tx, lease, token)? {
+                    return Ok(false);
+                }
+                if let Some(stored) = stored {
+                    tx.set_with(stored.key, stored.value, stored.options())?;
+                }
+                tx.del(lease)
+            }),
+            #[cfg(feature = "redis")]
+            Store::Remote(remote) => remote.settle(lease, token, stored),
+        }
+    }
+
+    /// The stamp under a key, which is made where there is none, and lives at least as long as `ttl` says.
+    pub(super) fn stamp(&self, key: &[u8], fresh: u64, ttl: Option<Duration>) -> Result<u64> {
+        if let Some(found) = self.get(key)?
+            && let Some(stamp) = parse_stamp(&found)
+        {
+            self.keep_alive(key, ttl)?;
+            return Ok(stamp);
+        }
+        let text = fresh.to_string();
+        let stored = Stored {
+            key,
+            value: text.as_bytes(),
+            ttl: ttl.map(|ttl| ttl.saturating_mul(2)),
+        };
+        match self {
+            Store::Db(db) => {
+                db.set_with(key, stored.value, stored.options().only_if_absent())?;
+            }
+            #[cfg(feature = "redis")]
+            Store::Remote(remote) => remote.set_if_absent(stored)?,
+        }
+        // Somebody else's, where they were faster. Where it is gone again, the entry will be a miss.
+        let found = self.get(key)?;
+        Ok(found.and_then(|found| parse_stamp(&found)).unwrap_or(fresh))
+    }
+
+    /// Lengthens a stamp's life where it would end before that of an entry that is stored now.
+    fn keep_alive(&self, key: &[u8], ttl: Option<Duration>) -> Result<()> {
+        let left = match self {
+            Store::Db(db) => match db.ttl(key)? {
+                crate::Ttl::Remaining(left) => left,
+                _ => return Ok(()),
+            },
+            #[cfg(feature = "redis")]
+            Store::Remote(remote) => match remote.ttl(key)? {
+                Some(left) => left,
+                None => return Ok(()),
+            },
+        };
+        // What is computed meanwhile is stored later than now: half a life is kept in hand.
+        let wanted = ttl.map(|ttl| ttl.saturating_mul(2));
+        if wanted.is_some_and(|wanted| left > wanted / 4 * 3) {
+            return Ok(());
+        }
+        match (self, wanted) {
+            (Store::Db(db), Some(wanted)) => db.expire(key, wanted).map(drop),
+            (Store::Db(db), None) => db.persist(key).map(drop),
+            #[cfg(feature = "redis")]
+            (Store::Remote(remote), wanted) => remote.keep(key, wanted),
+        }
+    }
+
+    /// Removes keys. Gives back how many were there.
+    pub(super) fn remove(&self, keys: &[&[u8]]) -> Result<u64> {
+        match self {
+            Store::Db(db) => db.del_many(keys),
+            #[cfg(feature = "redis")]
+            Store::Remote(remote) => remote.remove(keys),
+        }
+    }
+
+    /// Removes every key that begins with `prefix`, a page at a time; every key of the store is looked at. Gives back how many went.
+    pub(super) fn remove_prefix(&self, prefix: &[u8]) -> Result<u64> {
+        match self {
+            Store::Db(db) => {
+                let mut removed = 0;
+                let mut page = Vec::with_capacity(PAGE_KEYS);
+                for key in db.scan_prefix(prefix) {
+                    page.push(key?);
+                    if page.len() == PAGE_KEYS {
+                        removed += db.del_many(&page)?;
+                        page.clear();
+                    }
+                }
+                Ok(removed + db.del_many(&page)?)
+            }
+            #[cfg(feature = "redis")]
+            Store::Remote(remote) => remote.remove_prefix(prefix),
+        }
+    }
+}
+
+/// Whether a lease holds a token.
+fn holds(db: &Db, lease: &[u8], token: &[u8]) -> Result<bool> {
+    let held = db.get(lease)?;
+    Ok(held.is_some_and(|held| held == token))
+}
+
+/// The number that a stamp's key holds.
+pub(super) fn parse_stamp(text: &[u8]) -> Option<u64> {
+    str::from_utf8(text).ok()?.parse().ok()
+}

@@ -1,0 +1,372 @@
+//! What needs the fake clock, or a look behind the scenes. What users see is in `tests/cache.rs`.
+
+use std::cell::Cell;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use super::*;
+use crate::{Db, ManualClock};
+
+type Never = std::convert::Infallible;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn clocked() -> (ManualClock, Cache) {
+    let clock = ManualClock::new(1_700_000_000_000);
+    let cache = Cache::options().clock(clock.clone()).open_in_memory();
+    (clock, cache.unwrap().early_refresh(0.0))
+}
+
+/// A computation that counts its calls, and gives the count.
+struct Counted(Cell<u32>);
+
+impl Counted {
+    fn new() -> Counted {
+        Counted(Cell::new(0))
+    }
+
+    fn next(&self) -> Result<String, Never> {
+        self.0.set(self.0.get() + 1);
+        Ok(self.0.get().to_string())
+    }
+}
+
+fn ask(cache: &Cache, counted: &Counted) -> String {
+    cache.get_or_insert_with("k", || counted.next()).unwrap()
+}
+
+#[test]
+fn a_value_is_computed_once_until_its_time_is_up() {
+    let (clock, cache) = clocked();
+    let cache = cache.ttl(10 * SECOND);
+    let counted = Counted::new();
+    assert_eq!(ask(&cache, &counted), "1");
+    clock.advance(10 * SECOND - Duration::from_millis(1));
+    assert_eq!(ask(&cache, &counted), "1");
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(ask(&cache, &counted), "2");
+    let stats = cache.stats();
+    assert_eq!(
+        (stats.hits, stats.misses, stats.computations.count),
+        (1, 2, 2)
+    );
+    assert_eq!((stats.waits.count, stats.not_stored), (0, 0));
+}
+
+#[test]
+fn a_stale_value_is_given_out_while_one_computes() {
+    let (clock, cache) = clocked();
+    let cache = cache.ttl(10 * SECOND).stale_while_revalidate(60 * SECOND);
+    let counted = Counted::new();
+    assert_eq!(ask(&cache, &counted), "1");
+    clock.advance(10 * SECOND);
+    assert_eq!(cache.get::<String>("k").unwrap().unwrap(), "1", "stale");
+    assert_eq!(cache.stats().stale_hits, 1);
+    // While this one computes, another asks, and gets the old value.
+    let refreshed = cache.get_or_insert_with("k", || {
+        thread::scope(|scope| {
+            let other = scope.spawn(|| cache.get_or_insert_with("k", || Err::<String, _>("asked")));
+            assert_eq!(other.join().unwrap().unwrap(), "1");
+        });
+        counted.next()
+    });
+    assert_eq!(refreshed.unwrap(), "2");
+    assert_eq!((cache.stats().stale_hits, cache.stats().refreshes), (2, 1));
+    assert_eq!(ask(&cache, &counted), "2");
+    clock.advance(70 * SECOND);
+    assert_eq!(cache.get::<String>("k").unwrap(), None, "gone");
+}
+
+#[test]
+fn a_failed_refresh_gives_the_old_value_and_leaves_the_next_attempt_for_later() {
+    let (clock, cache) = clocked();
+    let cache = cache.ttl(10 * SECOND).stale_while_revalidate(60 * SECOND);
+    let counted = Counted::new();
+    ask(&cache, &counted);
+    clock.advance(10 * SECOND);
+    let failing = || Err::<String, _>("the database is down");
+    assert_eq!(cache.get_or_insert_with("k", failing).unwrap(), "1");
+    assert_eq!((cache.stats().failures, cache.stats().refreshes), (1, 1));
+    assert_eq!(ask(&cache, &counted), "1", "not yet");
+    clock.advance(SECOND);
+    assert_eq!(ask(&cache, &counted), "2");
+}
+
+#[test]
+fn a_refresh_in_the_background_keeps_nobody_waiting() {
+    let (clock, cache) = clocked();
+    let cache = cache.ttl(10 * SECOND).stale_while_revalidate(60 * SECOND);
+    cache
+        .get_or_refresh_with("k", || Ok::<_, Never>("old".to_owned()))
+        .unwrap();
+    clock.advance(10 * SECOND);
+    let (begun, has_begun) = mpsc::channel();
+    let (go, may_go) = mpsc::channel::<()>();
+    let asked = cache.get_or_refresh_with("k", move || {
+        begun.send(()).unwrap();
+        may_go.recv().unwrap();
+        Ok::<_, Never>("new".to_owned())
+    });
+    assert_eq!(asked.unwrap(), "old");
+    has_begun.recv().unwrap();
+    let unasked = || unreachable!("somebody is at it");
+    let asked = cache.get_or_refresh_with::<String, Never>("k", unasked);
+    assert_eq!(asked.unwrap(), "old");
+    go.send(()).unwrap();
+    while cache.get::<String>("k").unwrap().unwrap() == "old" {
+        thread::yield_now();
+    }
+    assert_eq!(cache.stats().computations.count, 2);
+}
+
+#[test]
+fn a_value_is_refreshed_early_by_the_time_that_it_takes() {
+    let (clock, cache) = clocked();
+    let cache = cache.ttl(10 * SECOND);
+    let slow = |text: &str| {
+        let text = text.to_owned();
+        move || {
+            thread::sleep(Duration::from_millis(2));
+            Ok::<_, Never>(text)
+        }
+    };
+    cache.get_or_insert_with("k", slow("old")).unwrap();
+    clock.advance(10 * SECOND - Duration::from_millis(1));
+    // Computed in about 2 ms with 1 ms left: a thousand times as eager as the rule is certain here.
+    let eager = cache.clone().early_refresh(1e3);
+    assert_eq!(eager.get_or_insert_with("k", slow("new")).unwrap(), "new");
+    let stats = cache.stats();
+    assert_eq!((stats.refreshes, stats.stale_hits, stats.misses), (1, 0, 1));
+}
+
+#[test]
+fn a_failure_is_remembered_only_if_asked() {
+    let (clock, cache) = clocked();
+    let failing = || Err::<String, _>("no such table");
+    let asked = cache.get_or_insert_with("k", failing);
+    assert!(matches!(asked, Err(CacheError::Compute("no such table"))));
+    assert_eq!(
+        cache
+            .get_or_insert_with("k", || Ok::<_, Never>("1".to_owned()))
+            .unwrap(),
+        "1"
+    );
+
+    cache.invalidate("k").unwrap();
+    let cache = cache.negative_ttl(SECOND);
+    assert!(cache.get_or_insert_with("k", failing).is_err());
+    let never = || -> Result<String, String> { unreachable!("it has failed a moment ago") };
+    match cache.get_or_insert_with("k", never) {
+        Err(CacheError::FailedRecently { message }) => assert_eq!(message, "no such table"),
+        other => unreachable!("{other:?}"),
+    }
+    assert_eq!(cache.get::<String>("k").unwrap(), None);
+    assert_eq!(cache.stats().failure_hits, 2);
+    clock.advance(SECOND);
+    assert!(
+        cache
+            .get_or_insert_with("k", || Ok::<_, Never>("1".to_owned()))
+            .is_ok()
+    );
+}
+
+#[test]
+fn another_version_or_type_is_a_miss_and_is_overwritten() {
+    let (_, cache) = clocked();
+    let new = cache.clone().version("2");
+    cache.insert("k", &"old".to_owned()).unwrap();
+    assert_eq!(new.get::<String>("k").unwrap(), None);
+    let computed = new.get_or_insert_with("k", || Ok::<_, Never>("new".to_owned()));
+    assert_eq!(computed.unwrap(), "new");
+    assert_eq!(cache.get::<String>("k").unwrap(), None);
+    assert_eq!(new.get::<Vec<u8>>("k").unwrap(), None, "it is text");
+    let removed = cache.inner.store.remove_prefix(b"").unwrap();
+    assert_eq!(removed, 1, "one entry, and no lease");
+}
+
+#[test]
+fn what_is_no_entry_is_a_miss_and_is_overwritten() {
+    let db = Db::in_memory().unwrap();
+    let cache = Cache::options().over_db(db.clone()).unwrap();
+    db.set("{cache:k}", "by hand").unwrap();
+    db.hset("{cache:h}", "f", "v").unwrap();
+    for key in ["k", "h"] {
+        assert_eq!(cache.get::<String>(key).unwrap(), None);
+        let computed = cache.get_or_insert_with(key, || Ok::<_, Never>("1".to_owned()));
+        assert_eq!(computed.unwrap(), "1");
+        assert_eq!(cache.get::<String>(key).unwrap().unwrap(), "1");
+    }
+}
+
+#[test]
+fn a_tag_takes_away_what_has_it_and_what_is_being_computed() {
+    let (_, cache) = clocked();
+    let users = cache.clone().tags(["users", "all"]);
+    let others = cache.clone().tags(["all"]);
+    let one = |text: &'static str| move || Ok::<_, Never>(text.to_owned());
+    users.get_or_insert_with("u", one("1")).unwrap();
+    others.get_or_insert_with("o", one("1")).unwrap();
+    cache.invalidate_tag("users").unwrap();
+    assert_eq!(cache.get::<String>("u").unwrap(), None);
+    assert!(cache.get::<String>("o").unwrap().is_some());
+    let computed = users.get_or_insert_with("u", || {
+        cache.invalidate_tag("all").unwrap();
+        Ok::<_, Never>("of before".to_owned())
+    });
+    assert_eq!(computed.unwrap(), "of before");
+    assert_eq!(cache.get::<String>("u").unwrap(), None, "invariant 3");
+    assert_eq!(cache.get::<String>("o").unwrap(), None);
+    users.get_or_insert_with("u", one("2")).unwrap();
+    assert_eq!(cache.get::<String>("u").unwrap().unwrap(), "2");
+}
+
+#[test]
+fn a_tags_stamp_outlives_what_has_it() {
+    let (clock, cache) = clocked();
+    let cache = cache.tags(["t"]);
+    let long = cache.clone().ttl(100 * SECOND);
+    cache
+        .clone()
+        .ttl(SECOND)
+        .insert("short", &"1".to_owned())
+        .unwrap();
+    long.insert("long", &"1".to_owned()).unwrap();
+    clock.advance(99 * SECOND);
+    assert!(cache.get::<String>("long").unwrap().is_some());
+    cache.insert("for ever", &"1".to_owned()).unwrap();
+    clock.advance(10_000 * SECOND);
+    assert!(cache.get::<String>("for ever").unwrap().is_some());
+}
+
+#[test]
+fn what_is_invalidated_or_inserted_while_it_is_computed_is_not_stored_over() {
+    let (_, cache) = clocked();
+    let computed = cache.get_or_insert_with("k", || {
+        cache.invalidate("k").unwrap();
+        Ok::<_, Never>("of before".to_owned())
+    });
+    assert_eq!(computed.unwrap(), "of before");
+    assert_eq!(cache.get::<String>("k").unwrap(), None);
+    let computed = cache.get_or_insert_with("k", || {
+        cache.insert("k", &"by hand".to_owned()).unwrap();
+        Ok::<_, Never>("of before".to_owned())
+    });
+    assert_eq!(computed.unwrap(), "of before");
+    assert_eq!(cache.get::<String>("k").unwrap().unwrap(), "by hand");
+    assert_eq!(cache.stats().not_stored, 2);
+}
+
+#[test]
+fn a_prefix_takes_its_own_and_nothing_else() {
+    let db = Db::in_memory().unwrap();
+    let cache = Cache::options().over_db(db.clone()).unwrap();
+    let other = Cache::options()
+        .namespace("other")
+        .over_db(db.clone())
+        .unwrap();
+    for number in 0..1_000 {
+        cache
+            .insert(format!("user:{number}"), &"1".to_owned())
+            .unwrap();
+    }
+    for cache in [&cache, &other] {
+        cache.insert("users", &"1".to_owned()).unwrap();
+    }
+    db.set("user:7", "not the cache's").unwrap();
+    assert_eq!(cache.invalidate_prefix("user:").unwrap(), 1_000);
+    assert_eq!(cache.get::<String>("user:7").unwrap(), None);
+    assert!(cache.get::<String>("users").unwrap().is_some());
+    cache.clear().unwrap();
+    assert_eq!(db.len().unwrap(), 2);
+    assert!(other.get::<String>("users").unwrap().is_some());
+}
+
+#[test]
+fn a_computation_may_ask_for_other_keys_and_even_for_its_own() {
+    let (_, cache) = clocked();
+    let one = || Ok::<_, CacheError<Never>>("1".to_owned());
+    let computed = cache.get_or_insert_with("a", || {
+        let b = cache.get_or_insert_with("b", || one().map_err(|error| error.to_string()));
+        let own = cache.get_or_insert_with("a", || one().map_err(|error| error.to_string()));
+        Ok::<_, Never>(format!("{} {}", b.unwrap(), own.unwrap()))
+    });
+    assert_eq!(computed.unwrap(), "1 1");
+}
+
+#[test]
+fn a_panic_gives_the_lease_back() {
+    let (_, cache) = clocked();
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let computed: Result<String, CacheError<Never>> =
+            cache.get_or_insert_with("k", || std::panic::resume_unwind(Box::new(())));
+        computed
+    }));
+    assert!(panicked.is_err());
+    let computed = cache.get_or_insert_with("k", || Ok::<_, Never>("1".to_owned()));
+    assert_eq!(computed.unwrap(), "1");
+    assert_eq!(cache.stats().waits.count, 0);
+}
+
+#[test]
+fn who_is_out_of_patience_takes_the_lease_of_a_slow_owner() {
+    let clock = ManualClock::new(1_000);
+    let db = Db::options().clock(clock).open_in_memory().unwrap();
+    let slow = Cache::options().over_db(db.clone()).unwrap();
+    let hasty = Cache::options()
+        .over_db(db)
+        .unwrap()
+        .max_wait(Duration::ZERO);
+    let computed = slow.get_or_insert_with("k", || {
+        let computed = hasty.get_or_insert_with("k", || Ok::<_, Never>("hasty".to_owned()));
+        assert_eq!(computed.unwrap(), "hasty");
+        Ok::<_, Never>("slow".to_owned())
+    });
+    assert_eq!(computed.unwrap(), "slow");
+    assert_eq!(hasty.stats().takeovers, 1);
+    assert_eq!(slow.stats().not_stored, 1);
+    assert_eq!(slow.get::<String>("k").unwrap().unwrap(), "hasty");
+}
+
+#[test]
+fn jitter_shortens_and_never_lengthens() {
+    let (_, cache) = clocked();
+    let cache = cache
+        .ttl(100 * SECOND)
+        .stale_while_revalidate(100 * SECOND)
+        .jitter(0.5);
+    let lives: Vec<Life> = (0..200).map(|_| cache.life()).collect();
+    for life in &lives {
+        let (soft, hard) = (life.soft.unwrap(), life.hard.unwrap());
+        assert!(soft >= 49 * SECOND && soft <= 100 * SECOND, "{soft:?}");
+        assert!(hard > soft && hard <= 200 * SECOND, "{hard:?}");
+    }
+    assert!(lives.iter().any(|life| life.soft.unwrap() < 60 * SECOND));
+    assert!(lives.iter().any(|life| life.soft.unwrap() > 90 * SECOND));
+}
+
+#[test]
+fn a_handle_in_memory_serves_as_many_threads_as_ask_with_one_computation() {
+    let (_, cache) = clocked();
+    let (count, all) = (
+        std::sync::atomic::AtomicU32::new(0),
+        std::sync::Barrier::new(8),
+    );
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                all.wait();
+                let computed = cache.get_or_insert_with("k", || {
+                    count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    thread::sleep(Duration::from_millis(20));
+                    Ok::<_, Never>("1".to_owned())
+                });
+                assert_eq!(computed.unwrap(), "1");
+            });
+        }
+    });
+    let stats = cache.stats();
+    assert_eq!(count.into_inner(), 1);
+    assert_eq!(stats.computations.count, 1);
+    assert_eq!(stats.hits + stats.misses, 8);
+}

@@ -1,0 +1,349 @@
+//! A Redis or Valkey server, or a cluster of them, by its URL: connections that are kept, and requests over them.
+//!
+//! What this layer knows: how to reach a server and what it says. What a request means is for those above.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redis::cluster::{ClusterClient, ClusterConnection, cluster_pipe};
+use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
+use redis::{Client, Cmd, Connection, RedisError, RedisResult, Value};
+
+use crate::{Error, Result};
+
+/// Most connections that are kept for later.
+const MAX_IDLE: usize = 16;
+
+/// How often a cluster is asked again for a key that has moved.
+const CLUSTER_RETRIES: u32 = 5;
+
+/// A server, or a cluster.
+pub(crate) struct Server {
+    /// The URL without its password, for messages.
+    address: String,
+    kind: Kind,
+    timeout: Duration,
+    idle: Mutex<Vec<Link>>,
+}
+
+enum Kind {
+    Single(Client),
+    Cluster(ClusterClient),
+}
+
+/// A connection.
+pub(crate) enum Link {
+    Single(Box<Connection>),
+    Cluster(Box<ClusterConnection>),
+}
+
+/// One of the servers of a cluster that own keys; or the only one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Node(Option<(String, u16)>);
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some((host, port)) => write!(f, "{host}:{port}"),
+            None => f.write_str("-"),
+        }
+    }
+}
+
+/// A page of keys, and where the next one begins; 0 at the end.
+pub(crate) struct Page {
+    pub(crate) cursor: u64,
+    pub(crate) keys: Vec<Vec<u8>>,
+}
+
+/// The parts of a URL that matter here.
+struct Target {
+    is_cluster: bool,
+    /// A URL for each server that is named.
+    urls: Vec<String>,
+    address: String,
+}
+
+/// Takes a URL apart: `SCHEME://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]...][/DATABASE]`.
+fn parse(url: &str) -> Option<Target> {
+    let (scheme, rest) = url.split_once("://")?;
+    let (base, is_cluster) = match scheme {
+        "redis" | "rediss" => (scheme, false),
+        "redis+cluster" => ("redis", true),
+        "rediss+cluster" => ("rediss", true),
+        _ => return None,
+    };
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let (user, hosts) = match authority.rsplit_once('@') {
+        Some((user, hosts)) => (format!("{user}@"), hosts),
+        None => (String::new(), authority),
+    };
+    let hosts: Vec<&str> = hosts.split(',').collect();
+    if hosts.iter().any(|host| host.is_empty()) || (!is_cluster && hosts.len() > 1) {
+        return None;
+    }
+    let urls = hosts
+        .iter()
+        .map(|host| format!("{base}://{user}{host}/{path}"));
+    Some(Target {
+        is_cluster,
+        urls: urls.collect(),
+        address: format!("{scheme}://{}/{path}", hosts.join(",")),
+    })
+}
+
+impl Server {
+    /// Reaches the server once, so that a wrong URL is an error here.
+    pub(crate) fn connect(url: &str, timeout: Duration) -> Result<Server> {
+        let refused = |address: &str, reason: String| Error::Remote {
+            operation: "connect to",
+            address: address.to_owned(),
+            reason,
+        };
+        let target = parse(url).ok_or_else(|| {
+            let reason = "the URL is not SCHEME://[USER:PASSWORD@]HOST[:PORT][/DATABASE] with the scheme redis, rediss, redis+cluster or rediss+cluster";
+            refused(url, reason.to_owned())
+        })?;
+        let failed = |error: RedisError| refused(&target.address, error.to_string());
+        let kind = match target.is_cluster {
+            true => {
+                let builder = ClusterClient::builder(target.urls.iter().map(String::as_str))
+                    .connection_timeout(timeout)
+                    .response_timeout(timeout)
+                    .retries(CLUSTER_RETRIES);
+                Kind::Cluster(builder.build().map_err(failed)?)
+            }
+            false => {
+                let url = target.urls.first().map_or("", String::as_str);
+                Kind::Single(Client::open(url).map_err(failed)?)
+            }
+        };
+        let server = Server {
+            address: target.address.clone(),
+            kind,
+            timeout,
+            idle: Mutex::default(),
+        };
+        let link = server.link().map_err(failed)?;
+        server.keep(link);
+        Ok(server)
+    }
+
+    /// A new connection.
+    fn link(&self) -> RedisResult<Link> {
+        match &self.kind {
+            Kind::Single(client) => {
+                let connection = client.get_connection_with_timeout(self.timeout)?;
+                connection.set_read_timeout(Some(self.timeout))?;
+                connection.set_write_timeout(Some(self.timeout))?;
+                Ok(Link::Single(Box::new(connection)))
+            }
+            Kind::Cluster(client) => Ok(Link::Cluster(Box::new(client.get_connection()?))),
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Link>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, link: Link) {
+        let mut idle = self.idle();
+        if idle.len() < MAX_IDLE {
+            idle.push(link);
+        }
+    }
+
+    /// Runs requests over a connection. One that had been kept may have been closed by the server meanwhile: then they are run once more over a new
+    /// one, so that they must be such as may be done twice.
+    pub(crate) fn with_link<R>(
+        &self,
+        operation: &'static str,
+        mut requests: impl FnMut(&mut Link) -> RedisResult<R>,
+    ) -> Result<R> {
+        let kept = self.idle().pop();
+        if let Some(mut link) = kept {
+            match requests(&mut link) {
+                Err(error) if error.is_io_error() && !error.is_timeout() => {}
+                result => return self.end(operation, link, result),
+            }
+        }
+        let mut link = self.link().map_err(|error| self.error(operation, &error))?;
+        let result = requests(&mut link);
+        self.end(operation, link, result)
+    }
+
+    fn end<R>(&self, operation: &'static str, link: Link, result: RedisResult<R>) -> Result<R> {
+        // A late answer to a request that timed out would be taken for the next one's.
+        let is_usable = match &result {
+            Ok(_) => true,
+            Err(error) => error.code().is_some(),
+        };
+        if is_usable {
+            self.keep(link);
+        }
+        result.map_err(|error| self.error(operation, &error))
+    }
+
+    pub(crate) fn error(&self, operation: &'static str, error: &RedisError) -> Error {
+        if error.code() == Some("WRONGTYPE") {
+            return Error::WrongType;
+        }
+        Error::Remote {
+            operation,
+            address: self.address.clone(),
+            reason: error.to_string(),
+        }
+    }
+}
+
+impl Link {
+    pub(crate) fn query<T: redis::FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
+        match self {
+            Link::Single(connection) => command.query(&mut **connection),
+            Link::Cluster(connection) => command.query(&mut **connection),
+        }
+    }
+
+    /// Sends many requests at once. Each has an answer or an error of its own; in a cluster each goes where its key is.
+    pub(crate) fn pipeline(&mut self, commands: &[Cmd]) -> RedisResult<Vec<RedisResult<Value>>> {
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
+        match self {
+            Link::Single(connection) => {
+                let mut pipe = redis::pipe();
+                for command in commands {
+                    pipe.add_command(command.clone());
+                }
+                pipe.ignore_errors().query(&mut **connection)
+            }
+            Link::Cluster(connection) => {
+                let mut pipe = cluster_pipe();
+                for command in commands {
+                    pipe.add_command(command.clone());
+                }
+                match pipe.query::<Vec<Value>>(connection) {
+                    Ok(answers) => Ok(answers.into_iter().map(Ok).collect()),
+                    Err(error) if error.is_io_error() => Err(error),
+                    // Of a cluster's pipeline one error is all that comes back.
+                    Err(_) => Ok(commands.iter().map(|one| self.query(one)).collect()),
+                }
+            }
+        }
+    }
+
+    /// The servers that own keys, in an order that stays the same.
+    pub(crate) fn nodes(&mut self) -> RedisResult<Vec<Node>> {
+        let Link::Cluster(connection) = self else {
+            return Ok(vec![Node(None)]);
+        };
+        let anybody = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
+        let slots = connection.route_command(redis::cmd("CLUSTER").arg("SLOTS"), anybody)?;
+        let slots: Vec<Vec<Value>> = redis::from_redis_value(slots)?;
+        let mut nodes = BTreeSet::new();
+        for range in slots {
+            let Some(owner) = range.into_iter().nth(2) else {
+                continue;
+            };
+            let owner: Vec<Value> = redis::from_redis_value(owner)?;
+            let mut parts = owner.into_iter();
+            if let (Some(host), Some(port)) = (parts.next(), parts.next()) {
+                nodes.insert(Node(Some((
+                    redis::from_redis_value(host)?,
+                    redis::from_redis_value(port)?,
+                ))));
+            }
+        }
+        Ok(nodes.into_iter().collect())
+    }
+
+    /// A page of the keys that a server owns and that match a pattern.
+    pub(crate) fn scan(
+        &mut self,
+        node: &Node,
+        cursor: u64,
+        pattern: Option<&[u8]>,
+        count: usize,
+    ) -> RedisResult<Page> {
+        let mut command = redis::cmd("SCAN");
+        command.arg(cursor).arg("COUNT").arg(count);
+        if let Some(pattern) = pattern {
+            command.arg("MATCH").arg(pattern);
+        }
+        let answer = match (self, &node.0) {
+            (Link::Cluster(connection), Some((host, port))) => {
+                let there = SingleNodeRoutingInfo::ByAddress {
+                    host: host.clone(),
+                    port: *port,
+                };
+                connection.route_command(&command, RoutingInfo::SingleNode(there))?
+            }
+            (link, _) => link.query(&command)?,
+        };
+        let (cursor, keys) = redis::from_redis_value(answer)?;
+        Ok(Page { cursor, keys })
+    }
+}
+
+/// A pattern that matches what begins with `prefix`, whatever is in it.
+pub(crate) fn pattern_of_prefix(prefix: &[u8]) -> Vec<u8> {
+    let mut pattern = Vec::with_capacity(prefix.len() + 1);
+    for byte in prefix {
+        if b"*?[]\\^-".contains(byte) {
+            pattern.push(b'\\');
+        }
+        pattern.push(*byte);
+    }
+    pattern.push(b'*');
+    pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_taken_apart_and_its_password_is_not_shown() {
+        let target = parse("redis://me:secret@localhost:6379/3").unwrap();
+        assert_eq!(target.urls, ["redis://me:secret@localhost:6379/3"]);
+        assert_eq!(target.address, "redis://localhost:6379/3");
+        let target = parse("rediss+cluster://:secret@a:1,b:2").unwrap();
+        assert!(target.is_cluster);
+        assert_eq!(
+            target.urls,
+            ["rediss://:secret@a:1/", "rediss://:secret@b:2/"]
+        );
+        assert_eq!(target.address, "rediss+cluster://a:1,b:2/");
+        for url in [
+            "redis:/x",
+            "http://a",
+            "redis://",
+            "redis://a,b",
+            "redis+cluster://a,,b",
+            "",
+        ] {
+            assert!(parse(url).is_none(), "{url}");
+        }
+    }
+
+    #[test]
+    fn nobody_at_the_other_end_is_an_error_that_says_where() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        for scheme in ["redis", "rediss", "redis+cluster"] {
+            let url = format!("{scheme}://:secret@127.0.0.1:{port}/");
+            let refused = Server::connect(&url, Duration::from_secs(1));
+            let said = refused.err().unwrap().to_string();
+            assert!(said.contains(&format!("127.0.0.1:{port}")), "{said}");
+            assert!(!said.contains("secret"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_taken_literally() {
+        assert_eq!(pattern_of_prefix(b"{cache:a*[b]"), b"{cache:a\\*\\[b\\]*");
+    }
+}
