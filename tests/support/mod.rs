@@ -5,8 +5,10 @@
     reason = "shared, and nobody uses all of it"
 )]
 
+pub mod conformance;
 pub mod contents;
 pub mod format;
+pub mod stampede;
 pub mod workers;
 
 /// A directory in memory where there is one, since the file's bytes are what counts and not the device.
