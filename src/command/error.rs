@@ -5,6 +5,9 @@ use std::fmt;
 
 use crate::Error;
 
+/// How much of a user's words an error quotes, in bytes.
+pub(super) const QUOTED_BYTES: usize = 128;
+
 /// The text of an error reply: a code in capitals, a space, and what is wrong.
 ///
 /// It is one line. It may quote what the user gave, hence bytes.
@@ -59,6 +62,8 @@ pub(super) enum Failure {
     ExpireTime,
     /// Another check of the command's own; the text without its code, which is `ERR`.
     Text(Cow<'static, [u8]>),
+    /// A reply that is complete, with its code.
+    Reply(ErrorReply),
     /// The database refused.
     Db(Error),
 }
@@ -72,12 +77,27 @@ impl Failure {
         Failure::Text(Cow::Borrowed(text.as_bytes()))
     }
 
+    /// There is no such subcommand.
+    pub(super) fn subcommand(command: &str, name: &[u8]) -> Failure {
+        let name = &name[..name.len().min(QUOTED_BYTES)];
+        let help = command.to_ascii_uppercase();
+        let text = [
+            b"unknown subcommand '",
+            name,
+            b"'. Try ",
+            help.as_bytes(),
+            b" HELP.",
+        ];
+        Failure::Text(Cow::Owned(text.concat()))
+    }
+
     /// The reply, in the name of the command of this name.
     pub(super) fn into_reply(self, command: &str) -> ErrorReply {
         match self {
             Failure::Arity => err(format!("wrong number of arguments for '{command}' command")),
             Failure::ExpireTime => err(format!("invalid expire time in '{command}' command")),
             Failure::Text(text) => err(text),
+            Failure::Reply(reply) => reply,
             Failure::Db(error) => of_error(&error, command),
         }
     }

@@ -49,7 +49,7 @@ pub(super) static COMMANDS: &[Command] = &[
         "Removes the key at this time, in Unix milliseconds",
     ),
     Command::new(Group::Generic, "ttl", 2, |session, arguments| {
-        ttl(session, arguments, Unit::Seconds)
+        ttl(session, arguments, Unit::Seconds, Origin::Now)
     })
     .flags(READ)
     .keys(KeyPositions::FIRST)
@@ -58,13 +58,31 @@ pub(super) static COMMANDS: &[Command] = &[
         "Tells how many seconds the key still lives: -1 without end, -2 no such key",
     ),
     Command::new(Group::Generic, "pttl", 2, |session, arguments| {
-        ttl(session, arguments, Unit::Milliseconds)
+        ttl(session, arguments, Unit::Milliseconds, Origin::Now)
     })
     .flags(READ)
     .keys(KeyPositions::FIRST)
     .help(
         "key",
         "Tells how many milliseconds the key still lives: -1 without end, -2 no such key",
+    ),
+    Command::new(Group::Generic, "expiretime", 2, |session, arguments| {
+        ttl(session, arguments, Unit::Seconds, Origin::Epoch)
+    })
+    .flags(READ)
+    .keys(KeyPositions::FIRST)
+    .help(
+        "key",
+        "Tells when the key is removed, in Unix seconds: -1 never, -2 no such key",
+    ),
+    Command::new(Group::Generic, "pexpiretime", 2, |session, arguments| {
+        ttl(session, arguments, Unit::Milliseconds, Origin::Epoch)
+    })
+    .flags(READ)
+    .keys(KeyPositions::FIRST)
+    .help(
+        "key",
+        "Tells when the key is removed, in Unix milliseconds: -1 never, -2 no such key",
     ),
     Command::new(Group::Generic, "persist", 2, persist)
         .flags(EXPIRE)
@@ -123,7 +141,7 @@ fn expire(
     Ok(Reply::flag(changed))
 }
 
-fn condition(options: &[&[u8]]) -> Result<ExpireCondition, Failure> {
+pub(super) fn condition(options: &[&[u8]]) -> Result<ExpireCondition, Failure> {
     let (mut nx, mut xx, mut gt, mut lt) = (false, false, false, false);
     for option in options {
         if is(option, "NX") {
@@ -157,22 +175,42 @@ fn condition(options: &[&[u8]]) -> Result<ExpireCondition, Failure> {
     }
 }
 
-fn ttl(session: &mut Session, arguments: &[&[u8]], unit: Unit) -> Result<Reply, Failure> {
+fn ttl(
+    session: &mut Session,
+    arguments: &[&[u8]],
+    unit: Unit,
+    origin: Origin,
+) -> Result<Reply, Failure> {
     let [key] = arguments else {
         return Err(Failure::Arity);
     };
     Ok(Reply::Integer(match session.db().ttl(key)? {
         Ttl::Absent => -2,
         Ttl::Persistent => -1,
-        Ttl::Remaining(remaining) => {
-            let remaining_ms = i64::try_from(remaining.as_millis()).unwrap_or(i64::MAX);
-            match unit {
-                // To the nearest: who sets 10 seconds and asks at once sees 10.
-                Unit::Seconds => remaining_ms.saturating_add(500) / 1000,
-                Unit::Milliseconds => remaining_ms,
-            }
-        }
+        Ttl::Remaining(time) if origin == Origin::Now => in_units(time.as_millis(), unit),
+        Ttl::Remaining(_) => match session.db().deadline_ms(key)? {
+            Some(deadline_ms) => in_units(deadline_ms.into(), unit),
+            None => -2,
+        },
     }))
+}
+
+/// The time until a deadline, or its own time.
+pub(super) fn remaining(session: &Session, deadline_ms: u64, unit: Unit, origin: Origin) -> i64 {
+    let time_ms = match origin {
+        Origin::Now => deadline_ms.saturating_sub(session.db().now_ms()),
+        Origin::Epoch => deadline_ms,
+    };
+    in_units(time_ms.into(), unit)
+}
+
+fn in_units(time_ms: u128, unit: Unit) -> i64 {
+    let time_ms = i64::try_from(time_ms).unwrap_or(i64::MAX);
+    match unit {
+        // To the nearest: who sets 10 seconds and asks at once sees 10.
+        Unit::Seconds => time_ms.saturating_add(500) / 1000,
+        Unit::Milliseconds => time_ms,
+    }
 }
 
 fn persist(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {

@@ -1,9 +1,13 @@
 //! Hashes: fields under one key.
 
-use super::arguments::{integer, pairs};
+use super::arguments::{integer, is, pairs};
 use super::error::Failure;
 use super::table::{Command, Flags, Group, Handler, KeyPositions};
 use super::{Reply, Session};
+use crate::db::Draw;
+
+/// More fields than are ever drawn at once: a reply of them would fit into no memory.
+const MAX_DRAWN: u64 = 1 << 24;
 
 const READ: Flags = Flags::READONLY;
 const READ_FAST: Flags = READ.and(Flags::FAST);
@@ -56,6 +60,16 @@ pub(super) static COMMANDS: &[Command] = &[
     of_hash("hincrby", 4, hincrby)
         .flags(WRITE_FAST)
         .help("key field increment", "Adds to the integer in a field"),
+    of_hash("hincrbyfloat", 4, hincrbyfloat)
+        .flags(WRITE_FAST)
+        .help("key field increment", "Adds to the number in a field"),
+    of_hash("hstrlen", 3, hstrlen)
+        .flags(READ_FAST)
+        .help("key field", "Gives the length of a field's value, in bytes"),
+    of_hash("hrandfield", -2, hrandfield).flags(READ).help(
+        "key [count [WITHVALUES]]",
+        "Gives fields drawn at random: a negative count allows some to come twice",
+    ),
 ];
 
 fn hget(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
@@ -139,6 +153,52 @@ fn hdel(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
         return Err(Failure::Arity);
     };
     Ok(Reply::count(session.db().hdel_many(key, fields)?))
+}
+
+fn hincrbyfloat(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    let [key, field, increment] = arguments else {
+        return Err(Failure::Arity);
+    };
+    let sum = session.db().hincr_by_number(key, field, increment)?;
+    Ok(Reply::bulk(sum))
+}
+
+fn hstrlen(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    let [key, field] = arguments else {
+        return Err(Failure::Arity);
+    };
+    let value = session.db().hget(key, field)?;
+    Ok(Reply::count(value.map_or(0, |value| value.len() as u64)))
+}
+
+fn hrandfield(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    let (key, count, with_values) = match arguments {
+        [key] => (key, None, false),
+        [key, count] => (key, Some(integer(count)?), false),
+        [key, count, option] if is(option, "WITHVALUES") => (key, Some(integer(count)?), true),
+        _ => return Err(Failure::SYNTAX),
+    };
+    if count.is_some_and(|count| count.unsigned_abs() > MAX_DRAWN) {
+        return Err(Failure::text("value is out of range"));
+    }
+    let fields = session.db().hgetall(key)?;
+    let Some(count) = count else {
+        let drawn = session.db().draw(fields.len(), 1, Draw::Once)?;
+        let field = drawn.first().and_then(|at| fields.get(*at));
+        return Ok(field.map_or(Reply::Nil, |(field, _)| field.clone().into()));
+    };
+    let draw = if count < 0 { Draw::Again } else { Draw::Once };
+    let wanted = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
+    let drawn = session.db().draw(fields.len(), wanted, draw)?;
+    let drawn = drawn.into_iter().filter_map(|at| fields.get(at));
+    Ok(match with_values {
+        true => Reply::Pairs(
+            drawn
+                .map(|(field, value)| (field.clone().into(), value.clone().into()))
+                .collect(),
+        ),
+        false => Reply::array(drawn.map(|(field, _)| field.clone())),
+    })
 }
 
 fn hincrby(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {

@@ -24,20 +24,31 @@
 //! ```
 
 mod arguments;
+mod bitfield;
+mod bits;
+mod conditional;
 mod connection;
+mod dump;
 mod error;
 mod expiry;
+mod fields;
 mod glob;
 mod hashes;
+mod introspection;
 mod keys;
+mod object;
+mod places;
+mod ranges;
 mod reply;
 mod scan;
 mod server;
 mod session;
 mod strings;
+mod syntax;
 mod table;
 #[cfg(test)]
 mod tests;
+mod transactions;
 mod words;
 
 pub use error::ErrorReply;

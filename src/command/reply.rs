@@ -25,10 +25,14 @@ pub enum Reply {
     Bulk(Bulk),
     /// Nothing: no such key, or a condition was not met.
     Nil,
+    /// As [`Reply::Nil`], in place of a list: what version 2 of the protocol tells from it.
+    NilArray,
     /// A list of replies.
     Array(Vec<Reply>),
     /// Keys and their values.
     Map(Vec<(Reply, Reply)>),
+    /// A list of pairs: version 3 shows lists of two, version 2 a flat list.
+    Pairs(Vec<(Reply, Reply)>),
 }
 
 impl Reply {

@@ -22,7 +22,7 @@ pub(super) static COMMANDS: &[Command] = &[
         .flags(Flags::READONLY)
         .keys(KeyPositions::FIRST)
         .help(
-            "key cursor [MATCH pattern] [COUNT count]",
+            "key cursor [MATCH pattern] [COUNT count] [NOVALUES]",
             "Lists fields with their values page by page, as SCAN",
         ),
 ];
@@ -33,6 +33,7 @@ struct ScanWords<'w> {
     count: usize,
     pattern: Option<Pattern<'w>>,
     type_name: Option<&'w [u8]>,
+    no_values: bool,
 }
 
 /// Whether TYPE is among the options.
@@ -48,9 +49,14 @@ impl<'w> ScanWords<'w> {
             count: DEFAULT_COUNT,
             pattern: None,
             type_name: None,
+            no_values: false,
         };
         let mut options = options.iter();
         while let Some(option) = options.next() {
+            if is(option, "NOVALUES") && walk == Walk::Fields {
+                words.no_values = true;
+                continue;
+            }
             let argument = options.next().ok_or(Failure::SYNTAX)?;
             if is(option, "COUNT") {
                 let count = integer(argument)?;
@@ -119,7 +125,10 @@ fn hscan(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
         .fields
         .into_iter()
         .filter(|(field, _)| words.matches(field))
-        .flat_map(|(field, value)| [field.into(), value.into()]);
+        .flat_map(|(field, value)| {
+            let value = (!words.no_values).then(|| value.into());
+            std::iter::once(field.into()).chain(value)
+        });
     Ok(reply(page.cursor, fields.collect()))
 }
 

@@ -1,26 +1,29 @@
 //! One user's conversation with a database.
 
+use std::fmt;
+
 use super::Reply;
-use super::error::{ErrorReply, Failure};
+use super::error::{ErrorReply, Failure, QUOTED_BYTES};
 use super::table::{Command, find};
+use super::transactions::{Pending, is_never_collected};
 use crate::{Db, Result};
 
-/// How much of a user's words an error quotes, in bytes.
-const QUOTED_BYTES: usize = 128;
-
 /// Executes commands one after another, and remembers what they agreed on: which of the 16
-/// databases is selected.
+/// databases is selected, what is watched, and what MULTI has collected.
 ///
 /// Sessions on clones of one [`Db`] are independent of each other, and may run on threads of their own.
-#[derive(Debug)]
 pub struct Session {
     db: Db,
+    pub(super) pending: Pending,
 }
 
 impl Session {
     /// A session on the database that the handle shows.
     pub fn new(db: Db) -> Session {
-        Session { db }
+        Session {
+            db,
+            pending: Pending::default(),
+        }
     }
 
     /// The database that is selected.
@@ -53,16 +56,52 @@ impl Session {
     /// ```
     pub fn execute(&mut self, words: &[impl AsRef<[u8]>]) -> Reply {
         let words: Vec<&[u8]> = words.iter().map(AsRef::as_ref).collect();
-        match resolve(&words) {
-            Ok((command, arguments)) => (command.handler)(self, arguments)
-                .unwrap_or_else(|failure| Reply::Error(failure.into_reply(command.name))),
-            Err(refusal) => Reply::Error(refusal),
+        self.execute_words(&words)
+    }
+
+    /// As [`Session::execute`], for words that stand beside one another already.
+    pub fn execute_words(&mut self, words: &[&[u8]]) -> Reply {
+        match resolve(words) {
+            Ok((command, _)) if self.pending.is_collecting() && !is_never_collected(command) => {
+                self.pending.collect(words)
+            }
+            Ok((command, arguments)) => self.carry_out(command, arguments),
+            Err(refusal) => {
+                self.pending.refuse();
+                Reply::Error(refusal)
+            }
         }
+    }
+
+    /// Executes what was collected.
+    pub(super) fn execute_all(&mut self, commands: &[Vec<Vec<u8>>]) -> Vec<Reply> {
+        let commands = commands.iter();
+        commands.map(|words| self.execute(words)).collect()
+    }
+
+    fn carry_out(&mut self, command: &Command, arguments: &[&[u8]]) -> Reply {
+        (command.handler)(self, arguments)
+            .unwrap_or_else(|failure| Reply::Error(failure.into_reply(command.name)))
+    }
+
+    /// Goes on with another handle on the same file.
+    pub(super) fn set_db(&mut self, db: Db) {
+        self.db = db;
     }
 
     pub(super) fn select(&mut self, number: u8) -> Result<()> {
         self.db = self.db.database(number)?;
         Ok(())
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("db", &self.db)
+            .field("collected", &self.pending.collected())
+            .field("watched", &self.pending.watched_count())
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,11 +1,12 @@
 //! Strings: SET, GET and what changes them in place.
 
 use super::arguments::{integer, is, pairs};
+use super::conditional::Match;
 use super::error::Failure;
 use super::expiry::{Origin, Unit, deadline_ms};
 use super::table::{Command, Flags, Group, KeyPositions};
 use super::{Reply, Session};
-use crate::SetOptions;
+use crate::{SetOptions, SetOutcome, TtlChange};
 
 const READ: Flags = Flags::READONLY.and(Flags::FAST);
 const WRITE: Flags = Flags::WRITE.and(Flags::DENYOOM);
@@ -20,7 +21,8 @@ pub(super) static COMMANDS: &[Command] = &[
         .flags(READ)
         .help("key", "Gives the string at a key"),
     of_key("set", -3, set).flags(WRITE).help(
-        "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | \
+        "key value [NX | XX | IFEQ match-value | IFNE match-value | IFDEQ match-digest | \
+         IFDNE match-digest] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | \
          PXAT unix-time-milliseconds | KEEPTTL]",
         "Sets the string at a key, on a condition and with a deadline if wanted",
     ),
@@ -59,6 +61,26 @@ pub(super) static COMMANDS: &[Command] = &[
             "key value [key value ...]",
             "Sets the strings at several keys, all at once",
         ),
+    of_key("msetnx", -3, msetnx)
+        .keys(KeyPositions::PAIRS)
+        .flags(WRITE)
+        .help(
+            "key value [key value ...]",
+            "Sets the strings at several keys, if none of them is there",
+        ),
+    of_key("getdel", 2, getdel)
+        .flags(Flags::WRITE.and(Flags::FAST))
+        .help("key", "Gives the string at a key, and removes it"),
+    of_key("getex", -2, getex)
+        .flags(Flags::WRITE.and(Flags::FAST))
+        .help(
+            "key [EX seconds | PX milliseconds | EXAT unix-time-seconds | \
+             PXAT unix-time-milliseconds | PERSIST]",
+            "Gives the string at a key, and changes its deadline",
+        ),
+    of_key("incrbyfloat", 3, incrbyfloat)
+        .flags(WRITE_FAST)
+        .help("key increment", "Adds to the number at a key"),
     of_key("strlen", 2, strlen)
         .flags(READ)
         .help("key", "Gives the length of the string at a key, in bytes"),
@@ -104,7 +126,19 @@ fn set(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
         return Err(Failure::Arity);
     };
     let words = SetWords::read(options)?;
-    let outcome = session.db().set_with(key, value, words.options(session)?)?;
+    let options = words.options(session)?;
+    let outcome = match words.compare {
+        None => session.db().set_with(key, value, options)?,
+        Some(condition) => session.db().transaction(|tx| -> crate::Result<_> {
+            let previous = tx.get(key)?;
+            if condition.allows(previous.as_ref()) {
+                return tx.set_with(key, value, options);
+            }
+            let mut outcome = SetOutcome::default();
+            outcome.previous = previous;
+            Ok(outcome)
+        })?,
+    };
     Ok(if words.get {
         outcome.previous.into()
     } else if outcome.written {
@@ -121,8 +155,8 @@ struct SetWords<'w> {
     nx: bool,
     xx: bool,
     get: bool,
-    keep_ttl: bool,
-    time: Option<(Unit, Origin, &'w [u8])>,
+    compare: Option<Match<'w>>,
+    time: TimeWords<'w>,
 }
 
 impl<'w> SetWords<'w> {
@@ -136,22 +170,21 @@ impl<'w> SetWords<'w> {
                 words.xx = true;
             } else if is(option, "GET") {
                 words.get = true;
-            } else if is(option, "KEEPTTL") {
-                words.keep_ttl = true;
-            } else if let Some((unit, origin)) = time_option(option) {
-                let time = options.next().ok_or(Failure::SYNTAX)?;
-                // The same option twice is allowed, and the last one counts; two of them are not.
-                if let Some((earlier_unit, earlier_origin, _)) = words.time
-                    && (earlier_unit, earlier_origin) != (unit, origin)
-                {
+            } else if let Some(condition) = options
+                .as_slice()
+                .first()
+                .and_then(|word| Match::of(option, word))
+            {
+                options.next();
+                if words.compare.replace(condition).is_some() {
                     return Err(Failure::SYNTAX);
                 }
-                words.time = Some((unit, origin, time));
-            } else {
+            } else if !words.time.take(option, &mut options)? {
                 return Err(Failure::SYNTAX);
             }
         }
-        if (words.nx && words.xx) || (words.keep_ttl && words.time.is_some()) {
+        let conditions = [words.nx, words.xx, words.compare.is_some()];
+        if conditions.into_iter().filter(|given| *given).count() > 1 {
             return Err(Failure::SYNTAX);
         }
         Ok(words)
@@ -168,6 +201,50 @@ impl<'w> SetWords<'w> {
         if self.get {
             options = options.return_previous();
         }
+        self.time.apply(session, options)
+    }
+}
+
+/// The words that say what becomes of a deadline: EX and its kin, and KEEPTTL.
+#[derive(Debug, Default)]
+pub(super) struct TimeWords<'w> {
+    keep_ttl: bool,
+    time: Option<(Unit, Origin, &'w [u8])>,
+}
+
+impl<'w> TimeWords<'w> {
+    /// Takes an option, with its argument from those that follow; says whether it is one of these.
+    pub(super) fn take(
+        &mut self,
+        option: &[u8],
+        following: &mut std::slice::Iter<'_, &'w [u8]>,
+    ) -> Result<bool, Failure> {
+        if is(option, "KEEPTTL") {
+            self.keep_ttl = true;
+        } else if let Some((unit, origin)) = time_option(option) {
+            let time = following.next().ok_or(Failure::SYNTAX)?;
+            // The same option twice is allowed, and the last one counts; two of them are not.
+            if let Some((earlier_unit, earlier_origin, _)) = self.time
+                && (earlier_unit, earlier_origin) != (unit, origin)
+            {
+                return Err(Failure::SYNTAX);
+            }
+            self.time = Some((unit, origin, time));
+        } else {
+            return Ok(false);
+        }
+        match self.keep_ttl && self.time.is_some() {
+            true => Err(Failure::SYNTAX),
+            false => Ok(true),
+        }
+    }
+
+    /// The options, with what these words say.
+    pub(super) fn apply(
+        &self,
+        session: &Session,
+        mut options: SetOptions,
+    ) -> Result<SetOptions, Failure> {
         if self.keep_ttl {
             options = options.keep_ttl();
         }
@@ -178,7 +255,7 @@ impl<'w> SetWords<'w> {
     }
 }
 
-fn time_option(option: &[u8]) -> Option<(Unit, Origin)> {
+pub(super) fn time_option(option: &[u8]) -> Option<(Unit, Origin)> {
     [
         ("EX", Unit::Seconds, Origin::Now),
         ("PX", Unit::Milliseconds, Origin::Now),
@@ -190,7 +267,7 @@ fn time_option(option: &[u8]) -> Option<(Unit, Origin)> {
 }
 
 /// SET and its kin refuse zero and negative times, which EXPIRE takes.
-fn positive_deadline_ms(
+pub(super) fn positive_deadline_ms(
     session: &Session,
     time: &[u8],
     unit: Unit,
@@ -244,6 +321,48 @@ fn mset(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
         }
     })?;
     Ok(Reply::OK)
+}
+
+fn msetnx(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    let pairs = pairs(arguments).ok_or(Failure::Arity)?;
+    let strings: Vec<_> = pairs.iter().map(|[key, value]| (key, value)).collect();
+    Ok(Reply::flag(session.db().set_many_if_absent(&strings)?))
+}
+
+fn getdel(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    let [key] = arguments else {
+        return Err(Failure::Arity);
+    };
+    Ok(session.db().get_del(key)?.into())
+}
+
+fn getex(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    let [key, options @ ..] = arguments else {
+        return Err(Failure::Arity);
+    };
+    let change = ttl_change(session, options)?;
+    Ok(session.db().get_ex(key, change)?.into())
+}
+
+/// What the options of GETEX and HGETEX say.
+pub(super) fn ttl_change(session: &Session, options: &[&[u8]]) -> Result<TtlChange, Failure> {
+    match options {
+        [] => Ok(TtlChange::Keep),
+        [option] if is(option, "PERSIST") => Ok(TtlChange::Persist),
+        [option, time] => {
+            let (unit, origin) = time_option(option).ok_or(Failure::SYNTAX)?;
+            let deadline_ms = positive_deadline_ms(session, time, unit, origin)?;
+            Ok(TtlChange::At(deadline_ms))
+        }
+        _ => Err(Failure::SYNTAX),
+    }
+}
+
+fn incrbyfloat(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    let [key, increment] = arguments else {
+        return Err(Failure::Arity);
+    };
+    Ok(Reply::bulk(session.db().incr_by_number(key, increment)?))
 }
 
 fn strlen(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {

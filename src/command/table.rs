@@ -6,8 +6,12 @@
 use std::fmt;
 use std::sync::LazyLock;
 
+use super::arguments::integer;
 use super::error::Failure;
-use super::{Reply, Session, connection, expiry, hashes, keys, scan, server, strings};
+use super::{
+    Reply, Session, bitfield, bits, conditional, connection, dump, expiry, fields, hashes,
+    introspection, keys, object, places, ranges, scan, server, strings, transactions,
+};
 
 /// Carries out a command; the words are those behind its name.
 pub(super) type Handler = fn(&mut Session, &[&[u8]]) -> Result<Reply, Failure>;
@@ -25,6 +29,8 @@ pub struct Command {
     pub keys: KeyPositions,
     /// Where it belongs.
     pub group: Group,
+    /// Its subcommands, where it has some: the words that may follow its name, in capitals.
+    pub subcommands: &'static [&'static str],
     /// What follows its name, as in Redis's documentation: options in brackets, alternatives with bars.
     pub syntax: &'static str,
     /// What it does, in a sentence without a full stop.
@@ -45,6 +51,7 @@ impl Command {
             flags: Flags(0),
             keys: KeyPositions::NONE,
             group,
+            subcommands: &[],
             syntax: "",
             summary: "",
             handler,
@@ -61,10 +68,40 @@ impl Command {
         self
     }
 
+    pub(super) const fn subcommands(mut self, subcommands: &'static [&'static str]) -> Command {
+        self.subcommands = subcommands;
+        self
+    }
+
     pub(super) const fn help(mut self, syntax: &'static str, summary: &'static str) -> Command {
         self.syntax = syntax;
         self.summary = summary;
         self
+    }
+
+    /// Those of its words that are keys; the name is the first word.
+    pub(super) fn key_words<'w>(&self, words: &[&'w [u8]]) -> Vec<&'w [u8]> {
+        let KeyPositions { first, last, step } = self.keys;
+        if self.flags.contains(Flags::MOVABLE_KEYS) {
+            // A number says how many pairs of key and value follow it.
+            let count = words.get(1).and_then(|word| integer(word).ok());
+            let count = count
+                .and_then(|count| usize::try_from(count).ok())
+                .unwrap_or(0);
+            let keys = words.get(2..).unwrap_or_default().iter().step_by(2);
+            return keys.take(count).copied().collect();
+        }
+        let Some(first) = usize::try_from(first).ok().filter(|first| *first > 0) else {
+            return Vec::new();
+        };
+        let end = match usize::try_from(last) {
+            Ok(last) => last.saturating_add(1).min(words.len()),
+            Err(_) => words.len(),
+        };
+        let keys = words.get(first..end).unwrap_or_default().iter();
+        keys.step_by(usize::from(step.unsigned_abs()).max(1))
+            .copied()
+            .collect()
     }
 
     /// Whether it may be called with this many words, its name included.
@@ -113,13 +150,32 @@ impl Flags {
     /// It takes constant or logarithmic time.
     pub const FAST: Flags = Flags(1 << 5);
 
-    const NAMES: [(Flags, &'static str); 6] = [
+    /// It is for who looks after the server.
+    pub const ADMIN: Flags = Flags(1 << 6);
+    /// It is about messages between clients.
+    pub const PUBSUB: Flags = Flags(1 << 7);
+    /// It means nothing in a script.
+    pub const NOSCRIPT: Flags = Flags(1 << 8);
+    /// It may be called before a password was given.
+    pub const NO_AUTH: Flags = Flags(1 << 9);
+    /// It cannot be one of several that MULTI collects.
+    pub const NO_MULTI: Flags = Flags(1 << 10);
+    /// Which of its words are keys depends on the others.
+    pub const MOVABLE_KEYS: Flags = Flags(1 << 11);
+
+    const NAMES: [(Flags, &'static str); 12] = [
         (Flags::WRITE, "write"),
         (Flags::READONLY, "readonly"),
         (Flags::DENYOOM, "denyoom"),
+        (Flags::ADMIN, "admin"),
+        (Flags::PUBSUB, "pubsub"),
+        (Flags::NOSCRIPT, "noscript"),
         (Flags::LOADING, "loading"),
         (Flags::STALE, "stale"),
         (Flags::FAST, "fast"),
+        (Flags::NO_AUTH, "no_auth"),
+        (Flags::NO_MULTI, "no_multi"),
+        (Flags::MOVABLE_KEYS, "movablekeys"),
     ];
 
     /// These and those.
@@ -175,7 +231,7 @@ impl KeyPositions {
     /// Every other word is a key, beginning behind the name.
     pub const PAIRS: KeyPositions = KeyPositions::new(1, -1, 2);
 
-    const fn new(first: i16, last: i16, step: i16) -> KeyPositions {
+    pub(super) const fn new(first: i16, last: i16, step: i16) -> KeyPositions {
         KeyPositions { first, last, step }
     }
 }
@@ -188,12 +244,18 @@ pub enum Group {
     String,
     /// Hashes.
     Hash,
+    /// Strings as rows of bits.
+    Bitmap,
     /// Keys of either type.
     Generic,
     /// The conversation itself.
     Connection,
     /// All data at once.
     Server,
+    /// Several commands as one.
+    Transactions,
+    /// Messages between clients.
+    PubSub,
 }
 
 impl Group {
@@ -202,26 +264,39 @@ impl Group {
         match self {
             Group::String => "string",
             Group::Hash => "hash",
+            Group::Bitmap => "bitmap",
             Group::Generic => "generic",
             Group::Connection => "connection",
             Group::Server => "server",
+            Group::Transactions => "transactions",
+            Group::PubSub => "pubsub",
         }
     }
 }
 
 /// The parts of the table; a new group of commands is named here once.
-static PARTS: [&[Command]; 7] = [
+static PARTS: &[&[Command]] = &[
+    bitfield::COMMANDS,
+    bits::COMMANDS,
+    conditional::COMMANDS,
     connection::COMMANDS,
+    dump::COMMANDS,
     expiry::COMMANDS,
+    fields::COMMANDS,
     hashes::COMMANDS,
+    introspection::COMMANDS,
     keys::COMMANDS,
+    object::COMMANDS,
+    places::COMMANDS,
+    ranges::COMMANDS,
     scan::COMMANDS,
     server::COMMANDS,
     strings::COMMANDS,
+    transactions::COMMANDS,
 ];
 
 static TABLE: LazyLock<Vec<&'static Command>> = LazyLock::new(|| {
-    let mut table: Vec<&Command> = PARTS.into_iter().flatten().collect();
+    let mut table: Vec<&Command> = PARTS.iter().copied().flatten().collect();
     table.sort_unstable_by_key(|command| command.name);
     table
 });

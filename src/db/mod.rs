@@ -25,6 +25,7 @@ pub use expiry::{ExpireCondition, Ttl, TtlChange};
 pub use fields::FieldExpiry;
 pub use keys::KeyType;
 pub(crate) use numbers::parse_integer;
+pub(crate) use places::Draw;
 pub use scan::{FieldPage, Keys, ScanOptions, ScanPage};
 pub use watch::Watch;
 
@@ -263,6 +264,11 @@ impl Db {
                 staged.unwrap_or_else(|_| self.engine().now_ms())
             }
         }
+    }
+
+    /// Whether the handle can only read.
+    pub fn is_read_only(&self) -> bool {
+        self.engine().is_read_only()
     }
 
     /// The path the file was opened by; `:memory:` for one in memory.

@@ -136,15 +136,16 @@ impl Db {
     /// # }
     /// ```
     pub fn random_key(&self) -> Result<Option<Value>> {
-        let random = self.random_numbers::<2>()?;
+        let random: [u64; 1] = self.engine().random_numbers()?;
         let options = ScanOptions::new().count(DRAWN_KEYS);
         // From a random place to the end of the order, and then from its beginning.
         for start in [random[0] % crate::engine::SCAN_END, 0] {
             let mut cursor = start;
             loop {
                 let page = self.scan(cursor, &options)?;
-                if let Some(key) = pick(page.keys, random[1]) {
-                    return Ok(Some(key));
+                let drawn = self.draw(page.keys.len(), 1, Draw::Once)?;
+                if let Some(key) = drawn.first().and_then(|at| page.keys.get(*at)) {
+                    return Ok(Some(key.clone()));
                 }
                 cursor = page.cursor;
                 if cursor == 0 {
@@ -155,19 +156,46 @@ impl Db {
         Ok(None)
     }
 
-    /// Numbers that nobody can foresee.
-    pub(crate) fn random_numbers<const COUNT: usize>(&self) -> Result<[u64; COUNT]> {
-        self.engine().random_numbers()
+    /// Draws `wanted` of `count` places at random.
+    pub(crate) fn draw(&self, count: usize, wanted: usize, draw: Draw) -> Result<Vec<usize>> {
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let [seed] = self.engine().random_numbers()?;
+        let mut random = SplitMix(seed);
+        if draw == Draw::Again {
+            return Ok((0..wanted).map(|_| random.below(count)).collect());
+        }
+        let mut places: Vec<usize> = (0..count).collect();
+        let wanted = wanted.min(count);
+        for at in 0..wanted {
+            let other = at + random.below(count - at);
+            places.swap(at, other);
+        }
+        places.truncate(wanted);
+        Ok(places)
     }
 }
 
-/// One of some things; `None` of none.
-pub(crate) fn pick<T>(mut things: Vec<T>, random: u64) -> Option<T> {
-    let count = u64::try_from(things.len())
-        .ok()
-        .filter(|count| *count > 0)?;
-    let at = usize::try_from(random % count).ok()?;
-    Some(things.swap_remove(at))
+/// Whether what was drawn may be drawn again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Draw {
+    Once,
+    Again,
+}
+
+/// SplitMix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014).
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let scaled = (u128::from(mixed ^ (mixed >> 31)) * limit as u128) >> 64;
+        // Less than the limit, which is one.
+        usize::try_from(scaled).unwrap_or(0)
+    }
 }
 
 /// Writes what a key holds once more, in another place, in which it replaces what is there; says whether there was anything.

@@ -75,10 +75,10 @@ fn terminal(reply: &Reply, indent: usize, output: &mut impl Write) -> io::Result
             quoted(bytes, output)?;
             output.write_all(b"\n")
         }
-        Reply::Nil => writeln!(output, "(nil)"),
+        Reply::Nil | Reply::NilArray => writeln!(output, "(nil)"),
         Reply::Array(replies) => list(replies, indent, output),
         // As redis-cli shows one unless it was asked to speak the protocol's third version.
-        Reply::Map(entries) => {
+        Reply::Map(entries) | Reply::Pairs(entries) => {
             let replies: Vec<&Reply> = entries
                 .iter()
                 .flat_map(|(key, value)| [key, value])
@@ -133,9 +133,11 @@ fn raw(reply: &Reply, output: &mut impl Write) -> io::Result<()> {
         Reply::Integer(number) => write!(output, "{number}"),
         Reply::Double(number) => write!(output, "{number}"),
         Reply::Bulk(bytes) => output.write_all(bytes),
-        Reply::Nil => Ok(()),
+        Reply::Nil | Reply::NilArray => Ok(()),
         Reply::Array(replies) => lines(replies, output),
-        Reply::Map(entries) => lines(entries.iter().flat_map(|(key, value)| [key, value]), output),
+        Reply::Map(entries) | Reply::Pairs(entries) => {
+            lines(entries.iter().flat_map(|(key, value)| [key, value]), output)
+        }
         other => write!(output, "{other:?}"),
     }
 }

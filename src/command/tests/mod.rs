@@ -1,5 +1,11 @@
 //! What each command answers, with the replies of Redis 7.0.15 as the measure.
 
+mod bits;
+mod hashes;
+mod keys;
+mod strings;
+mod transactions;
+
 use std::time::Duration;
 
 use super::table::MAX_NAME_BYTES;
@@ -53,8 +59,13 @@ fn show(reply: &Reply) -> String {
         Reply::Integer(number) => number.to_string(),
         Reply::Double(number) => number.to_string(),
         Reply::Bulk(bytes) => format!("\"{}\"", bytes.escape_ascii()),
-        Reply::Nil => "nil".to_owned(),
+        Reply::Nil | Reply::NilArray => "nil".to_owned(),
         Reply::Array(replies) => format!("[{}]", list(replies)),
+        Reply::Pairs(pairs) => {
+            let pairs = pairs.iter();
+            let pairs = pairs.map(|(one, other)| format!("({} {})", show(one), show(other)));
+            format!("[{}]", pairs.collect::<Vec<_>>().join(" "))
+        }
         Reply::Map(entries) => {
             let mut entries: Vec<String> = entries
                 .iter()
@@ -887,7 +898,11 @@ fn the_table_is_sorted_and_each_command_well_described() {
     } in commands()
     {
         assert!(name.len() <= MAX_NAME_BYTES, "{name}");
-        assert!(name.bytes().all(|byte| byte.is_ascii_lowercase()), "{name}");
+        assert!(
+            name.bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
+            "{name}"
+        );
         assert_ne!(*arity, 0, "{name}");
         assert!(
             summary.starts_with(|c: char| c.is_ascii_uppercase()),
@@ -907,71 +922,50 @@ fn the_table_is_sorted_and_each_command_well_described() {
     }
 }
 
-/// Name, arity, flags and key positions, as Redis 7.0.15 answers COMMAND INFO.
-const REDIS_TABLE: &str = "\
-append 3 write denyoom fast 1 1 1
-dbsize 1 readonly fast 0 0 0
-decr 2 write denyoom fast 1 1 1
-decrby 3 write denyoom fast 1 1 1
-del -2 write 1 -1 1
-echo 2 loading stale fast 0 0 0
-exists -2 readonly fast 1 -1 1
-expire -3 write fast 1 1 1
-expireat -3 write fast 1 1 1
-flushall -1 write 0 0 0
-flushdb -1 write 0 0 0
-get 2 readonly fast 1 1 1
-getset 3 write denyoom fast 1 1 1
-hdel -3 write fast 1 1 1
-hexists 3 readonly fast 1 1 1
-hget 3 readonly fast 1 1 1
-hgetall 2 readonly 1 1 1
-hincrby 4 write denyoom fast 1 1 1
-hkeys 2 readonly 1 1 1
-hlen 2 readonly fast 1 1 1
-hmget -3 readonly fast 1 1 1
-hmset -4 write denyoom fast 1 1 1
-hscan -3 readonly 1 1 1
-hset -4 write denyoom fast 1 1 1
-hsetnx 4 write denyoom fast 1 1 1
-hvals 2 readonly 1 1 1
-incr 2 write denyoom fast 1 1 1
-incrby 3 write denyoom fast 1 1 1
-keys 2 readonly 0 0 0
-mget -2 readonly fast 1 -1 1
-mset -3 write denyoom 1 -1 2
-persist 2 write fast 1 1 1
-pexpire -3 write fast 1 1 1
-pexpireat -3 write fast 1 1 1
-ping -1 fast 0 0 0
-psetex 4 write denyoom 1 1 1
-pttl 2 readonly fast 1 1 1
-scan -2 readonly 0 0 0
-select 2 loading stale fast 0 0 0
-set -3 write denyoom 1 1 1
-setex 4 write denyoom 1 1 1
-setnx 3 write denyoom fast 1 1 1
-strlen 2 readonly fast 1 1 1
-time 1 loading stale fast 0 0 0
-ttl 2 readonly fast 1 1 1
-type 2 readonly fast 1 1 1
-unlink -2 write fast 1 -1 1
-";
+/// Name, arity, flags and key positions of each command, as COMMAND of Redis 7.0.15 gave them, with those flags that this table knows.
+const REDIS_TABLE: &str = include_str!("redis-7.0.15.txt");
+
+/// What is newer than 7.0.15, or Valkey's.
+const NEWER: [&str; 17] = [
+    "delex",
+    "delifeq",
+    "digest",
+    "hexpire",
+    "hexpireat",
+    "hexpiretime",
+    "hgetdel",
+    "hgetex",
+    "hpersist",
+    "hpexpire",
+    "hpexpireat",
+    "hpexpiretime",
+    "hpttl",
+    "hsetex",
+    "httl",
+    "msetex",
+    "waitaof",
+];
 
 #[test]
 fn the_table_is_that_of_redis() {
-    let lines: Vec<String> = commands()
-        .iter()
-        .map(|command| {
-            let KeyPositions { first, last, step } = command.keys;
-            let flags: Vec<&str> = command.flags.names().collect();
-            let flags = flags.join(" ");
-            let (name, arity) = (command.name, command.arity);
-            format!("{name} {arity} {flags} {first} {last} {step}")
-        })
-        .collect();
-    let expected: Vec<&str> = REDIS_TABLE.lines().collect();
-    assert_eq!(lines, expected);
+    for command in commands() {
+        let KeyPositions { first, last, step } = command.keys;
+        let mut flags: Vec<&str> = command.flags.names().collect();
+        if command.name == "object" {
+            // Here it stands for its subcommands.
+            flags.retain(|flag| *flag != "readonly");
+        }
+        let flags = flags.join(" ");
+        let (name, arity) = (command.name, command.arity);
+        let line = format!("{name} {arity} {flags} {first} {last} {step}");
+        let expected = REDIS_TABLE
+            .lines()
+            .find(|line| line.split(' ').next() == Some(name));
+        match expected {
+            Some(expected) => assert_eq!(line, expected),
+            None => assert!(NEWER.contains(&name), "{line}"),
+        }
+    }
 }
 
 #[test]
@@ -981,10 +975,8 @@ fn keys_stand_where_the_table_says() {
         let name = command.name;
         if first == 0 {
             assert_eq!(command.keys, KeyPositions::NONE, "{name}");
-            assert!(
-                !command.syntax.split(' ').any(|word| word == "key"),
-                "{name}"
-            );
+            let names_key = command.syntax.split(' ').any(|word| word == "key");
+            assert!(!names_key, "{name}");
             continue;
         }
         assert!(step > 0 && (last == -1 || last >= first), "{name}");
@@ -993,7 +985,12 @@ fn keys_stand_where_the_table_says() {
             "{name}"
         );
         let words: Vec<&str> = command.syntax.split(' ').collect();
-        assert_eq!(words[first.unsigned_abs() as usize - 1], "key", "{name}");
+        if name != "bitop" {
+            assert!(
+                words[first.unsigned_abs() as usize - 1].starts_with("key"),
+                "{name}"
+            );
+        }
         assert_eq!(last == -1, command.syntax.contains("[key"), "{name}");
     }
 }
@@ -1006,7 +1003,7 @@ fn a_command_reads_or_writes_where_it_has_keys() {
             command.flags.contains(Flags::WRITE),
         );
         assert!(!(reads && writes), "{}", command.name);
-        if command.keys != KeyPositions::NONE {
+        if command.keys != KeyPositions::NONE && command.name != "watch" {
             assert!(reads || writes, "{}", command.name);
         }
         if command.group == Group::Connection {

@@ -1,0 +1,201 @@
+//! Looking at keys from the side: OBJECT, DEBUG, WAIT.
+
+use std::borrow::Cow;
+use std::thread;
+use std::time::Duration;
+
+use super::arguments::{integer, is};
+use super::error::Failure;
+use super::table::{Command, Flags, Group, KeyPositions};
+use super::{Reply, Session};
+use crate::KeyType;
+use crate::db::parse_integer;
+
+/// The longest string that Redis keeps beside its header, and calls `embstr`.
+const EMBEDDED_BYTES: usize = 44;
+
+/// `hash-max-listpack-entries` and `hash-max-listpack-value` of Redis: smaller hashes are a `listpack` to it.
+const SMALL_HASH_FIELDS: u64 = 128;
+const SMALL_FIELD_BYTES: usize = 64;
+
+/// The longest that DEBUG SLEEP sleeps.
+const MAX_SLEEP: Duration = Duration::from_secs(60);
+
+pub(super) static COMMANDS: &[Command] = &[
+    Command::new(Group::Generic, "object", -2, object)
+        .subcommands(&["ENCODING", "FREQ", "HELP", "IDLETIME", "REFCOUNT"])
+        .keys(KeyPositions::NONE)
+        .flags(Flags::READONLY)
+        .help(
+            "subcommand [key]",
+            "Tells how Redis would keep what a key holds",
+        ),
+    Command::new(Group::Server, "debug", -2, debug)
+        .flags(
+            Flags::ADMIN
+                .and(Flags::NOSCRIPT)
+                .and(Flags::LOADING)
+                .and(Flags::STALE),
+        )
+        .help(
+            "subcommand [argument ...]",
+            "Does what tests of clients need",
+        ),
+    Command::new(Group::Generic, "wait", 3, wait)
+        .flags(Flags::NOSCRIPT)
+        .help(
+            "numreplicas timeout",
+            "Counts the replicas that have what was written: there are none",
+        ),
+    Command::new(Group::Generic, "waitaof", 4, waitaof)
+        .flags(Flags::NOSCRIPT)
+        .help(
+            "numlocal numreplicas timeout",
+            "Waits until what was written is on the device",
+        ),
+];
+
+fn object(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    let (name, key) = match arguments {
+        [name] if is(name, "HELP") => {
+            let lines = [
+                "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+                "ENCODING <key>",
+                "    The encoding that Redis would choose for what the key holds.",
+                "FREQ <key>",
+                "    An error: how often a key is used is not counted.",
+                "IDLETIME <key>",
+                "    Always 0: when a key was used is not kept.",
+                "REFCOUNT <key>",
+                "    Always 1.",
+                "HELP",
+                "    Print this help.",
+            ];
+            let lines = lines.map(|line| Reply::Status(Cow::Borrowed(line)));
+            return Ok(Reply::Array(lines.into()));
+        }
+        [name, key] => (name, key),
+        [name, ..] => return Err(Failure::subcommand("object", name)),
+        [] => return Err(Failure::Arity),
+    };
+    let is_known = ["ENCODING", "FREQ", "IDLETIME", "REFCOUNT"]
+        .iter()
+        .any(|known| is(name, known));
+    if !is_known {
+        return Err(Failure::subcommand("object", name));
+    }
+    let Some(key_type) = session.db().key_type(key)? else {
+        return Ok(Reply::Nil);
+    };
+    if is(name, "ENCODING") {
+        return Ok(Reply::bulk(encoding(session, key, key_type)?));
+    }
+    if is(name, "FREQ") {
+        return Err(Failure::text(
+            "An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between \
+             policies at runtime LRU and LFU data will take some time to adjust.",
+        ));
+    }
+    Ok(Reply::Integer(i64::from(is(name, "REFCOUNT"))))
+}
+
+/// What Redis 7.0 would say of such a string or hash that was set as a whole.
+fn encoding(session: &Session, key: &[u8], key_type: KeyType) -> Result<&'static str, Failure> {
+    match key_type {
+        KeyType::String => {
+            let value = session.db().get(key)?;
+            let value: &[u8] = value.as_deref().unwrap_or_default();
+            Ok(match value {
+                value if value.len() <= 20 && parse_integer(value).is_some() => "int",
+                value if value.len() <= EMBEDDED_BYTES => "embstr",
+                _ => "raw",
+            })
+        }
+        KeyType::Hash => {
+            if session.db().hlen(key)? > SMALL_HASH_FIELDS {
+                return Ok("hashtable");
+            }
+            let fields = session.db().hgetall(key)?;
+            let is_small = fields.iter().all(|(field, value)| {
+                field.len() <= SMALL_FIELD_BYTES && value.len() <= SMALL_FIELD_BYTES
+            });
+            Ok(if is_small { "listpack" } else { "hashtable" })
+        }
+    }
+}
+
+fn debug(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    match arguments {
+        // Deadlines are looked at when a key is.
+        [name, on] if is(name, "SET-ACTIVE-EXPIRE") => {
+            integer(on)?;
+            Ok(Reply::OK)
+        }
+        [name, seconds] if is(name, "SLEEP") => {
+            let seconds = str::from_utf8(seconds)
+                .ok()
+                .and_then(|text| text.parse().ok());
+            let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+            let time = time.ok_or(Failure::text("value is not a valid float"))?;
+            thread::sleep(time.min(MAX_SLEEP));
+            Ok(Reply::OK)
+        }
+        [name, key] if is(name, "OBJECT") => {
+            let Some(key_type) = session.db().key_type(key)? else {
+                return Err(Failure::text("no such key"));
+            };
+            let bytes = match key_type {
+                KeyType::String => session.db().strlen(key)?,
+                KeyType::Hash => {
+                    let fields = session.db().hgetall(key)?;
+                    let bytes = fields.iter();
+                    bytes
+                        .map(|(field, value)| (field.len() + value.len()) as u64)
+                        .sum()
+                }
+            };
+            let encoding = encoding(session, key, key_type)?;
+            let text = format!(
+                "Value at:0x0 refcount:1 encoding:{encoding} serializedlength:{bytes} lru:0 lru_seconds_idle:0"
+            );
+            Ok(Reply::Status(Cow::Owned(text)))
+        }
+        [name, ..] => Err(Failure::subcommand("debug", name)),
+        [] => Err(Failure::Arity),
+    }
+}
+
+/// Never waits: no replica will come.
+fn wait(_: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    let [replicas, timeout] = arguments else {
+        return Err(Failure::Arity);
+    };
+    integer(replicas)?;
+    check_timeout(timeout)?;
+    Ok(Reply::Integer(0))
+}
+
+fn check_timeout(timeout: &[u8]) -> Result<(), Failure> {
+    let timeout =
+        integer(timeout).map_err(|_| Failure::text("timeout is not an integer or out of range"))?;
+    match timeout < 0 {
+        true => Err(Failure::text("timeout is negative")),
+        false => Ok(()),
+    }
+}
+
+/// Does not wait for replicas, which do not exist; the sync takes its time.
+fn waitaof(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    let [local, replicas, timeout] = arguments else {
+        return Err(Failure::Arity);
+    };
+    let local = integer(local)?;
+    if !(0..=1).contains(&local) || integer(replicas)? < 0 {
+        return Err(Failure::text("value is out of range, must be positive"));
+    }
+    check_timeout(timeout)?;
+    if local == 1 {
+        session.db().sync()?;
+    }
+    Ok(Reply::Array(vec![Reply::Integer(local), Reply::Integer(0)]))
+}

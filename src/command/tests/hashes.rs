@@ -1,0 +1,125 @@
+//! What hashes can do beyond HSET and HGET.
+
+use std::time::Duration;
+
+use super::{SYNTAX, Talk, WRONGTYPE, elements};
+use crate::command::Reply;
+
+#[test]
+fn fields_have_deadlines_of_their_own() {
+    let mut talk = Talk::new();
+    talk.hold(&[
+        ("HSET h a 1 b 2 c 3", "3"),
+        ("HEXPIRE h 10 FIELDS 2 a x", "[1 -2]"),
+        ("HTTL h FIELDS 3 a b x", "[10 -1 -2]"),
+        ("HPTTL h FIELDS 1 a", "[10000]"),
+        ("HEXPIRETIME h FIELDS 1 a", "[1700000010]"),
+        ("HPEXPIRETIME h FIELDS 1 a", "[1700000010000]"),
+        ("HEXPIRE h 20 NX FIELDS 2 a b", "[0 1]"),
+        ("HPEXPIRE h 5 GT FIELDS 1 a", "[0]"),
+        ("HPEXPIRE h 5 LT FIELDS 2 a c", "[1 1]"),
+        ("HPERSIST h FIELDS 3 b c x", "[1 1 -2]"),
+        ("HPERSIST h FIELDS 1 b", "[-1]"),
+        ("HEXPIREAT h 1 FIELDS 1 c", "[2]"),
+        ("HLEN h", "2"),
+        ("HTTL nobody FIELDS 1 a", "[-2]"),
+        ("HEXPIRE nobody 10 FIELDS 1 a", "[-2]"),
+    ]);
+    talk.clock.advance(Duration::from_millis(5));
+    talk.hold(&[("HGETALL h", "{\"b\": \"2\"}"), ("HEXISTS h a", "0")]);
+}
+
+#[test]
+fn a_deadline_of_a_field_is_refused_where_it_means_nothing() {
+    let missing = "ERR Mandatory argument FIELDS is missing or not at the right position";
+    Talk::new().hold(&[
+        ("HSET h a 1", "1"),
+        ("SET s v", "OK"),
+        ("HEXPIRE s 10 FIELDS 1 a", WRONGTYPE),
+        ("HTTL s FIELDS 1 a", WRONGTYPE),
+        (
+            "HEXPIRE h -1 FIELDS 1 a",
+            "ERR invalid expire time, must be >= 0",
+        ),
+        ("HEXPIRE h 10 NX XX FIELDS 1 a", missing),
+        ("HEXPIRE h 10 NOTHING 1 a b", missing),
+        (
+            "HEXPIRE h 10 FIELDS 0 a",
+            "ERR Parameter `numFields` should be greater than 0",
+        ),
+        (
+            "HEXPIRE h 10 FIELDS 2 a",
+            "ERR The `numfields` parameter must match the number of arguments",
+        ),
+        ("HTTL h FOO 1 a", missing),
+    ]);
+}
+
+#[test]
+fn fields_are_read_set_and_removed_with_their_deadlines() {
+    Talk::new().hold(&[
+        ("HSETEX h EX 10 FIELDS 2 a 1 b 2", "1"),
+        ("HTTL h FIELDS 2 a b", "[10 10]"),
+        ("HSETEX h FNX FIELDS 1 a 9", "0"),
+        ("HSETEX h FXX KEEPTTL FIELDS 1 a 9", "1"),
+        ("HTTL h FIELDS 1 a", "[10]"),
+        ("HSETEX h FIELDS 1 a 9", "1"),
+        ("HTTL h FIELDS 1 a", "[-1]"),
+        ("HSETEX h FNX FXX FIELDS 1 a 9", SYNTAX),
+        ("HGETEX h PX 500 FIELDS 2 a x", "[\"9\" nil]"),
+        ("HPTTL h FIELDS 1 a", "[500]"),
+        ("HGETEX h PERSIST FIELDS 1 a", "[\"9\"]"),
+        ("HTTL h FIELDS 1 a", "[-1]"),
+        ("HGETDEL h FIELDS 2 a b", "[\"9\" \"2\"]"),
+        ("EXISTS h", "0"),
+        ("HGETDEL h FIELDS 1 a", "[nil]"),
+    ]);
+}
+
+#[test]
+fn numbers_lengths_and_pages_without_values() {
+    Talk::new().hold(&[
+        ("HINCRBYFLOAT h f 10.5", "\"10.5\""),
+        ("HINCRBYFLOAT h f -5", "\"5.5\""),
+        ("HSTRLEN h f", "3"),
+        ("HSTRLEN h x", "0"),
+        ("HSET h s text", "1"),
+        ("HINCRBYFLOAT h s 1", "ERR hash value is not a float"),
+        ("HDEL h s", "1"),
+        ("HSCAN h 0 NOVALUES", "[\"0\" [\"f\"]]"),
+        ("HSCAN h 0", "[\"0\" [\"f\" \"5.5\"]]"),
+    ]);
+}
+
+#[test]
+fn fields_are_drawn_at_random() {
+    let mut talk = Talk::new();
+    talk.hold(&[
+        ("HRANDFIELD nobody", "nil"),
+        ("HRANDFIELD nobody 3", "[]"),
+        ("HSET h a 1 b 2 c 3", "3"),
+        ("HRANDFIELD h 0", "[]"),
+        ("HRANDFIELD h 3 VALUES", SYNTAX),
+        (
+            "HRANDFIELD h -9223372036854775808",
+            "ERR value is out of range",
+        ),
+    ]);
+    let count = |reply: Reply| {
+        let mut drawn: Vec<String> = elements(reply).iter().map(super::show).collect();
+        let all = drawn.len();
+        drawn.sort();
+        drawn.dedup();
+        (all, drawn.len())
+    };
+    assert_eq!(
+        count(talk.session.execute(&["HRANDFIELD", "h", "10"])),
+        (3, 3)
+    );
+    let (all, different) = count(talk.session.execute(&["HRANDFIELD", "h", "-50"]));
+    assert!(all == 50 && different <= 3);
+    let pairs = talk
+        .session
+        .execute(&["HRANDFIELD", "h", "2", "WITHVALUES"]);
+    assert!(matches!(pairs, Reply::Pairs(pairs) if pairs.len() == 2));
+}

@@ -1,0 +1,236 @@
+//! MULTI, EXEC, WATCH.
+
+use std::time::Duration;
+
+use super::{NOW_MS, Talk, WRONGTYPE};
+use crate::command::{Reply, Session};
+use crate::{Db, ManualClock};
+
+const ABORTED: &str = "EXECABORT Transaction discarded because of previous errors.";
+
+#[test]
+fn commands_are_collected_and_executed_as_one() {
+    let mut talk = Talk::new();
+    talk.hold(&[
+        ("MULTI", "OK"),
+        ("SET a 1", "QUEUED"),
+        ("INCR a", "QUEUED"),
+        ("GET a", "QUEUED"),
+        ("HSET h f v", "QUEUED"),
+        ("DBSIZE", "QUEUED"),
+    ]);
+    let records = || {
+        let watch = talk.session.db().watch_from(0).unwrap();
+        watch.count()
+    };
+    assert_eq!(records(), 0, "nothing was done yet");
+    talk.hold(&[
+        ("EXEC", "[OK 2 \"2\" 1 2]"),
+        ("GET a", "\"2\""),
+        ("EXEC", "ERR EXEC without MULTI"),
+        ("MULTI", "OK"),
+        ("EXEC", "[]"),
+    ]);
+}
+
+#[test]
+fn a_command_that_fails_has_no_effect_and_the_others_have() {
+    Talk::new().hold(&[
+        ("SET s v", "OK"),
+        ("MULTI", "OK"),
+        ("SET a 1", "QUEUED"),
+        ("HSET s f v", "QUEUED"),
+        ("INCR s", "QUEUED"),
+        ("SET b 2", "QUEUED"),
+        (
+            "EXEC",
+            "[OK WRONGTYPE Operation against a key holding the wrong kind of value ERR value is not an integer or out of range OK]",
+        ),
+        ("MGET a b s", "[\"1\" \"2\" \"v\"]"),
+    ]);
+}
+
+#[test]
+fn what_is_refused_while_collecting_lets_exec_do_nothing() {
+    Talk::new().hold(&[
+        ("MULTI", "OK"),
+        ("SET a 1", "QUEUED"),
+        ("GET", "ERR wrong number of arguments for 'get' command"),
+        ("EXEC", ABORTED),
+        ("EXISTS a", "0"),
+        ("MULTI", "OK"),
+        (
+            "FOO",
+            "ERR unknown command 'FOO', with args beginning with: ",
+        ),
+        ("EXEC", ABORTED),
+        ("MULTI", "OK"),
+        ("MULTI", "ERR MULTI calls can not be nested"),
+        ("WATCH a", "ERR WATCH inside MULTI is not allowed"),
+        ("SET a 1", "QUEUED"),
+        ("EXEC", "[OK]"),
+        ("DISCARD", "ERR DISCARD without MULTI"),
+        ("MULTI", "OK"),
+        ("SET a 2", "QUEUED"),
+        ("DISCARD", "OK"),
+        ("GET a", "\"1\""),
+    ]);
+}
+
+#[test]
+fn a_transaction_goes_from_database_to_database() {
+    Talk::new().hold(&[
+        ("MULTI", "OK"),
+        ("SET a 0", "QUEUED"),
+        ("SELECT 1", "QUEUED"),
+        ("SET a 1", "QUEUED"),
+        ("GET a", "QUEUED"),
+        ("EXEC", "[OK OK OK \"1\"]"),
+        ("GET a", "\"1\""),
+        ("SELECT 0", "OK"),
+        ("GET a", "\"0\""),
+    ]);
+}
+
+/// Two sessions on one file.
+fn two() -> (Talk, Session) {
+    let talk = Talk::new();
+    let other = Session::new(talk.session.db().clone());
+    (talk, other)
+}
+
+#[test]
+fn exec_does_nothing_where_a_watched_key_was_touched() {
+    for (touch, is_touched) in [
+        ("SET k 2", true),
+        ("SET k 1", true),
+        ("EXPIRE k 100", true),
+        ("DEL k", true),
+        ("FLUSHDB", true),
+        ("FLUSHALL", true),
+        ("APPEND k x", true),
+        ("RENAME k l", true),
+        ("RENAME other k", true),
+        ("SWAPDB 0 1", true),
+        ("SET other 2", false),
+        ("DEL nobody", false),
+        ("GET k", false),
+        ("PERSIST k", false),
+    ] {
+        let (mut talk, mut other) = two();
+        talk.hold(&[("SET k 1", "OK"), ("SET other 1", "OK"), ("WATCH k", "OK")]);
+        other.execute(&touch.split(' ').collect::<Vec<_>>());
+        let expected = if is_touched { "nil" } else { "[OK]" };
+        talk.hold(&[
+            ("MULTI", "OK"),
+            ("SET done 1", "QUEUED"),
+            ("EXEC", expected),
+        ]);
+        let done = u8::from(!is_touched).to_string();
+        talk.hold(&[("EXISTS done", &done)]);
+        // It watches no longer.
+        other.execute(&["SET", "k", "3"]);
+        talk.hold(&[("MULTI", "OK"), ("SET done 2", "QUEUED"), ("EXEC", "[OK]")]);
+    }
+}
+
+#[test]
+fn a_key_that_is_not_there_can_be_watched() {
+    for (touch, expected) in [
+        (&["SET k 1"][..], "nil"),
+        (&["SET k 1", "DEL k"], "nil"),
+        (&["HSET k f v"], "nil"),
+        (&["DEL k", "EXPIRE k 10", "FLUSHALL"], "[OK]"),
+    ] {
+        let (mut talk, mut other) = two();
+        talk.hold(&[("WATCH k", "OK")]);
+        for touch in touch {
+            other.execute(&touch.split(' ').collect::<Vec<_>>());
+        }
+        talk.hold(&[
+            ("MULTI", "OK"),
+            ("SET done 1", "QUEUED"),
+            ("EXEC", expected),
+        ]);
+    }
+}
+
+#[test]
+fn a_watched_key_that_expires_is_touched() {
+    let mut talk = Talk::new();
+    talk.hold(&[("SET k 1 PX 100", "OK"), ("WATCH k", "OK")]);
+    talk.clock.advance(Duration::from_millis(100));
+    talk.hold(&[
+        ("MULTI", "OK"),
+        ("SET done 1", "QUEUED"),
+        ("EXEC", "nil"),
+        ("WATCH k", "OK"),
+        ("MULTI", "OK"),
+        ("SET done 1", "QUEUED"),
+        ("EXEC", "[OK]"),
+    ]);
+}
+
+#[test]
+fn what_was_done_before_a_key_was_watched_does_not_count() {
+    let (mut talk, mut other) = two();
+    talk.hold(&[("WATCH a", "OK")]);
+    other.execute(&["SET", "b", "1"]);
+    talk.hold(&[
+        ("WATCH b", "OK"),
+        ("MULTI", "OK"),
+        ("GET b", "QUEUED"),
+        ("EXEC", "[\"1\"]"),
+        ("WATCH b", "OK"),
+        ("SET b 2", "OK"),
+        ("UNWATCH", "OK"),
+        ("MULTI", "OK"),
+        ("EXEC", "[]"),
+    ]);
+}
+
+/// WATCH holds between processes: here, between two handles on one file.
+#[test]
+fn another_handle_and_a_compaction_are_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file.brasa");
+    let options = || Db::options().clock(ManualClock::new(NOW_MS));
+    for (touches, expected) in [
+        (true, Reply::NilArray),
+        (false, Reply::Array(vec![Reply::OK])),
+    ] {
+        let mut session = Session::new(options().open(&path).unwrap());
+        let other = options().open(&path).unwrap();
+        other.set("k", "1").unwrap();
+        assert_eq!(session.execute(&["WATCH", "k"]), Reply::OK);
+        if touches {
+            other.set("k", "2").unwrap();
+        }
+        other.compact().unwrap();
+        other.set("other", "1").unwrap();
+        session.execute(&["MULTI"]);
+        session.execute(&["SET", "done", "1"]);
+        assert_eq!(session.execute(&["EXEC"]), expected);
+    }
+}
+
+#[test]
+fn a_file_that_can_only_be_read_has_transactions_of_reads() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file.brasa");
+    Db::open(&path).unwrap().set("k", "1").unwrap();
+    let db = Db::options().read_only(true).open(&path).unwrap();
+    let mut session = Session::new(db);
+    for words in [&["WATCH", "k"][..], &["MULTI"], &["GET", "k"]] {
+        session.execute(words);
+    }
+    let replies = session.execute(&["EXEC"]);
+    assert_eq!(replies, Reply::Array(vec![Reply::bulk("1")]));
+}
+
+#[test]
+fn a_wrong_type_is_told_in_the_place_of_its_command() {
+    let mut talk = Talk::new();
+    talk.hold(&[("HSET h f v", "1"), ("MULTI", "OK"), ("GET h", "QUEUED")]);
+    assert_eq!(talk.say("EXEC"), format!("[{WRONGTYPE}]"));
+}

@@ -1,0 +1,266 @@
+//! MULTI, EXEC, DISCARD, WATCH, UNWATCH: commands that take effect together, as one commit of the file.
+//!
+//! WATCH costs nothing until EXEC: the file's log says whether a key was touched since, whoever did it.
+
+use std::borrow::Cow;
+
+use super::error::{ErrorReply, Failure};
+use super::table::{Command, Flags, Group, KeyPositions};
+use super::{Reply, Session};
+use crate::limits::MAX_COMMIT_BYTES;
+use crate::{Change, ChangeKind, Db, Result, Watch};
+
+const FLAGS: Flags = Flags::NOSCRIPT
+    .and(Flags::LOADING)
+    .and(Flags::STALE)
+    .and(Flags::FAST);
+
+pub(super) static COMMANDS: &[Command] = &[
+    Command::new(Group::Transactions, "multi", 1, multi)
+        .flags(FLAGS)
+        .help(
+            "",
+            "Begins to collect commands, which EXEC then executes as one",
+        ),
+    Command::new(Group::Transactions, "exec", 1, exec)
+        .flags(Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE))
+        .help("", "Executes the commands since MULTI, all in one commit"),
+    Command::new(Group::Transactions, "discard", 1, discard)
+        .flags(FLAGS)
+        .help("", "Forgets the commands since MULTI"),
+    Command::new(Group::Transactions, "watch", -2, watch)
+        .flags(FLAGS)
+        .keys(KeyPositions::ALL)
+        .help(
+            "key [key ...]",
+            "Lets the next EXEC do nothing if one of the keys is changed before, by whomever",
+        ),
+    Command::new(Group::Transactions, "unwatch", 1, unwatch)
+        .flags(FLAGS)
+        .help("", "Forgets all that is watched"),
+];
+
+/// What a session has begun and not executed yet.
+#[derive(Default)]
+pub(super) struct Pending {
+    queue: Option<Queue>,
+    watched: Option<Watched>,
+}
+
+/// The commands since MULTI.
+#[derive(Default)]
+struct Queue {
+    commands: Vec<Vec<Vec<u8>>>,
+    bytes: u64,
+    /// One of them was refused: EXEC will do nothing.
+    is_refused: bool,
+}
+
+/// Keys that EXEC must find untouched.
+struct Watched {
+    changes: Watch,
+    keys: Vec<WatchedKey>,
+    is_touched: bool,
+}
+
+struct WatchedKey {
+    database: u8,
+    key: Vec<u8>,
+    /// Whether it was there. One that was not cannot be removed.
+    was_there: bool,
+}
+
+impl Pending {
+    /// Whether commands are being collected.
+    pub(super) fn is_collecting(&self) -> bool {
+        self.queue.is_some()
+    }
+
+    /// Whether keys are watched.
+    pub(super) fn watched_count(&self) -> usize {
+        self.watched
+            .as_ref()
+            .map_or(0, |watched| watched.keys.len())
+    }
+
+    /// How many commands were collected, and of how many bytes; `None` outside of MULTI.
+    pub(super) fn collected(&self) -> Option<(usize, u64)> {
+        let queue = self.queue.as_ref()?;
+        Some((queue.commands.len(), queue.bytes))
+    }
+
+    /// Notes that a command was refused while others are collected.
+    pub(super) fn refuse(&mut self) {
+        if let Some(queue) = &mut self.queue {
+            queue.is_refused = true;
+        }
+    }
+
+    /// Keeps a command for EXEC.
+    pub(super) fn collect(&mut self, words: &[&[u8]]) -> Reply {
+        let Some(queue) = &mut self.queue else {
+            return Reply::Error(Failure::text("EXEC without MULTI").into_reply("exec"));
+        };
+        let bytes = words.iter().map(|word| word.len() as u64 + 16);
+        let bytes = bytes.fold(queue.bytes, u64::saturating_add);
+        if bytes > MAX_COMMIT_BYTES {
+            queue.is_refused = true;
+            return Reply::Error(ErrorReply::new(
+                &b"ERR the transaction is larger than a commit may be"[..],
+            ));
+        }
+        queue.bytes = bytes;
+        queue
+            .commands
+            .push(words.iter().map(|word| word.to_vec()).collect());
+        Reply::Status(Cow::Borrowed("QUEUED"))
+    }
+
+    /// Forgets all of it.
+    pub(super) fn forget(&mut self) {
+        *self = Pending::default();
+    }
+}
+
+/// Whether a command is executed at once although others are being collected.
+pub(super) fn is_never_collected(command: &Command) -> bool {
+    matches!(
+        command.name,
+        "multi" | "exec" | "discard" | "watch" | "quit" | "reset"
+    )
+}
+
+fn multi(session: &mut Session, _: &[&[u8]]) -> Result<Reply, Failure> {
+    if session.pending.is_collecting() {
+        return Err(Failure::text("MULTI calls can not be nested"));
+    }
+    session.pending.queue = Some(Queue::default());
+    Ok(Reply::OK)
+}
+
+fn discard(session: &mut Session, _: &[&[u8]]) -> Result<Reply, Failure> {
+    if !session.pending.is_collecting() {
+        return Err(Failure::text("DISCARD without MULTI"));
+    }
+    session.pending.forget();
+    Ok(Reply::OK)
+}
+
+fn unwatch(session: &mut Session, _: &[&[u8]]) -> Result<Reply, Failure> {
+    session.pending.watched = None;
+    Ok(Reply::OK)
+}
+
+fn watch(session: &mut Session, keys: &[&[u8]]) -> Result<Reply, Failure> {
+    if session.pending.is_collecting() {
+        return Err(Failure::text("WATCH inside MULTI is not allowed"));
+    }
+    let database = session.db().database_number();
+    let mut watched = match session.pending.watched.take() {
+        Some(mut watched) => {
+            // What was done to the new keys until now does not count.
+            watched.look()?;
+            watched
+        }
+        None => Watched {
+            changes: session.db().watch()?,
+            keys: Vec::new(),
+            is_touched: false,
+        },
+    };
+    for key in keys {
+        let is_known = |known: &WatchedKey| known.database == database && known.key == **key;
+        if !watched.keys.iter().any(is_known) {
+            watched.keys.push(WatchedKey {
+                database,
+                key: key.to_vec(),
+                was_there: session.db().exists(key)?,
+            });
+        }
+    }
+    session.pending.watched = Some(watched);
+    Ok(Reply::OK)
+}
+
+fn exec(session: &mut Session, _: &[&[u8]]) -> Result<Reply, Failure> {
+    let Pending { queue, watched } = std::mem::take(&mut session.pending);
+    let Some(queue) = queue else {
+        // Redis goes on watching then.
+        session.pending.watched = watched;
+        return Err(Failure::text("EXEC without MULTI"));
+    };
+    if queue.is_refused {
+        return Err(Failure::Reply(ErrorReply::new(
+            &b"EXECABORT Transaction discarded because of previous errors."[..],
+        )));
+    }
+    let mut watched = watched;
+    if let Some(watched) = &mut watched {
+        // Most of it, while others may write.
+        watched.look()?;
+    }
+    if session.db().is_read_only() {
+        // There is nothing to commit, and no lock to be had.
+        let is_touched = match &mut watched {
+            None => false,
+            Some(watched) => watched.is_touched_now(session.db())?,
+        };
+        return Ok(if is_touched {
+            Reply::NilArray
+        } else {
+            Reply::Array(session.execute_all(&queue.commands))
+        });
+    }
+    let outside = session.db().clone();
+    let done = outside.transaction(|tx| -> Result<Option<Vec<Reply>>> {
+        if let Some(watched) = &mut watched
+            && watched.is_touched_now(tx)?
+        {
+            return Ok(None);
+        }
+        session.set_db(tx.database(outside.database_number())?);
+        Ok(Some(session.execute_all(&queue.commands)))
+    });
+    // Which database is selected by now.
+    let selected = outside.database(session.db().database_number())?;
+    session.set_db(selected);
+    Ok(done?.map_or(Reply::NilArray, Reply::Array))
+}
+
+impl Watched {
+    /// Looks at what was changed since the last look.
+    fn look(&mut self) -> Result<()> {
+        for change in self.changes.by_ref() {
+            let change = change?;
+            self.is_touched |= self.keys.iter().any(|key| key.is_touched_by(&change));
+        }
+        Ok(())
+    }
+
+    /// As [`Watched::look`], and whether a key has expired since: in the middle of a transaction, in which nothing else happens.
+    fn is_touched_now(&mut self, db: &Db) -> Result<bool> {
+        self.look()?;
+        for key in &self.keys {
+            self.is_touched |= key.was_there && !db.database(key.database)?.exists(&key.key)?;
+        }
+        Ok(self.is_touched)
+    }
+}
+
+impl WatchedKey {
+    fn is_touched_by(&self, change: &Change) -> bool {
+        let is_key = change.database == self.database && change.key == self.key;
+        match change.kind {
+            ChangeKind::Set | ChangeKind::HashSet => is_key,
+            ChangeKind::Delete
+            | ChangeKind::Expire
+            | ChangeKind::HashDelete
+            | ChangeKind::FieldExpire => is_key && self.was_there,
+            ChangeKind::Clear => change.database == self.database && self.was_there,
+            // Which other one is not told: this one, perhaps.
+            ChangeKind::SwapDatabases => true,
+            // Nobody knows.
+            ChangeKind::Gap => true,
+        }
+    }
+}
