@@ -56,6 +56,7 @@ const ITEMS: [(&str, &[&str]); 4] = [
         "db",
         &[
             "Db",
+            "Watch",
             "Batch",
             "ExpireCondition",
             "Keys",
@@ -68,7 +69,10 @@ const ITEMS: [(&str, &[&str]); 4] = [
             "FieldExpiry",
         ],
     ),
-    ("engine", &["Recovery", "Stats", "Value"]),
+    (
+        "engine",
+        &["Change", "ChangeKind", "Recovery", "Stats", "Value"],
+    ),
     (
         "options",
         &["SetOptions", "SetOutcome", "ManualClock", "SystemClock"],

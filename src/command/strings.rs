@@ -134,9 +134,10 @@ fn set(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
             if condition.allows(previous.as_ref()) {
                 return tx.set_with(key, value, options);
             }
-            let mut outcome = SetOutcome::default();
-            outcome.previous = previous;
-            Ok(outcome)
+            Ok(SetOutcome {
+                written: false,
+                previous,
+            })
         })?,
     };
     Ok(if words.get {

@@ -910,12 +910,16 @@ fn the_table_is_sorted_and_each_command_well_described() {
         );
         assert!(!summary.ends_with('.'), "{name}");
         // What is not in brackets must be given, and what is may be left out.
-        let required = syntax.split(" [").next().unwrap();
-        let required = if required.starts_with('[') {
-            ""
-        } else {
-            required
-        };
+        let mut depth = 0;
+        let required: String = syntax
+            .chars()
+            .filter(|c| {
+                depth += i32::from(*c == '[');
+                let is_outside = depth == 0;
+                depth -= i32::from(*c == ']');
+                is_outside
+            })
+            .collect();
         let least = required.split_whitespace().count() + 1;
         assert_eq!(usize::from(arity.unsigned_abs()), least, "{name}");
         assert_eq!(*arity < 0, syntax.contains('['), "{name}");
