@@ -66,6 +66,8 @@ mod remote;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 mod storage;
+#[cfg(feature = "redis")]
+pub mod transfer;
 
 pub use cache::{
     Cache, CacheError, CacheKey, CacheOptions, CacheStats, CacheTimes, CacheValue, Degraded,

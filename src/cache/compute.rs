@@ -54,7 +54,7 @@ impl Cache {
         key: impl AsRef<[u8]>,
         compute: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, CacheError<E>> {
-        let name = Name::of_value(&self.inner.namespace, key.as_ref());
+        let name = Name::of_value(&self.inner.prefix, key.as_ref());
         let name = name.bytes();
         match self.look(name)? {
             Look::Fresh(value) => {
@@ -95,7 +95,7 @@ impl Cache {
         key: impl AsRef<[u8]>,
         compute: impl FnOnce() -> Result<T, E> + Send + 'static,
     ) -> Result<T, CacheError<E>> {
-        let name = Name::of_value(&self.inner.namespace, key.as_ref());
+        let name = Name::of_value(&self.inner.prefix, key.as_ref());
         let name = name.bytes();
         match self.look(name)? {
             Look::Fresh(value) => {
@@ -136,7 +136,7 @@ impl Cache {
                 return self.compute_alone(None, compute);
             };
             let look = match landing.entry {
-                Some(entry) => self.judge(Value::owned(&entry))?,
+                Some(entry) => self.judge(Value::owned(&entry), 0)?,
                 None => self.look(name)?,
             };
             if let Some(answer) = answer(look) {

@@ -14,7 +14,7 @@ const MAGIC: u8 = 0xce;
 const LAYOUT: u8 = 1;
 
 /// Bytes before the tags.
-const FIXED_BYTES: usize = 48;
+pub(super) const FIXED_BYTES: usize = 48;
 
 /// Most tags of one entry.
 pub(super) const MAX_TAGS: usize = 64;
@@ -91,6 +91,7 @@ pub(super) struct Entry<'a> {
 
 impl<'a> Entry<'a> {
     /// Reads an entry; `None` where it is none (invariant 1).
+    #[inline]
     pub(super) fn read(bytes: &'a [u8]) -> Option<Entry<'a>> {
         let (fixed, behind) = bytes.split_at_checked(FIXED_BYTES)?;
         // Invariant 2.
@@ -112,6 +113,9 @@ impl<'a> Entry<'a> {
             value_at: FIXED_BYTES.checked_add(tags_len)?,
         };
         let tag_count = usize::try_from(LittleEndian::read_u32(&fixed[40..])).ok()?;
+        if tag_count == 0 && tags_len == 0 {
+            return Some(entry);
+        }
         let is_whole = tag_count <= MAX_TAGS
             && entry.tags().count() == tag_count
             && tag_bytes(entry.tags()) == tags_len;

@@ -30,7 +30,7 @@ impl Cache {
     /// # }
     /// ```
     pub fn insert<T: CacheValue>(&self, key: impl AsRef<[u8]>, value: &T) -> Result<()> {
-        let name = Name::of_value(&self.inner.namespace, key.as_ref());
+        let name = Name::of_value(&self.inner.prefix, key.as_ref());
         let stamps = self.stamps()?;
         let life = self.life();
         let entry = self.encode(value, Duration::ZERO, life, &stamps)?;

@@ -22,7 +22,7 @@ impl Cache {
     /// # }
     /// ```
     pub fn invalidate(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        let name = Name::of_value(&self.inner.namespace, key.as_ref());
+        let name = Name::of_value(&self.inner.prefix, key.as_ref());
         let lease = lease_of(name.bytes());
         let was_there = self.inner.store.get(name.bytes())?.is_some();
         self.inner.store.remove(&[name.bytes(), &lease])?;

@@ -16,33 +16,29 @@ pub(super) struct Name {
     spilled: Vec<u8>,
 }
 
-const INLINE_BYTES: usize = 96;
+const INLINE_BYTES: usize = 64;
 
 impl Name {
-    /// Where a value is.
-    pub(super) fn of_value(namespace: &str, key: &[u8]) -> Name {
-        Name::of(&[b"{", namespace.as_bytes(), b":", key, b"}"])
-    }
-
-    fn of(parts: &[&[u8]]) -> Name {
-        let len = parts.iter().map(|part| part.len()).sum();
+    /// Where a value is, given what the names of all of them begin with ([`prefix_of_values`]).
+    #[inline]
+    pub(super) fn of_value(prefix: &[u8], key: &[u8]) -> Name {
+        let (key_at, end_at) = (prefix.len(), prefix.len() + key.len());
         let mut name = Name {
             inline: [0; INLINE_BYTES],
-            len,
+            len: end_at + 1,
             spilled: Vec::new(),
         };
-        if len > INLINE_BYTES {
-            name.spilled = parts.concat();
-            return name;
-        }
-        let mut at = 0;
-        for part in parts {
-            name.inline[at..at + part.len()].copy_from_slice(part);
-            at += part.len();
+        if name.len > INLINE_BYTES {
+            name.spilled = [prefix, key, b"}"].concat();
+        } else {
+            name.inline[..key_at].copy_from_slice(prefix);
+            name.inline[key_at..end_at].copy_from_slice(key);
+            name.inline[end_at] = b'}';
         }
         name
     }
 
+    #[inline]
     pub(super) fn bytes(&self) -> &[u8] {
         match self.len > INLINE_BYTES {
             true => &self.spilled,
@@ -105,7 +101,7 @@ mod tests {
             b"\xff\0",
             &long,
         ] {
-            let name = Name::of_value("cache", key);
+            let name = Name::of_value(b"{cache:", key);
             let lease = lease_of(name.bytes());
             assert_eq!(hashed(name.bytes()), hashed(&lease), "{key:?}");
             assert_ne!(name.bytes(), lease);
@@ -117,15 +113,15 @@ mod tests {
     fn a_name_is_the_same_on_either_side_of_the_inline_length() {
         for len in INLINE_BYTES - 10..INLINE_BYTES + 10 {
             let key = vec![b'k'; len];
-            let name = Name::of_value("n", &key);
+            let name = Name::of_value(b"{n:", &key);
             assert_eq!(name.bytes(), [b"{n:", &key[..], b"}"].concat());
         }
     }
 
     #[test]
     fn a_value_whose_key_looks_like_a_lease_is_none() {
-        let value = Name::of_value("cache", b"a}:lease");
-        let lease = lease_of(Name::of_value("cache", b"a").bytes());
+        let value = Name::of_value(b"{cache:", b"a}:lease");
+        let lease = lease_of(Name::of_value(b"{cache:", b"a").bytes());
         assert_ne!(value.bytes(), lease);
     }
 }

@@ -1,6 +1,6 @@
 //! Looking a value up, and judging what is there.
 
-use super::entry::Entry;
+use super::entry::{Entry, FIXED_BYTES};
 use super::keys::{Name, tag_name};
 use super::stats::count;
 use super::store::parse_stamp;
@@ -43,7 +43,7 @@ impl Cache {
     /// # }
     /// ```
     pub fn get<T: CacheValue>(&self, key: impl AsRef<[u8]>) -> Result<Option<T>> {
-        let name = Name::of_value(&self.inner.namespace, key.as_ref());
+        let name = Name::of_value(&self.inner.prefix, key.as_ref());
         let counters = &self.inner.counters;
         Ok(match self.look(name.bytes())? {
             Look::Fresh(value) => {
@@ -73,22 +73,25 @@ impl Cache {
     }
 
     /// Looks a value up by its name in the store.
+    #[inline]
     pub(super) fn look<T: CacheValue>(&self, name: &[u8]) -> Result<Look<T>> {
-        match self.inner.store.get(name) {
+        match self.inner.store.get_and_time(name) {
             Ok(None) => Ok(Look::Miss),
-            Ok(Some(bytes)) => self.judge(bytes),
+            Ok(Some((bytes, now_ms))) => self.judge(bytes, now_ms),
             // A hash in its place is no entry of ours.
             Err(Error::WrongType) => Ok(Look::Miss),
             Err(error) => self.inner.forgive(Err(error), Look::Miss),
         }
     }
 
-    /// What an entry's bytes are worth to this view now.
-    pub(super) fn judge<T: CacheValue>(&self, bytes: Value) -> Result<Look<T>> {
+    /// What an entry's bytes are worth to this view now; a time of 0 is one that was not read yet.
+    #[inline]
+    pub(super) fn judge<T: CacheValue>(&self, bytes: Value, now_ms: u64) -> Result<Look<T>> {
         let Some(entry) = Entry::read(&bytes) else {
             return Ok(Look::Miss);
         };
-        if entry.version != self.settings.version || !self.tags_hold(&entry)? {
+        let is_tagged = entry.value_at > FIXED_BYTES;
+        if entry.version != self.settings.version || (is_tagged && !self.tags_hold(&entry)?) {
             return Ok(Look::Miss);
         }
         let value_at = entry.value_at;
@@ -99,7 +102,7 @@ impl Cache {
         if entry.kind != T::kind() {
             return Ok(Look::Miss);
         }
-        let (is_stale, is_early) = self.age(&entry);
+        let (is_stale, is_early) = self.age(&entry, now_ms);
         let stored_at_ms = entry.stored_at_ms;
         Ok(match T::decode(bytes.skip(value_at)) {
             None => Look::Miss,
@@ -113,11 +116,14 @@ impl Cache {
     }
 
     /// Whether an entry is stale, and whether it should be computed anew before it is.
-    fn age(&self, entry: &Entry<'_>) -> (bool, bool) {
+    fn age(&self, entry: &Entry<'_>, now_ms: u64) -> (bool, bool) {
         if entry.soft_deadline_ms == 0 {
             return (false, false);
         }
-        let now_ms = self.inner.store.now_ms();
+        let now_ms = match now_ms {
+            0 => self.inner.store.now_ms(),
+            now_ms => now_ms,
+        };
         let is_stale = now_ms >= entry.soft_deadline_ms;
         let is_early = !is_stale
             && early::is_due_early(

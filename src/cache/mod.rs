@@ -84,6 +84,8 @@ struct Inner {
     flights: Arc<Flights>,
     counters: Counters,
     namespace: String,
+    /// What the names of all values begin with.
+    prefix: Vec<u8>,
     is_strict: bool,
     degraded: Option<Degraded>,
     /// Threads that refresh in the background.
@@ -116,6 +118,7 @@ impl Inner {
             store,
             flights: Arc::default(),
             counters: Counters::default(),
+            prefix: keys::prefix_of_values(&namespace, b""),
             namespace,
             is_strict,
             degraded,

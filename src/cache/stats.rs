@@ -77,6 +77,7 @@ pub(super) fn count(counter: &AtomicU64) {
 }
 
 impl Counters {
+    #[inline]
     pub(super) fn hit(&self) {
         count(&self.shards[shard()].hits);
     }

@@ -45,6 +45,16 @@ impl Store {
         }
     }
 
+    /// Reads a string, and the time if it was read on the way; else 0.
+    #[inline]
+    pub(super) fn get_and_time(&self, key: &[u8]) -> Result<Option<(Value, u64)>> {
+        match self {
+            Store::Db(db) => db.get_and_time(key),
+            #[cfg(feature = "redis")]
+            Store::Remote(remote) => Ok(remote.get(key)?.map(|value| (value, 0))),
+        }
+    }
+
     /// Reads a string. In a file this waits for nobody.
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Value>> {
         match self {

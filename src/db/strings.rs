@@ -85,6 +85,20 @@ impl Db {
         )
     }
 
+    /// As [`Db::get`], with the time at which the deadline was judged; 0 where there is none. For who needs the time anyway: to ask the clock is a
+    /// good part of what a `get` costs.
+    #[inline]
+    pub(crate) fn get_and_time(&self, key: &[u8]) -> Result<Option<(Value, u64)>> {
+        self.read(
+            |tx| {
+                Ok(tx
+                    .string(self.database, key)?
+                    .map(|string| (string.value, 0)))
+            },
+            |engine| engine.string_and_time(self.database, key),
+        )
+    }
+
     /// The strings at several keys, at one moment; `None` for a key that is absent or holds a
     /// hash, as Redis's MGET.
     ///

@@ -1,5 +1,6 @@
 //! Reading: from a key to its value, and walking in hash order.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use super::generation::{Contents, Generation};
@@ -102,6 +103,20 @@ impl Engine {
     pub(crate) fn string(&self, database: u8, key: &[u8]) -> Result<Option<Value>> {
         let found = self.view_of(database, key, |view, hash| view.string(hash, key))?;
         Ok(found.flatten())
+    }
+
+    /// A string, and the time at which its deadline was judged; 0 where it has none.
+    pub(crate) fn string_and_time(&self, database: u8, key: &[u8]) -> Result<Option<(Value, u64)>> {
+        let judged_ms = Cell::new(0);
+        let now_ms = || {
+            let now_ms = self.now_ms();
+            judged_ms.set(now_ms);
+            now_ms
+        };
+        let found = self.view_of(database, key, |view, hash| {
+            view.string_at(hash, key, now_ms)
+        })?;
+        Ok(found.flatten().map(|value| (value, judged_ms.get())))
     }
 
     /// Several strings at one moment. A hash counts as absent.
@@ -436,12 +451,20 @@ impl<'a> View<'a> {
     }
 
     fn string(&self, hash: KeyHash, key: &[u8]) -> Result<Option<Value>> {
+        self.string_at(hash, key, || self.engine.now_ms())
+    }
+
+    fn string_at(
+        &self,
+        hash: KeyHash,
+        key: &[u8],
+        now_ms: impl FnOnce() -> u64,
+    ) -> Result<Option<Value>> {
         match self.held(hash, key)? {
             Held::Nothing => Ok(None),
             Held::String(record) => {
                 self.check(&record)?;
-                let expired =
-                    record.deadline_ms != 0 && has_passed(record.deadline_ms, self.engine.now_ms());
+                let expired = record.deadline_ms != 0 && has_passed(record.deadline_ms, now_ms());
                 if !expired {
                     self.generation.note_read(record.offset);
                 }

@@ -131,6 +131,27 @@ impl Server {
         Ok(server)
     }
 
+    pub(crate) fn is_cluster(&self) -> bool {
+        matches!(self.kind, Kind::Cluster(_))
+    }
+
+    /// Whether the URL names a database.
+    pub(crate) fn names_database(&self) -> bool {
+        let path = self.address.split_once("://").map_or("", |(_, rest)| rest);
+        let database = path.split_once('/').map_or("", |(_, database)| database);
+        !database.is_empty() && !self.is_cluster()
+    }
+
+    /// The URL without its password.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// A connection for one who needs it for long.
+    pub(crate) fn open(&self, operation: &'static str) -> Result<Link> {
+        self.link().map_err(|error| self.error(operation, &error))
+    }
+
     /// A new connection.
     fn link(&self) -> RedisResult<Link> {
         match &self.kind {

@@ -95,6 +95,38 @@ pub(super) enum Verb {
         #[arg(value_name = "COPY")]
         target: PathBuf,
     },
+    /// Moves everything to a Redis or Valkey server, or a cluster, with its deadlines, and verifies it.
+    ///
+    /// Databases keep their numbers, unless the URL names one. What the server refuses is listed, and makes the exit status 1. Called again after it was
+    /// broken off, it goes on where it was.
+    #[cfg(feature = "redis")]
+    Push {
+        /// The file.
+        #[arg(value_name = "FILE")]
+        path: PathBuf,
+        /// redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss:// (TLS), redis+cluster:// or rediss+cluster://.
+        #[arg(value_name = "URL")]
+        url: String,
+        /// Begins anew, wherever an earlier one was broken off.
+        #[arg(long)]
+        restart: bool,
+    },
+    /// Moves everything from a Redis or Valkey server, or a cluster, into a file, with its deadlines, and verifies it.
+    ///
+    /// A file holds strings and hashes: keys of other types are listed, and make the exit status 1. Called again after it was broken off, it goes on where
+    /// it was.
+    #[cfg(feature = "redis")]
+    Pull {
+        /// redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss:// (TLS), redis+cluster:// or rediss+cluster://.
+        #[arg(value_name = "URL")]
+        url: String,
+        /// The file, which is created where it is missing.
+        #[arg(value_name = "FILE")]
+        path: PathBuf,
+        /// Begins anew, wherever an earlier one was broken off.
+        #[arg(long)]
+        restart: bool,
+    },
     /// Prints what is changed from now on, by any process, until it is interrupted.
     Tail {
         /// Begins behind this position; a line before the first change names the one it begins at.

@@ -11,6 +11,8 @@ mod inspection;
 mod location;
 mod render;
 mod tail;
+#[cfg(feature = "redis")]
+mod transfer;
 
 use std::io;
 use std::process::ExitCode;
@@ -94,6 +96,10 @@ fn run(arguments: Arguments) -> Outcome {
         }
         Some(Verb::Tail { since, path }) => tail::tail(&location::of_file(path, file)?, since),
         Some(Verb::Log { path, json }) => inspection::log(&location::of_file(path, file)?, json),
+        #[cfg(feature = "redis")]
+        Some(Verb::Push { path, url, restart }) => transfer::push(&path, &url, database, restart),
+        #[cfg(feature = "redis")]
+        Some(Verb::Pull { url, path, restart }) => transfer::pull(&url, &path, database, restart),
         Some(Verb::Completions { shell }) => arguments::print_completions(shell),
         Some(Verb::Man) => arguments::print_manual(),
         Some(Verb::Help { verb: None }) => arguments::print_help(Topic::Everything),
