@@ -63,6 +63,8 @@ mod options;
 mod record;
 #[cfg(feature = "redis")]
 mod remote;
+#[cfg(feature = "server")]
+pub mod server;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 mod storage;

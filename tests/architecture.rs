@@ -19,6 +19,7 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("simulation", &["storage"]),
     ("inspect", &["engine", "log", "record", "storage"]),
     ("command", &["db"]),
+    ("server", &["command", "db", "storage"]),
     ("bin", &[]),
 ];
 

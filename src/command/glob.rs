@@ -9,6 +9,12 @@
 /// matching. A pattern and a text of a thousand bytes each stay below it.
 const MAX_STEPS: usize = 1 << 20;
 
+/// Whether a name matches a pattern, as KEYS and PSUBSCRIBE take it.
+#[cfg(feature = "server")]
+pub(crate) fn matches_pattern(pattern: &[u8], name: &[u8]) -> bool {
+    Pattern::new(pattern).matches(name)
+}
+
 /// A pattern that whole keys or fields are compared with.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pattern<'p> {

@@ -26,6 +26,7 @@
 mod arguments;
 mod bitfield;
 mod bits;
+mod client;
 mod conditional;
 mod connection;
 mod dump;
@@ -34,15 +35,18 @@ mod expiry;
 mod fields;
 mod glob;
 mod hashes;
+pub mod host;
 mod introspection;
 mod keys;
 mod object;
 mod places;
+mod pubsub;
 mod ranges;
 mod reply;
 mod scan;
 mod server;
 mod session;
+mod settings;
 mod strings;
 mod syntax;
 mod table;
@@ -52,7 +56,10 @@ mod transactions;
 mod words;
 
 pub use error::ErrorReply;
+#[cfg(feature = "server")]
+pub(crate) use glob::matches_pattern;
 pub use reply::{Bulk, Reply};
 pub use session::{Session, refusal};
+pub use settings::REDIS_VERSION;
 pub use table::{Command, Flags, Group, KeyPositions, commands, find};
 pub use words::{UnbalancedQuotes, split_words};

@@ -17,6 +17,8 @@ pub enum Reply {
     Status(Cow<'static, str>),
     /// The command was refused, or failed.
     Error(ErrorReply),
+    /// Text of several lines, for people.
+    Verbatim(Cow<'static, str>),
     /// A number.
     Integer(i64),
     /// A floating point number.
@@ -31,6 +33,10 @@ pub enum Reply {
     Array(Vec<Reply>),
     /// Keys and their values.
     Map(Vec<(Reply, Reply)>),
+    /// Something that is not the answer to a command: a message, or that a subscription has begun.
+    Push(Vec<Reply>),
+    /// Several replies, one after another; or none.
+    Several(Vec<Reply>),
     /// A list of pairs: version 3 shows lists of two, version 2 a flat list.
     Pairs(Vec<(Reply, Reply)>),
 }

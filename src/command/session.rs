@@ -2,9 +2,13 @@
 
 use std::fmt;
 
+use std::sync::Arc;
+
 use super::Reply;
+use super::client::{Client, Silence};
 use super::error::{ErrorReply, Failure, QUOTED_BYTES};
-use super::table::{Command, find};
+use super::host::{ClientInfo, Host};
+use super::table::{Command, Flags, find};
 use super::transactions::{Pending, is_never_collected};
 use crate::{Db, Result};
 
@@ -15,6 +19,11 @@ use crate::{Db, Result};
 pub struct Session {
     db: Db,
     pub(super) pending: Pending,
+    pub(super) client: Client,
+    /// The command that was executed last.
+    last_command: &'static str,
+    /// Whether something may have been written since it was last asked.
+    has_written: bool,
 }
 
 impl Session {
@@ -23,6 +32,69 @@ impl Session {
         Session {
             db,
             pending: Pending::default(),
+            client: Client::local(),
+            last_command: "NULL",
+            has_written: false,
+        }
+    }
+
+    /// A session of a server's client, which has this number. `is_trusted` says that it need give no password.
+    pub fn of_client(db: Db, host: Arc<dyn Host>, id: u64, is_trusted: bool) -> Session {
+        let mut session = Session::new(db);
+        session.client.host = Some(host);
+        session.client.id = id;
+        session.client.is_trusted = is_trusted;
+        session
+    }
+
+    /// The version of the protocol that replies are to be shown in, 2 or 3.
+    pub fn protocol(&self) -> u8 {
+        self.client.protocol
+    }
+
+    /// Whether the client has given the password, or none is needed.
+    pub fn is_trusted(&self) -> bool {
+        self.client.is_trusted
+    }
+
+    /// Whether the client has asked to be disconnected, once it has its reply.
+    pub fn is_leaving(&self) -> bool {
+        self.client.is_leaving
+    }
+
+    /// Whether a command that may write was executed since this was last asked.
+    pub fn takes_has_written(&mut self) -> bool {
+        std::mem::take(&mut self.has_written)
+    }
+
+    /// Whether the client waits for messages.
+    pub fn is_subscribed(&self) -> bool {
+        !self.client.subscriptions.is_empty()
+    }
+
+    /// The session as CLIENT INFO shows it, without what only the server knows.
+    pub fn client_info(&self) -> ClientInfo {
+        let mut info = ClientInfo {
+            id: self.client.id,
+            ..ClientInfo::default()
+        };
+        self.describe(&mut info);
+        info
+    }
+
+    /// As [`Session::client_info`], into what was told before.
+    pub fn describe(&self, info: &mut ClientInfo) {
+        info.database = self.db.database_number();
+        info.subscriptions = self.client.subscription_counts();
+        info.collected = self.pending.collected().map(|(count, _)| count);
+        info.command = self.last_command;
+        info.protocol = self.client.protocol;
+        // Without an allocation where nothing has changed, as after nearly every command.
+        if info.name != self.client.name {
+            info.name.clone_from(&self.client.name);
+        }
+        if info.library != self.client.library {
+            info.library.clone_from(&self.client.library);
         }
     }
 
@@ -61,14 +133,35 @@ impl Session {
 
     /// As [`Session::execute`], for words that stand beside one another already.
     pub fn execute_words(&mut self, words: &[&[u8]]) -> Reply {
-        match resolve(words) {
-            Ok((command, _)) if self.pending.is_collecting() && !is_never_collected(command) => {
-                self.pending.collect(words)
-            }
-            Ok((command, arguments)) => self.carry_out(command, arguments),
+        let (command, arguments) = match resolve(words) {
+            Ok(resolved) => resolved,
             Err(refusal) => {
                 self.pending.refuse();
-                Reply::Error(refusal)
+                return Reply::Error(refusal);
+            }
+        };
+        if let Some(refusal) = self.refusal_of(command) {
+            self.pending.refuse();
+            return Reply::Error(refusal);
+        }
+        match self.pending.is_collecting() && !is_never_collected(command) {
+            true => self.pending.collect(words),
+            false => self.carry_out(command, arguments),
+        }
+    }
+
+    /// Whether the reply to the command that was just executed is to be sent: CLIENT REPLY.
+    pub fn takes_reply_wanted(&mut self) -> bool {
+        match self.client.silence {
+            Silence::None => true,
+            Silence::All => false,
+            Silence::SkipNow => {
+                self.client.silence = Silence::None;
+                false
+            }
+            Silence::SkipNext => {
+                self.client.silence = Silence::SkipNow;
+                false
             }
         }
     }
@@ -79,7 +172,25 @@ impl Session {
         commands.map(|words| self.execute(words)).collect()
     }
 
-    fn carry_out(&mut self, command: &Command, arguments: &[&[u8]]) -> Reply {
+    /// Why a command cannot be executed as things stand.
+    fn refusal_of(&self, command: &Command) -> Option<ErrorReply> {
+        if !self.client.is_trusted && !command.flags.contains(Flags::NO_AUTH) {
+            return Some(ErrorReply::new(&b"NOAUTH Authentication required."[..]));
+        }
+        if self.client.only_listens() && !may_listener_send(command) {
+            let text = format!(
+                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+                command.name
+            );
+            return Some(ErrorReply::new(text.into_bytes()));
+        }
+        let is_misplaced = self.pending.is_collecting() && command.flags.contains(Flags::NO_MULTI);
+        is_misplaced.then(|| ErrorReply::new(&b"ERR Command not allowed inside a transaction"[..]))
+    }
+
+    fn carry_out(&mut self, command: &'static Command, arguments: &[&[u8]]) -> Reply {
+        self.last_command = command.name;
+        self.has_written |= command.flags.contains(Flags::WRITE) || command.name == "exec";
         (command.handler)(self, arguments)
             .unwrap_or_else(|failure| Reply::Error(failure.into_reply(command.name)))
     }
@@ -93,6 +204,22 @@ impl Session {
         self.db = self.db.database(number)?;
         Ok(())
     }
+}
+
+/// Whether a command may be sent by who has subscribed, in version 2 of the protocol.
+fn may_listener_send(command: &Command) -> bool {
+    const ALLOWED: [&str; 9] = [
+        "subscribe",
+        "psubscribe",
+        "ssubscribe",
+        "unsubscribe",
+        "punsubscribe",
+        "sunsubscribe",
+        "ping",
+        "quit",
+        "reset",
+    ];
+    ALLOWED.contains(&command.name)
 }
 
 impl fmt::Debug for Session {

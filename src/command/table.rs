@@ -10,7 +10,8 @@ use super::arguments::integer;
 use super::error::Failure;
 use super::{
     Reply, Session, bitfield, bits, conditional, connection, dump, expiry, fields, hashes,
-    introspection, keys, object, places, ranges, scan, server, strings, transactions,
+    introspection, keys, object, places, pubsub, ranges, scan, server, settings, strings,
+    transactions,
 };
 
 /// Carries out a command; the words are those behind its name.
@@ -256,6 +257,8 @@ pub enum Group {
     Transactions,
     /// Messages between clients.
     PubSub,
+    /// Programs that run beside the data.
+    Scripting,
 }
 
 impl Group {
@@ -270,6 +273,7 @@ impl Group {
             Group::Server => "server",
             Group::Transactions => "transactions",
             Group::PubSub => "pubsub",
+            Group::Scripting => "scripting",
         }
     }
 }
@@ -288,9 +292,11 @@ static PARTS: &[&[Command]] = &[
     keys::COMMANDS,
     object::COMMANDS,
     places::COMMANDS,
+    pubsub::COMMANDS,
     ranges::COMMANDS,
     scan::COMMANDS,
     server::COMMANDS,
+    settings::COMMANDS,
     strings::COMMANDS,
     transactions::COMMANDS,
 ];

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::clock::duration_ms;
 use crate::engine::{KeyState, Transaction};
 use crate::limits::MAX_DEADLINE_MS;
-use crate::{Db, Error, Result};
+use crate::{Db, Error, Result, Value};
 
 /// How long a key still lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,6 +156,48 @@ impl Db {
             Ok(condition.allows(present, deadline_ms)
                 && expire(tx, self.database, key, deadline_ms)?)
         })
+    }
+
+    /// Removes keys of this database whose time is up, of about `count` that are looked at from `cursor` on, which is 0 at the start. Gives
+    /// back where to go on, 0 at the end, and the keys.
+    ///
+    /// Nobody need do so: what has expired is not there for any reader, and compaction leaves it out. It gives back the memory of
+    /// the index before, at the price of a record for each key.
+    ///
+    /// # Errors
+    ///
+    /// The errors of every write, see [`Db::set`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use brasa::{Db, ManualClock, SetOptions};
+    /// use std::time::Duration;
+    /// let clock = ManualClock::new(1_000);
+    /// let db = Db::options().clock(clock.clone()).open_in_memory()?;
+    /// db.set_with("k", "v", SetOptions::new().ttl(Duration::from_secs(1)))?;
+    /// clock.advance(Duration::from_secs(1));
+    /// let (cursor, removed) = db.remove_expired(0, 100)?;
+    /// assert_eq!((cursor, removed.len()), (0, 1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn remove_expired(&self, cursor: u64, count: usize) -> Result<(u64, Vec<Value>)> {
+        let page = self.whole_file()?.scan_keys(self.database, cursor, count)?;
+        if page.expired.is_empty() {
+            return Ok((page.cursor, Vec::new()));
+        }
+        let removed = self.write(|tx| {
+            let mut removed = Vec::new();
+            for key in page.expired {
+                // Somebody may have set it meanwhile.
+                if tx.key(self.database, &key)? == KeyState::Absent {
+                    tx.delete(self.database, &key)?;
+                    removed.push(key);
+                }
+            }
+            Ok(removed)
+        })?;
+        Ok((page.cursor, removed))
     }
 
     /// Takes the key's deadline away. Gives back whether it had one.

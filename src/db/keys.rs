@@ -144,6 +144,24 @@ impl Db {
         )
     }
 
+    /// How many keys of this database have a deadline that has not passed; cheap, and as exact as [`Db::len`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::len`].
+    pub fn expiring_count(&self) -> Result<u64> {
+        self.engine().expiring_count(self.database)
+    }
+
+    /// How many keys of this database have expired and still take memory; cheap, and as exact as [`Db::len`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::len`].
+    pub fn expired_count(&self) -> Result<u64> {
+        self.engine().expired_count(self.database)
+    }
+
     /// Whether this database holds no key.
     ///
     /// # Errors

@@ -266,6 +266,12 @@ impl Db {
         }
     }
 
+    /// Whether this handle keeps its turn at writing, so that a write waits for no other process.
+    #[cfg(feature = "server")]
+    pub(crate) fn keeps_turn(&self) -> bool {
+        self.engine().keeps_turn()
+    }
+
     /// Whether the handle can only read.
     pub fn is_read_only(&self) -> bool {
         self.engine().is_read_only()

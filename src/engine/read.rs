@@ -63,6 +63,8 @@ pub(super) enum Stored {
 pub(crate) struct KeyPage {
     pub(crate) cursor: u64,
     pub(crate) keys: Vec<(Value, KeyState)>,
+    /// Keys on the way whose time is up, and which still stand in the index.
+    pub(crate) expired: Vec<Value>,
 }
 
 /// A page of fields, and where the next one begins; 0 at the end.
@@ -218,6 +220,7 @@ impl Engine {
         self.look_for_news()?;
         let generation = self.generation_now();
         let mut keys = Vec::new();
+        let mut expired = Vec::new();
         let mut seen = 0;
         let mut shard = cursor / HASHES_IN_SHARD;
         let mut first = u32::try_from(cursor % HASHES_IN_SHARD).unwrap_or_default();
@@ -226,26 +229,29 @@ impl Engine {
             .filter(|number| *number < SHARD_COUNT)
         {
             let page = self.view_in(&generation, database, number, |view| {
-                let mut found = Vec::new();
+                let (mut found, mut gone) = (Vec::new(), Vec::new());
                 let keys = view.lookup.keys_from(view.shard, number, first);
                 let mut visited = 0;
                 let next = walk(keys, count - seen, |held| {
                     visited += 1;
                     let state = view.key_state(&held)?;
-                    if state != KeyState::Absent {
-                        found.push((view.key_of(&held)?, state));
+                    match state {
+                        KeyState::Absent => gone.push(view.key_of(&held)?),
+                        state => found.push((view.key_of(&held)?, state)),
                     }
                     Ok(())
                 })?;
-                Ok((next, found, visited))
+                Ok((next, found, gone, visited))
             })?;
-            let (next, found, visited) = page.unwrap_or_default();
+            let (next, found, gone, visited) = page.unwrap_or_default();
             keys.extend(found);
+            expired.extend(gone);
             seen += visited;
             if let Some(hash) = next {
                 return Ok(KeyPage {
                     cursor: shard * HASHES_IN_SHARD + u64::from(hash),
                     keys,
+                    expired,
                 });
             }
             shard += 1;
@@ -254,10 +260,15 @@ impl Engine {
                 return Ok(KeyPage {
                     cursor: shard * HASHES_IN_SHARD,
                     keys,
+                    expired,
                 });
             }
         }
-        Ok(KeyPage { cursor: 0, keys })
+        Ok(KeyPage {
+            cursor: 0,
+            keys,
+            expired,
+        })
     }
 
     /// About `count` fields of a hash in hash order from a cursor on.

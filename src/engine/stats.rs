@@ -86,6 +86,22 @@ impl Engine {
         Ok(stats)
     }
 
+    /// Keys whose deadline has passed, and which still stand in the index.
+    pub(crate) fn expired_count(&self, database: u8) -> Result<u64> {
+        self.look_for_news()?;
+        let generation = self.generation();
+        let now_ms = self.now_ms();
+        Ok(generation.statistics().expired(database, now_ms).keys)
+    }
+
+    /// Keys whose deadline has not passed.
+    pub(crate) fn expiring_count(&self, database: u8) -> Result<u64> {
+        self.look_for_news()?;
+        let generation = self.generation();
+        let now_ms = self.now_ms();
+        Ok(generation.statistics().expiring(database, now_ms).keys)
+    }
+
     pub(crate) fn key_count(&self, database: u8) -> Result<u64> {
         self.look_for_news()?;
         let generation = self.generation();

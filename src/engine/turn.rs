@@ -292,6 +292,12 @@ impl Engine {
         let _ = writer.generation.file.unlock(LockByte::Writer);
     }
 
+    /// Whether the turn is kept from one write to the next.
+    #[cfg(feature = "server")]
+    pub(crate) fn keeps_turn(&self) -> bool {
+        self.settings.exclusive || self.lease_kept.load(Ordering::Relaxed)
+    }
+
     /// Whether a lease was begun that somebody has to give up when it is idle; says so once.
     pub(crate) fn takes_lease_started(&self) -> bool {
         self.lease_started.load(Ordering::Relaxed)

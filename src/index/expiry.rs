@@ -40,6 +40,16 @@ impl ExpiryHistogram {
         self.widen_to(MAX_STEPS);
     }
 
+    /// What expires after a time.
+    pub(super) fn to_come(&self, now_ms: u64) -> Size {
+        let first = self.step(now_ms);
+        let mut sum = Size::default();
+        for size in self.steps.range(first..).map(|(_, size)| *size) {
+            sum.add(size);
+        }
+        sum
+    }
+
     /// Makes steps wider until there are at most so many.
     fn widen_to(&mut self, max_steps: usize) {
         while self.steps.len() > max_steps && self.width_log2 < MAX_WIDTH_LOG2 {

@@ -93,6 +93,16 @@ impl Statistics {
         numbers.sum()
     }
 
+    /// What in a database has expired at `now_ms`.
+    pub(crate) fn expired(&mut self, database: u8, now_ms: u64) -> Size {
+        self.databases[usize::from(database)].expiry.expired(now_ms)
+    }
+
+    /// What in a database will expire after `now_ms`.
+    pub(crate) fn expiring(&self, database: u8, now_ms: u64) -> Size {
+        self.databases[usize::from(database)].expiry.to_come(now_ms)
+    }
+
     /// What a database holds at `now_ms`, without what has expired.
     pub(crate) fn live(&mut self, database: u8, now_ms: u64) -> Size {
         let database = &mut self.databases[usize::from(database)];

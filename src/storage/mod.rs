@@ -12,6 +12,8 @@ mod faulty;
 mod lock;
 mod mapping;
 mod memory;
+#[cfg(feature = "server")]
+mod socket;
 
 use std::fmt::Debug;
 use std::io;
@@ -26,6 +28,8 @@ pub use faulty::{Fault, FaultyOperation, Schedule, SimulatedDisk, Step};
 pub(crate) use lock::{CAN_SHARE, LockByte, LockMode, acquire, acquire_asking, fork_count};
 pub(crate) use mapping::Mapping;
 pub(crate) use memory::MemoryStorage;
+#[cfg(feature = "server")]
+pub(crate) use socket::UnixSocket;
 
 /// Whether a file is opened for writing too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -50,6 +50,17 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
+    /// Serves the file to clients of Redis, until SIGTERM, Ctrl-C or SHUTDOWN ends it.
+    ///
+    /// Others may use the file meanwhile, by the library and by this command line.
+    #[cfg(feature = "server")]
+    Serve {
+        /// The file, instead of -f; it is created where it is missing.
+        #[arg(value_name = "FILE")]
+        path: Option<PathBuf>,
+        #[command(flatten)]
+        options: super::serve::ServeOptions,
+    },
     /// Prints sizes, the number of keys, live and dead bytes.
     Stats {
         /// The file, instead of -f.

@@ -10,6 +10,8 @@ mod damage;
 mod inspection;
 mod location;
 mod render;
+#[cfg(feature = "server")]
+mod serve;
 mod tail;
 #[cfg(feature = "redis")]
 mod transfer;
@@ -82,6 +84,15 @@ fn run(arguments: Arguments) -> Outcome {
                 return arguments::print_help(Topic::Redis(name));
             }
             conversation::say(&words, || location::of_data(file), database, form)
+        }
+        #[cfg(feature = "server")]
+        Some(Verb::Serve { path, options }) => {
+            let path = match path {
+                // Where no file is named, the directory of the default one is made.
+                None => location::of_data(file)?,
+                path => location::of_file(path, file)?,
+            };
+            serve::serve(&path, options)
         }
         Some(Verb::Stats { path }) => inspection::stats(&location::of_file(path, file)?),
         Some(Verb::Check { path }) => inspection::check(&location::of_file(path, file)?),

@@ -76,7 +76,12 @@ fn terminal(reply: &Reply, indent: usize, output: &mut impl Write) -> io::Result
             output.write_all(b"\n")
         }
         Reply::Nil | Reply::NilArray => writeln!(output, "(nil)"),
-        Reply::Array(replies) => list(replies, indent, output),
+        Reply::Verbatim(text) => output.write_all(text.as_bytes()),
+        Reply::Array(replies) | Reply::Push(replies) => list(replies, indent, output),
+        Reply::Several(replies) => {
+            let mut replies = replies.iter();
+            replies.try_for_each(|reply| terminal(reply, indent, output))
+        }
         // As redis-cli shows one unless it was asked to speak the protocol's third version.
         Reply::Map(entries) | Reply::Pairs(entries) => {
             let replies: Vec<&Reply> = entries
@@ -134,7 +139,10 @@ fn raw(reply: &Reply, output: &mut impl Write) -> io::Result<()> {
         Reply::Double(number) => write!(output, "{number}"),
         Reply::Bulk(bytes) => output.write_all(bytes),
         Reply::Nil | Reply::NilArray => Ok(()),
-        Reply::Array(replies) => lines(replies, output),
+        Reply::Verbatim(text) => output.write_all(text.trim_end().as_bytes()),
+        Reply::Array(replies) | Reply::Push(replies) | Reply::Several(replies) => {
+            lines(replies, output)
+        }
         Reply::Map(entries) | Reply::Pairs(entries) => {
             lines(entries.iter().flat_map(|(key, value)| [key, value]), output)
         }

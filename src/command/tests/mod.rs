@@ -56,6 +56,9 @@ fn show(reply: &Reply) -> String {
     match reply {
         Reply::Status(text) => text.to_string(),
         Reply::Error(error) => error.to_string(),
+        Reply::Verbatim(text) => text.to_string(),
+        Reply::Push(replies) => format!(">[{}]", list(replies)),
+        Reply::Several(replies) => list(replies),
         Reply::Integer(number) => number.to_string(),
         Reply::Double(number) => number.to_string(),
         Reply::Bulk(bytes) => format!("\"{}\"", bytes.escape_ascii()),
@@ -952,12 +955,18 @@ const NEWER: [&str; 17] = [
 
 #[test]
 fn the_table_is_that_of_redis() {
+    let mut differences = Vec::new();
     for command in commands() {
         let KeyPositions { first, last, step } = command.keys;
         let mut flags: Vec<&str> = command.flags.names().collect();
         if command.name == "object" {
             // Here it stands for its subcommands.
             flags.retain(|flag| *flag != "readonly");
+        }
+        // A sharded channel is a key to a cluster, and to nobody here.
+        let is_channel = ["spublish", "ssubscribe", "sunsubscribe"].contains(&command.name);
+        if is_channel {
+            continue;
         }
         let flags = flags.join(" ");
         let (name, arity) = (command.name, command.arity);
@@ -966,10 +975,13 @@ fn the_table_is_that_of_redis() {
             .lines()
             .find(|line| line.split(' ').next() == Some(name));
         match expected {
-            Some(expected) => assert_eq!(line, expected),
-            None => assert!(NEWER.contains(&name), "{line}"),
+            Some(expected) if line == expected => {}
+            Some(expected) => differences.push(format!("{line}, and Redis has {expected}")),
+            None if NEWER.contains(&name) => {}
+            None => differences.push(line),
         }
     }
+    assert!(differences.is_empty(), "{differences:#?}");
 }
 
 #[test]

@@ -1,0 +1,70 @@
+//! What a session knows of the client at its other end.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::host::{Host, Subscription};
+
+/// See the module. On the command line it is the user, of whom nothing is asked.
+pub(super) struct Client {
+    pub(super) host: Option<Arc<dyn Host>>,
+    pub(super) id: u64,
+    /// The version of the protocol that it speaks, 2 or 3.
+    pub(super) protocol: u8,
+    /// Whether it has given the password, or none is needed.
+    pub(super) is_trusted: bool,
+    pub(super) name: String,
+    /// The library that it says it uses, and that one's version.
+    pub(super) library: [String; 2],
+    pub(super) subscriptions: BTreeSet<Subscription>,
+    /// Whether it wants no replies, or none to the next command: CLIENT REPLY.
+    pub(super) silence: Silence,
+    /// Whether it wants to be disconnected.
+    pub(super) is_leaving: bool,
+}
+
+/// Which replies a client wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Silence {
+    None,
+    /// The one to this command, and the one to the next.
+    SkipNext,
+    /// The one to this command.
+    SkipNow,
+    All,
+}
+
+impl Client {
+    /// Nobody in particular.
+    pub(super) fn local() -> Client {
+        Client {
+            host: None,
+            id: 1,
+            protocol: 2,
+            is_trusted: true,
+            name: String::new(),
+            library: [String::new(), String::new()],
+            subscriptions: BTreeSet::new(),
+            silence: Silence::None,
+            is_leaving: false,
+        }
+    }
+
+    /// How many channels, patterns and sharded channels it has subscribed to.
+    pub(super) fn subscription_counts(&self) -> [usize; 3] {
+        let mut counts = [0; 3];
+        for subscription in &self.subscriptions {
+            counts[match subscription {
+                Subscription::Channel(_) => 0,
+                Subscription::Pattern(_) => 1,
+                Subscription::Shard(_) => 2,
+            }] += 1;
+        }
+        counts
+    }
+
+    /// Whether only what concerns subscriptions may be sent: messages and replies could not be told apart in version 2.
+    pub(super) fn only_listens(&self) -> bool {
+        self.protocol == 2 && !self.subscriptions.is_empty()
+    }
+}

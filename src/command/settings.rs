@@ -1,0 +1,452 @@
+//! Looking in: INFO, CONFIG, MEMORY, SLOWLOG, and what else those ask who look after a server.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use super::arguments::{integer, is};
+use super::error::Failure;
+use super::glob::Pattern;
+use super::host::InfoLine;
+use super::table::{Command, Flags, Group};
+use super::{Reply, Session};
+use crate::limits::DATABASE_COUNT;
+use crate::{Db, Result as DbResult, Ttl};
+
+/// The version of Redis whose commands and answers these are.
+pub const REDIS_VERSION: &str = "7.4.0";
+
+/// Bytes of a record beside key, field and value, which MEMORY USAGE counts as well.
+const RECORD_BYTES: u64 = 32;
+
+/// Keys that `avg_ttl` is an average of, at most.
+const SAMPLED_KEYS: usize = 32;
+
+const ADMIN: Flags = Flags::ADMIN
+    .and(Flags::NOSCRIPT)
+    .and(Flags::LOADING)
+    .and(Flags::STALE);
+
+pub(super) static COMMANDS: &[Command] = &[
+    Command::new(Group::Server, "info", -1, info)
+        .flags(Flags::LOADING.and(Flags::STALE))
+        .help(
+            "[section [section ...]]",
+            "Tells of the file and of who serves it",
+        ),
+    Command::new(Group::Server, "config", -2, config)
+        .subcommands(&["GET", "HELP", "RESETSTAT", "REWRITE", "SET"])
+        .help("subcommand [argument ...]", "Reads and changes settings"),
+    Command::new(Group::Server, "memory", -2, memory)
+        .subcommands(&["DOCTOR", "HELP", "MALLOC-STATS", "PURGE", "STATS", "USAGE"])
+        .help(
+            "subcommand [argument ...]",
+            "Tells how many bytes a key takes",
+        ),
+    Command::new(Group::Server, "slowlog", -2, slowlog)
+        .subcommands(&["GET", "HELP", "LEN", "RESET"])
+        .help(
+            "subcommand [argument ...]",
+            "Lists slow commands: they are not kept",
+        ),
+    Command::new(Group::Server, "latency", -2, latency)
+        .subcommands(&["DOCTOR", "HELP", "HISTORY", "LATEST", "RESET"])
+        .help(
+            "subcommand [argument ...]",
+            "Lists delays: they are not kept",
+        ),
+    Command::new(
+        Group::Server,
+        "module",
+        -2,
+        |_, arguments| match arguments {
+            [name] if is(name, "LIST") => Ok(Reply::Array(Vec::new())),
+            [name, ..] => Err(Failure::subcommand("module", name)),
+            [] => Err(Failure::Arity),
+        },
+    )
+    .subcommands(&["LIST"])
+    .help("subcommand [argument ...]", "Lists modules: there are none"),
+    Command::new(
+        Group::Scripting,
+        "function",
+        -2,
+        |_, arguments| match arguments {
+            [name, ..] if is(name, "FLUSH") => Ok(Reply::OK),
+            [name, ..] if is(name, "LIST") => Ok(Reply::Array(Vec::new())),
+            [name, ..] => Err(Failure::subcommand("function", name)),
+            [] => Err(Failure::Arity),
+        },
+    )
+    .subcommands(&["FLUSH", "LIST"])
+    .help(
+        "subcommand [argument ...]",
+        "Lists and forgets functions: there are none",
+    ),
+    Command::new(Group::Server, "lastsave", 1, lastsave)
+        .flags(Flags::LOADING.and(Flags::STALE).and(Flags::FAST))
+        .help(
+            "",
+            "Tells when all was last carried through to the device, in Unix seconds",
+        ),
+    Command::new(Group::Server, "save", 1, |session, _| {
+        session.db().sync()?;
+        Ok(Reply::OK)
+    })
+    .flags(Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::NO_MULTI))
+    .help("", "Carries all that was written through to the device"),
+    Command::new(Group::Server, "bgsave", -1, |session, _| {
+        session.db().sync()?;
+        Ok(Reply::Status(Cow::Borrowed("Background saving started")))
+    })
+    .flags(Flags::ADMIN.and(Flags::NOSCRIPT))
+    .help("[SCHEDULE]", "As SAVE: the file is always up to date"),
+    Command::new(Group::Server, "bgrewriteaof", 1, |session, _| {
+        session.db().compact()?;
+        Ok(Reply::Status(Cow::Borrowed(
+            "Background append only file rewriting started",
+        )))
+    })
+    .flags(Flags::ADMIN.and(Flags::NOSCRIPT))
+    .help("", "Rewrites the file to what it holds now"),
+    Command::new(Group::Server, "shutdown", -1, |session, _| {
+        let host = session.client.host.clone();
+        let host = host.ok_or(Failure::text("there is no server to be ended here"))?;
+        host.shut_down();
+        session.client.is_leaving = true;
+        Ok(Reply::Several(Vec::new()))
+    })
+    .flags(ADMIN.and(Flags::NO_MULTI))
+    .help(
+        "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]",
+        "Ends the server, with all that was written on the device",
+    ),
+    Command::new(Group::Server, "monitor", 1, |session, _| {
+        let host = session.client.host.clone();
+        let host = host.ok_or(Failure::text(
+            "there is no server here: `brasa tail` shows what is changed",
+        ))?;
+        host.monitor(session.client.id);
+        Ok(Reply::OK)
+    })
+    .flags(ADMIN)
+    .help("", "Shows every command that is executed"),
+];
+
+/// Every section of INFO that there is, in order.
+const SECTIONS: [&str; 8] = [
+    "server",
+    "clients",
+    "memory",
+    "persistence",
+    "stats",
+    "replication",
+    "cpu",
+    "keyspace",
+];
+
+fn info(session: &mut Session, wanted: &[&[u8]]) -> Result<Reply, Failure> {
+    let wants = |section: &str| {
+        let is_meant = |word: &&[u8]| {
+            is(word, section) || is(word, "all") || is(word, "everything") || is(word, "default")
+        };
+        wanted.is_empty() || wanted.iter().any(is_meant)
+    };
+    let mut text = String::new();
+    for section in SECTIONS.into_iter().filter(|section| wants(section)) {
+        let (first, rest) = section.split_at(1);
+        if !text.is_empty() {
+            text.push_str("\r\n");
+        }
+        // Writing to a string cannot fail.
+        let _ = write!(text, "# {}{rest}\r\n", first.to_ascii_uppercase());
+        let own = own_lines(session.db(), section)?;
+        let host = session.client.host.as_ref();
+        let of_host = host.map_or_else(Vec::new, |host| host.info(section));
+        for (name, value) in own.into_iter().chain(of_host) {
+            let _ = write!(text, "{name}:{value}\r\n");
+        }
+        if section == "keyspace" {
+            text.push_str(&keyspace(session.db())?);
+        }
+    }
+    Ok(Reply::Verbatim(text.into()))
+}
+
+/// What the file itself tells.
+fn own_lines(db: &Db, section: &str) -> DbResult<Vec<InfoLine>> {
+    Ok(match section {
+        "server" => vec![
+            ("redis_version", REDIS_VERSION.to_owned()),
+            ("redis_mode", "standalone".to_owned()),
+            ("brasa_version", env!("CARGO_PKG_VERSION").to_owned()),
+            (
+                "os",
+                format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            ),
+            ("arch_bits", "64".to_owned()),
+            ("process_id", std::process::id().to_string()),
+            ("brasa_file", db.path().display().to_string()),
+        ],
+        "memory" => {
+            let stats = db.stats()?;
+            let policy = "noeviction".to_owned();
+            vec![
+                ("used_memory", stats.index_bytes.to_string()),
+                ("used_memory_human", human(stats.index_bytes)),
+                ("used_memory_dataset", stats.live_bytes.to_string()),
+                ("maxmemory", "0".to_owned()),
+                ("maxmemory_human", "0B".to_owned()),
+                ("maxmemory_policy", policy),
+                ("mem_fragmentation_ratio", "1.00".to_owned()),
+                ("brasa_index_bytes", stats.index_bytes.to_string()),
+                (
+                    "brasa_index_bytes_per_key",
+                    stats.index_bytes_per_key().to_string(),
+                ),
+            ]
+        }
+        "persistence" => {
+            let stats = db.stats()?;
+            vec![
+                ("loading", "0".to_owned()),
+                ("async_loading", "0".to_owned()),
+                ("rdb_changes_since_last_save", "0".to_owned()),
+                ("rdb_bgsave_in_progress", "0".to_owned()),
+                ("aof_enabled", "1".to_owned()),
+                ("aof_rewrite_in_progress", "0".to_owned()),
+                ("aof_last_write_status", "ok".to_owned()),
+                ("aof_current_size", stats.file_bytes.to_string()),
+                ("brasa_log_bytes", stats.log_bytes.to_string()),
+                ("brasa_live_bytes", stats.live_bytes.to_string()),
+                ("brasa_dead_bytes", stats.dead_bytes.to_string()),
+                ("brasa_checkpoint_bytes", stats.checkpoint_bytes.to_string()),
+            ]
+        }
+        "replication" => vec![
+            ("role", "master".to_owned()),
+            ("connected_slaves", "0".to_owned()),
+        ],
+        _ => Vec::new(),
+    })
+}
+
+/// A line for each database that holds something.
+fn keyspace(db: &Db) -> DbResult<String> {
+    let mut text = String::new();
+    for number in 0..DATABASE_COUNT {
+        let database = db.database(number)?;
+        let keys = database.len()?;
+        if keys == 0 {
+            continue;
+        }
+        let expires = database.expiring_count()?;
+        let _ = write!(
+            text,
+            "db{number}:keys={keys},expires={expires},avg_ttl={}\r\n",
+            match expires {
+                0 => 0,
+                _ => average_ttl_ms(&database)?,
+            }
+        );
+    }
+    Ok(text)
+}
+
+/// The average time that a few keys still live, of those that have a deadline.
+fn average_ttl_ms(database: &Db) -> DbResult<u128> {
+    let (mut sum, mut count) = (0, 0);
+    for key in database.keys().take(SAMPLED_KEYS) {
+        if let Ttl::Remaining(time) = database.ttl(key?)? {
+            sum += time.as_millis();
+            count += 1;
+        }
+    }
+    Ok(sum / u128::max(count, 1))
+}
+
+/// A number of bytes as Redis shows it.
+pub(super) fn human(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "K", "M", "G", "T"];
+    let mut rest = bytes;
+    let mut unit = 0;
+    while rest >= 1 << 20 && unit < UNITS.len() - 2 {
+        rest >>= 10;
+        unit += 1;
+    }
+    match rest {
+        0..1024 => format!("{rest}{}", UNITS[unit]),
+        // Hundredths, without floating point.
+        _ => format!(
+            "{}.{:02}{}",
+            rest >> 10,
+            ((rest & 1023) * 100) >> 10,
+            UNITS[unit + 1]
+        ),
+    }
+}
+
+/// Settings that are what they are, with or without a server.
+const FIXED_SETTINGS: [(&str, &str); 17] = [
+    ("save", ""),
+    ("appendonly", "yes"),
+    ("databases", "16"),
+    ("maxmemory", "0"),
+    ("maxmemory-policy", "noeviction"),
+    ("maxmemory-samples", "5"),
+    ("proto-max-bulk-len", "536870912"),
+    ("hash-max-listpack-entries", "128"),
+    ("hash-max-listpack-value", "64"),
+    ("hash-max-ziplist-entries", "128"),
+    ("hash-max-ziplist-value", "64"),
+    ("slowlog-log-slower-than", "-1"),
+    ("slowlog-max-len", "0"),
+    ("latency-monitor-threshold", "0"),
+    ("cluster-enabled", "no"),
+    ("replica-read-only", "yes"),
+    ("activedefrag", "no"),
+];
+
+fn config(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    let host = session.client.host.as_ref();
+    match arguments {
+        [name, patterns @ ..] if is(name, "GET") && !patterns.is_empty() => {
+            let mut settings: Vec<(&str, String)> =
+                host.map_or_else(Vec::new, |host| host.settings());
+            for (name, value) in FIXED_SETTINGS {
+                if !settings.iter().any(|(known, _)| *known == name) {
+                    settings.push((name, value.to_owned()));
+                }
+            }
+            let patterns: Vec<Vec<u8>> = patterns
+                .iter()
+                .map(|pattern| pattern.to_ascii_lowercase())
+                .collect();
+            let is_wanted = |name: &str| {
+                let mut patterns = patterns.iter();
+                patterns.any(|pattern| Pattern::new(pattern).matches(name.as_bytes()))
+            };
+            let settings = settings.into_iter().filter(|(name, _)| is_wanted(name));
+            Ok(Reply::Map(
+                settings
+                    .map(|(name, value)| (Reply::bulk(name), Reply::bulk(value)))
+                    .collect(),
+            ))
+        }
+        [name, pairs @ ..] if is(name, "SET") && !pairs.is_empty() => {
+            if !pairs.len().is_multiple_of(2) {
+                return Err(Failure::Text(Cow::Borrowed(
+                    b"wrong number of arguments for 'config|set' command",
+                )));
+            }
+            for pair in pairs.chunks_exact(2) {
+                let setting = String::from_utf8_lossy(pair[0]).to_ascii_lowercase();
+                let changed = match host {
+                    Some(host) => host.change_setting(&setting, pair[1]),
+                    None => Err(format!(
+                        "Unknown option or number of arguments for CONFIG SET - '{setting}'"
+                    )),
+                };
+                changed.map_err(|wrong| Failure::Text(Cow::Owned(wrong.into_bytes())))?;
+            }
+            Ok(Reply::OK)
+        }
+        [name] if is(name, "RESETSTAT") => {
+            if let Some(host) = host {
+                host.reset_counters();
+            }
+            Ok(Reply::OK)
+        }
+        [name] if is(name, "REWRITE") => {
+            Err(Failure::text("The server is running without a config file"))
+        }
+        [name, ..] => Err(Failure::subcommand("config", name)),
+        [] => Err(Failure::Arity),
+    }
+}
+
+fn memory(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    match arguments {
+        [name, key, options @ ..] if is(name, "USAGE") => {
+            match options {
+                [] => {}
+                [option, count] if is(option, "SAMPLES") => {
+                    if integer(count)? < 0 {
+                        return Err(Failure::SYNTAX);
+                    }
+                }
+                _ => return Err(Failure::SYNTAX),
+            }
+            let bytes = usage_bytes(session.db(), key)?;
+            Ok(bytes.map_or(Reply::Nil, Reply::count))
+        }
+        [name] if is(name, "DOCTOR") => Ok(Reply::bulk(
+            "Keys and values are in the file; the memory is that of the index.",
+        )),
+        [name] if is(name, "STATS") => {
+            let stats = session.db().stats()?;
+            Ok(Reply::Map(vec![
+                (Reply::bulk("keys.count"), Reply::count(stats.key_count)),
+                (
+                    Reply::bulk("keys.bytes-per-key"),
+                    Reply::count(stats.index_bytes_per_key()),
+                ),
+                (Reply::bulk("dataset.bytes"), Reply::count(stats.live_bytes)),
+                (
+                    Reply::bulk("total.allocated"),
+                    Reply::count(stats.index_bytes),
+                ),
+            ]))
+        }
+        [name] if is(name, "PURGE") => Ok(Reply::OK),
+        [name] if is(name, "MALLOC-STATS") => Ok(Reply::bulk("not known")),
+        [name, ..] => Err(Failure::subcommand("memory", name)),
+        [] => Err(Failure::Arity),
+    }
+}
+
+/// Bytes of the records that a key needs.
+fn usage_bytes(db: &Db, key: &[u8]) -> DbResult<Option<u64>> {
+    let record = |parts: usize| RECORD_BYTES + (parts as u64).next_multiple_of(8);
+    Ok(match db.key_type(key)? {
+        None => None,
+        Some(crate::KeyType::String) => {
+            let value = db.get(key)?;
+            value.map(|value| record(key.len() + value.len()))
+        }
+        Some(_) => {
+            let fields = db.hgetall(key)?;
+            let bytes = fields
+                .iter()
+                .map(|(field, value)| record(key.len() + field.len() + value.len()));
+            Some(bytes.sum())
+        }
+    })
+}
+
+fn slowlog(_: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    match arguments {
+        [name] | [name, _] if is(name, "GET") => Ok(Reply::Array(Vec::new())),
+        [name] if is(name, "LEN") => Ok(Reply::Integer(0)),
+        [name] if is(name, "RESET") => Ok(Reply::OK),
+        [name, ..] => Err(Failure::subcommand("slowlog", name)),
+        [] => Err(Failure::Arity),
+    }
+}
+
+fn latency(_: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    match arguments {
+        [name, ..] if is(name, "LATEST") || is(name, "HISTORY") => Ok(Reply::Array(Vec::new())),
+        [name, ..] if is(name, "RESET") => Ok(Reply::Integer(0)),
+        [name] if is(name, "DOCTOR") => Ok(Reply::bulk("Delays are not kept.")),
+        [name, ..] => Err(Failure::subcommand("latency", name)),
+        [] => Err(Failure::Arity),
+    }
+}
+
+fn lastsave(session: &mut Session, _: &[&[u8]]) -> Result<Reply, Failure> {
+    let host = session.client.host.as_ref();
+    Ok(Reply::count(host.map_or_else(
+        || session.db().now_ms() / 1_000,
+        |host| host.last_sync_seconds(),
+    )))
+}

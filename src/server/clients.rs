@@ -1,0 +1,270 @@
+//! Who is connected, and what is sent to whom without having been asked for.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
+
+use tokio::sync::{Notify, mpsc};
+
+use crate::command::Reply;
+use crate::command::host::{ClientInfo, Subscription};
+
+/// Bytes of messages that may wait for a client, at most; one that reads more slowly is disconnected. Redis's
+/// `client-output-buffer-limit pubsub`.
+const MAX_WAITING_BYTES: usize = 32 << 20;
+
+/// A client, as others see it.
+pub(super) struct ClientState {
+    pub(super) id: u64,
+    pub(super) connected_at: Instant,
+    /// When it was last heard of, in seconds since the server began.
+    pub(super) heard_at: AtomicU64,
+    /// Whether a request has begun and not ended, or a reply is being written.
+    pub(super) is_halfway: AtomicBool,
+    pub(super) info: Mutex<ClientInfo>,
+    inbox: mpsc::UnboundedSender<Arc<Reply>>,
+    waiting_bytes: AtomicUsize,
+    is_disconnected: AtomicBool,
+    disconnected: Notify,
+}
+
+impl ClientState {
+    pub(super) fn new(
+        id: u64,
+        address: String,
+        local_address: String,
+        heard_at: u64,
+    ) -> (Arc<ClientState>, mpsc::UnboundedReceiver<Arc<Reply>>) {
+        let (inbox, messages) = mpsc::unbounded_channel();
+        let state = ClientState {
+            id,
+            connected_at: Instant::now(),
+            heard_at: AtomicU64::new(heard_at),
+            is_halfway: AtomicBool::new(false),
+            info: Mutex::new(ClientInfo {
+                id,
+                address,
+                local_address,
+                protocol: 2,
+                command: "NULL",
+                ..ClientInfo::default()
+            }),
+            inbox,
+            waiting_bytes: AtomicUsize::new(0),
+            is_disconnected: AtomicBool::new(false),
+            disconnected: Notify::new(),
+        };
+        (Arc::new(state), messages)
+    }
+
+    pub(super) fn info(&self) -> MutexGuard<'_, ClientInfo> {
+        self.info.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends it a message; one that has too many unread is disconnected instead.
+    fn send(&self, message: &Arc<Reply>, bytes: usize) {
+        let waiting = self.waiting_bytes.fetch_add(bytes, Ordering::AcqRel) + bytes;
+        if waiting > MAX_WAITING_BYTES {
+            tracing::warn!(
+                client = self.id,
+                waiting,
+                "disconnected: it does not read its messages"
+            );
+            self.disconnect();
+            return;
+        }
+        // Where nobody receives any longer, it is being disconnected.
+        let _ = self.inbox.send(Arc::clone(message));
+    }
+
+    /// Notes that a message was taken out of the inbox.
+    pub(super) fn note_taken(&self, message: &Reply) {
+        self.waiting_bytes
+            .fetch_sub(size_of_message(message), Ordering::AcqRel);
+    }
+
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes.load(Ordering::Acquire)
+    }
+
+    /// Ends the connection, whatever it is doing.
+    pub(super) fn disconnect(&self) {
+        self.is_disconnected.store(true, Ordering::Release);
+        self.disconnected.notify_one();
+    }
+
+    /// Returns when somebody has called [`ClientState::disconnect`].
+    pub(super) async fn is_disconnected(&self) {
+        while !self.is_disconnected.load(Ordering::Acquire) {
+            self.disconnected.notified().await;
+        }
+    }
+}
+
+/// Bytes that a message takes, about.
+fn size_of_message(message: &Reply) -> usize {
+    match message {
+        Reply::Push(parts) | Reply::Array(parts) => parts.iter().map(size_of_message).sum(),
+        Reply::Bulk(bytes) => bytes.len() + 64,
+        Reply::Status(text) => text.len() + 64,
+        _ => 64,
+    }
+}
+
+/// All that are connected.
+#[derive(Default)]
+pub(super) struct Clients {
+    connected: RwLock<HashMap<u64, Arc<ClientState>>>,
+    subscribers: RwLock<Subscribers>,
+    monitors: RwLock<Vec<u64>>,
+    monitor_count: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Subscribers {
+    of: HashMap<Subscription, Vec<u64>>,
+    /// How many of the keys of `of` are patterns, so that a message need not look at all of them where there are none.
+    pattern_count: usize,
+}
+
+fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Clients {
+    pub(super) fn add(&self, client: &Arc<ClientState>) {
+        write(&self.connected).insert(client.id, Arc::clone(client));
+    }
+
+    /// Forgets a client and all that it has subscribed to.
+    pub(super) fn remove(&self, id: u64) {
+        write(&self.connected).remove(&id);
+        let mut subscribers = write(&self.subscribers);
+        subscribers.of.retain(|_, clients| {
+            clients.retain(|client| *client != id);
+            !clients.is_empty()
+        });
+        subscribers.count_patterns();
+        drop(subscribers);
+        let mut monitors = write(&self.monitors);
+        monitors.retain(|client| *client != id);
+        self.monitor_count.store(monitors.len(), Ordering::Release);
+    }
+
+    pub(super) fn count(&self) -> usize {
+        read(&self.connected).len()
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<ClientState>> {
+        let mut all: Vec<_> = read(&self.connected).values().map(Arc::clone).collect();
+        all.sort_unstable_by_key(|client| client.id);
+        all
+    }
+
+    pub(super) fn subscribe(&self, id: u64, subscription: &Subscription) {
+        let mut subscribers = write(&self.subscribers);
+        let clients = subscribers.of.entry(subscription.clone()).or_default();
+        if !clients.contains(&id) {
+            clients.push(id);
+        }
+        subscribers.count_patterns();
+    }
+
+    pub(super) fn unsubscribe(&self, id: u64, subscription: &Subscription) {
+        let mut subscribers = write(&self.subscribers);
+        if let Some(clients) = subscribers.of.get_mut(subscription) {
+            clients.retain(|client| *client != id);
+            if clients.is_empty() {
+                subscribers.of.remove(subscription);
+            }
+        }
+        subscribers.count_patterns();
+    }
+
+    /// Whether anybody has subscribed to anything.
+    pub(super) fn has_subscribers(&self) -> bool {
+        !read(&self.subscribers).of.is_empty()
+    }
+
+    /// The subscriptions that there are, each with how many have it.
+    pub(super) fn subscriptions(&self) -> Vec<(Subscription, u64)> {
+        let subscribers = read(&self.subscribers);
+        let of = subscribers.of.iter();
+        of.map(|(subscription, clients)| (subscription.clone(), clients.len() as u64))
+            .collect()
+    }
+
+    /// Sends a message to all that have subscribed; gives back to how many.
+    pub(super) fn publish(&self, channel: &[u8], message: &[u8], is_sharded: bool) -> u64 {
+        let subscribers = read(&self.subscribers);
+        let exact = match is_sharded {
+            true => Subscription::Shard(channel.to_vec()),
+            false => Subscription::Channel(channel.to_vec()),
+        };
+        let kind = if is_sharded { "smessage" } else { "message" };
+        let mut count = 0;
+        if let Some(clients) = subscribers.of.get(&exact) {
+            let parts = [kind.as_bytes(), channel, message];
+            count += self.send_to(clients, Reply::Push(parts.map(Reply::bulk).into()));
+        }
+        if is_sharded || subscribers.pattern_count == 0 {
+            return count;
+        }
+        for (subscription, clients) in &subscribers.of {
+            let Subscription::Pattern(pattern) = subscription else {
+                continue;
+            };
+            if crate::command::matches_pattern(pattern, channel) {
+                let parts = [&b"pmessage"[..], pattern, channel, message];
+                count += self.send_to(clients, Reply::Push(parts.map(Reply::bulk).into()));
+            }
+        }
+        count
+    }
+
+    fn send_to(&self, ids: &[u64], message: Reply) -> u64 {
+        let bytes = size_of_message(&message);
+        let message = Arc::new(message);
+        let connected = read(&self.connected);
+        let clients = ids.iter().filter_map(|id| connected.get(id));
+        let mut count = 0;
+        for client in clients {
+            client.send(&message, bytes);
+            count += 1;
+        }
+        count
+    }
+
+    pub(super) fn monitor(&self, id: u64) {
+        let mut monitors = write(&self.monitors);
+        if !monitors.contains(&id) {
+            monitors.push(id);
+        }
+        self.monitor_count.store(monitors.len(), Ordering::Release);
+    }
+
+    /// Whether somebody wants to see every command.
+    pub(super) fn has_monitors(&self) -> bool {
+        self.monitor_count.load(Ordering::Relaxed) > 0
+    }
+
+    /// Shows a line to all that want to see every command.
+    pub(super) fn show(&self, line: String) {
+        let monitors = read(&self.monitors);
+        self.send_to(&monitors, Reply::Status(line.into()));
+    }
+}
+
+impl Subscribers {
+    fn count_patterns(&mut self) {
+        let patterns = self.of.keys();
+        self.pattern_count = patterns
+            .filter(|subscription| matches!(subscription, Subscription::Pattern(_)))
+            .count();
+    }
+}

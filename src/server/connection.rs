@@ -1,0 +1,333 @@
+//! One client: its requests are read, executed and answered, in this order and never two at once.
+//!
+//! All requests that have arrived are executed before their replies are written, up to [`MAX_PENDING_BYTES`] of these. While a reply is
+//! being written nothing more is read, so that a client that does not read its replies costs no more than that and one reply.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+use super::clients::ClientState;
+use super::reply::encode;
+use super::request::{Decoded, Decoder, Limits, ProtocolError};
+use super::settings::AppendFsync;
+use super::shared::{Shared, as_host};
+use crate::command::{Flags, Reply, Session, find};
+
+/// Replies that are collected before they are written.
+const MAX_PENDING_BYTES: usize = 1 << 20;
+
+/// How much is read at once.
+const READ_BYTES: usize = 16 << 10;
+
+/// How much is read at once of a long word, at most: memory is taken for what has come, not for what was announced.
+const LONG_READ_BYTES: usize = 1 << 20;
+
+/// Buffers larger than this are given back when they are empty.
+const KEPT_BYTES: usize = 64 << 10;
+
+/// Requests of so many words are executed without a list of them being allocated.
+const FEW_WORDS: usize = 16;
+
+/// See the module.
+pub(super) struct Connection<S> {
+    stream: S,
+    shared: Arc<Shared>,
+    state: Arc<ClientState>,
+    session: Session,
+    messages: mpsc::UnboundedReceiver<Arc<Reply>>,
+    decoder: Decoder,
+    input: Vec<u8>,
+    /// How much of the input was executed.
+    executed: usize,
+    output: Vec<u8>,
+}
+
+/// What becomes of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// There may be more in the buffer.
+    Again,
+    /// More has to be read.
+    Read,
+    /// It ends once the output is written.
+    End,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    pub(super) fn new(
+        stream: S,
+        shared: &Arc<Shared>,
+        state: Arc<ClientState>,
+        messages: mpsc::UnboundedReceiver<Arc<Reply>>,
+    ) -> Connection<S> {
+        let is_trusted = shared.setting(|settings| settings.password.is_none());
+        let session = Session::of_client(shared.db.clone(), as_host(shared), state.id, is_trusted);
+        Connection {
+            stream,
+            shared: Arc::clone(shared),
+            state,
+            session,
+            messages,
+            decoder: Decoder::default(),
+            input: Vec::new(),
+            executed: 0,
+            output: Vec::new(),
+        }
+    }
+
+    /// Serves the client until it goes, or is made to.
+    pub(super) async fn serve(mut self) {
+        let state = Arc::clone(&self.state);
+        let mut ending = self.shared.ending.subscribe();
+        tokio::select! {
+            () = state.is_disconnected() => {}
+            () = self.converse(&mut ending) => {}
+        }
+    }
+
+    async fn converse(&mut self, ending: &mut tokio::sync::watch::Receiver<bool>) {
+        loop {
+            let next = self.execute_arrived();
+            self.publish_info();
+            if self.write().await.is_err() || next == Next::End {
+                return;
+            }
+            if next == Next::Again {
+                continue;
+            }
+            // What has arrived was answered: this is where the server may end.
+            if *ending.borrow() {
+                return;
+            }
+            self.make_room();
+            tokio::select! {
+                read = self.stream.read_buf(&mut self.input) => match read {
+                    Ok(count) if count > 0 => {
+                        self.shared.counters.input_bytes.fetch_add(count as u64, Ordering::Relaxed);
+                        let seconds = self.shared.seconds.load(Ordering::Relaxed);
+                        self.state.heard_at.store(seconds, Ordering::Relaxed);
+                    }
+                    // It has gone, with or without a word.
+                    _ => return,
+                },
+                message = self.messages.recv() => {
+                    let mut next = message;
+                    while let Some(message) = next {
+                        self.state.note_taken(&message);
+                        encode(&message, self.session.protocol(), &mut self.output);
+                        if self.output.len() > MAX_PENDING_BYTES {
+                            break;
+                        }
+                        next = self.messages.try_recv().ok();
+                    }
+                }
+                _ = ending.changed() => {}
+            }
+        }
+    }
+
+    /// Space for what is read next, in proportion to what has come.
+    fn make_room(&mut self) {
+        let missing = self.decoder.bytes_missing(self.input.len());
+        let room = missing.clamp(READ_BYTES, LONG_READ_BYTES);
+        if self.input.is_empty() && self.input.capacity() > KEPT_BYTES {
+            self.input = Vec::new();
+        }
+        self.input.reserve(room);
+    }
+
+    /// Executes what has arrived, as far as there is room for the replies.
+    fn execute_arrived(&mut self) -> Next {
+        let mut limits = self.limits();
+        let mut commands = 0;
+        let next = loop {
+            if self.output.len() > MAX_PENDING_BYTES {
+                break Next::Again;
+            }
+            let rest = self.input.get(self.executed..).unwrap_or_default();
+            match self.decoder.decode(rest, &limits) {
+                Ok(Decoded::Part) => break Next::Read,
+                Ok(Decoded::Request(len)) => {
+                    let start = self.executed;
+                    self.executed += len;
+                    if self.decoder.word_count() == 0 {
+                        continue;
+                    }
+                    commands += 1;
+                    let was_trusted = self.session.is_trusted();
+                    self.execute(start);
+                    if self.session.is_leaving() {
+                        break Next::End;
+                    }
+                    if self.session.is_trusted() != was_trusted {
+                        limits = self.limits();
+                    }
+                }
+                Err(ProtocolError::Foreign) => {
+                    tracing::warn!(client = self.state.id, "disconnected: it speaks HTTP");
+                    break Next::End;
+                }
+                Err(ProtocolError::Said(text)) => {
+                    let text = format!("-ERR Protocol error: {text}\r\n");
+                    self.output.extend_from_slice(text.as_bytes());
+                    break Next::End;
+                }
+            }
+        };
+        self.shared
+            .counters
+            .commands
+            .fetch_add(commands, Ordering::Relaxed);
+        if next == Next::Read {
+            // What is left is a part of a request, and moves to the front.
+            self.input.drain(..self.executed);
+            self.executed = 0;
+        }
+        let is_halfway = next == Next::Read && !self.input.is_empty();
+        self.state.is_halfway.store(is_halfway, Ordering::Relaxed);
+        next
+    }
+
+    fn limits(&self) -> Limits {
+        let base = match self.session.is_trusted() {
+            true => Limits::TRUSTED,
+            false => Limits::STRANGER,
+        };
+        Limits {
+            lines: self.shared.setting(|settings| settings.lines),
+            ..base
+        }
+    }
+
+    /// Executes the request that begins at an offset of the input.
+    fn execute(&mut self, start: usize) {
+        let bytes = self.input.get(start..).unwrap_or_default();
+        let count = self.decoder.word_count();
+        let mut few: [&[u8]; FEW_WORDS] = [&[]; FEW_WORDS];
+        let many: Vec<&[u8]>;
+        let words = match few.get_mut(..count) {
+            Some(few) => {
+                for (index, word) in few.iter_mut().enumerate() {
+                    *word = self.decoder.word(bytes, index);
+                }
+                &*few
+            }
+            None => {
+                let all = 0..count;
+                many = all.map(|index| self.decoder.word(bytes, index)).collect();
+                &many
+            }
+        };
+        if self.shared.clients.has_monitors() {
+            show(&self.shared, &self.session, &self.state, words);
+        }
+        let session = &mut self.session;
+        let executed = catch_unwind(AssertUnwindSafe(|| {
+            match may_wait(session, words) {
+                // Others are served meanwhile.
+                true => tokio::task::block_in_place(|| session.execute_words(words)),
+                false => session.execute_words(words),
+            }
+        }));
+        match executed {
+            Ok(reply) => {
+                if session.takes_reply_wanted() {
+                    encode(&reply, session.protocol(), &mut self.output);
+                }
+            }
+            Err(_) => {
+                tracing::error!(
+                    client = self.state.id,
+                    "a command panicked; its client is told so"
+                );
+                self.output
+                    .extend_from_slice(b"-ERR the command failed by a bug of the server\r\n");
+            }
+        }
+    }
+
+    /// Lets others see what CLIENT LIST shows.
+    fn publish_info(&self) {
+        self.session.describe(&mut self.state.info());
+    }
+
+    /// Writes the replies, once what they acknowledge is on the device if that was asked for.
+    async fn write(&mut self) -> std::io::Result<()> {
+        let has_written = self.session.takes_has_written();
+        if has_written {
+            self.shared.has_written.store(true, Ordering::Release);
+        }
+        if has_written
+            && self.shared.setting(|settings| settings.append_fsync) == AppendFsync::Always
+            && let Err(failure) = self.shared.syncer.wait().await
+        {
+            // None of these replies may be believed.
+            tracing::error!(failure, "a sync failed: the file takes no more writes");
+            self.output =
+                format!("-MISCONF Errors writing to the file: {failure}\r\n").into_bytes();
+            let _ = self.stream.write_all(&self.output).await;
+            return Err(std::io::ErrorKind::Other.into());
+        }
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        self.state.is_halfway.store(true, Ordering::Relaxed);
+        self.stream.write_all(&self.output).await?;
+        self.state
+            .is_halfway
+            .store(!self.input.is_empty(), Ordering::Relaxed);
+        let count = self.output.len() as u64;
+        self.shared
+            .counters
+            .output_bytes
+            .fetch_add(count, Ordering::Relaxed);
+        self.output.clear();
+        if self.output.capacity() > KEPT_BYTES {
+            self.output = Vec::new();
+        }
+        Ok(())
+    }
+}
+
+impl<S> Drop for Connection<S> {
+    fn drop(&mut self) {
+        self.shared.clients.remove(self.state.id);
+    }
+}
+
+/// Whether a request may have to wait for another process.
+fn may_wait(session: &Session, words: &[&[u8]]) -> bool {
+    if session.db().keeps_turn() {
+        return false;
+    }
+    let command = words.first().and_then(|name| find(name));
+    command.is_some_and(|command| {
+        command.flags.contains(Flags::WRITE)
+            || command.flags.contains(Flags::ADMIN)
+            || command.name == "exec"
+    })
+}
+
+/// Shows a request to those who watch all of them. What is secret is not shown.
+fn show(shared: &Shared, session: &Session, state: &ClientState, words: &[&[u8]]) {
+    let command = words.first().and_then(|name| find(name));
+    if command.is_none_or(|command| ["auth", "hello", "monitor"].contains(&command.name)) {
+        return;
+    }
+    let now_ms = session.db().now_ms();
+    let mut line = format!(
+        "{}.{:06} [{} {}]",
+        now_ms / 1_000,
+        now_ms % 1_000 * 1_000,
+        session.db().database_number(),
+        state.info().address,
+    );
+    for word in words {
+        line.push_str(&format!(" \"{}\"", word.escape_ascii()));
+    }
+    shared.clients.show(line);
+}

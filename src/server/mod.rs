@@ -1,0 +1,461 @@
+//! A server that speaks Redis's protocol, in the versions 2 and 3, over a file that others may have open at the same time.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use brasa::server::Server;
+//!
+//! let db = brasa::Db::open("cache.brasa")?;
+//! let server = Server::new(db).bind("127.0.0.1:6379".parse()?).start()?;
+//! println!("redis-cli -p {}", server.local_addr().unwrap().port());
+//! server.wait()?; // until somebody sends SHUTDOWN, or `server.handle().stop()` is called
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What it does for whom, and what it refuses: [`docs::server`](crate::docs::server).
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | `request` | bytes to words |
+//! | `reply` | replies to bytes |
+//! | `connection` | one client: reads, executes, writes |
+//! | `clients` | all clients: who has subscribed, who is sent what |
+//! | `shared` | what a session asks of its server |
+//! | `syncer` | one sync for all who wait |
+//! | `background` | idle clients, a sync each second, what has expired, notifications |
+
+mod background;
+mod clients;
+mod connection;
+mod reply;
+#[doc(hidden)]
+pub mod request;
+mod settings;
+mod shared;
+mod syncer;
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+pub use settings::AppendFsync;
+
+use crate::Db;
+use crate::storage::UnixSocket;
+use clients::{ClientState, Clients};
+use connection::Connection;
+use settings::Settings;
+use shared::{Counters, Shared};
+use syncer::Syncer;
+
+/// How long the server waits for its clients when it ends.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long nobody is accepted after accepting has failed: for want of descriptors, as a rule.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a server is to be like; see the [module](self).
+#[derive(Debug)]
+#[must_use]
+pub struct Server {
+    db: Db,
+    address: Option<SocketAddr>,
+    socket: Option<(PathBuf, u32)>,
+    settings: Settings,
+    threads: usize,
+    ends_on_signals: bool,
+}
+
+/// Why a server did not start, or did not end well.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// It would listen to other machines without asking for a password.
+    Unprotected {
+        /// Where it was to listen.
+        address: IpAddr,
+    },
+    /// It cannot listen.
+    Listen {
+        /// Where it was to listen.
+        place: String,
+        /// Why it cannot.
+        source: io::Error,
+    },
+    /// There is nowhere to listen: neither an address nor a socket was given.
+    Nowhere,
+    /// The operating system gave no thread, or no signals.
+    System(io::Error),
+    /// The file could not be synced or closed.
+    Db(crate::Error),
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServerError::Unprotected { address } => write!(
+                f,
+                "{address} can be reached from other machines, so a password is needed: give one, or bind 127.0.0.1"
+            ),
+            ServerError::Listen { place, source } if source.kind() == io::ErrorKind::AddrInUse => {
+                write!(
+                    f,
+                    "cannot listen on {place}: another server does; choose another port or socket"
+                )
+            }
+            ServerError::Listen { place, source } => {
+                write!(f, "cannot listen on {place}: {source}")
+            }
+            ServerError::Nowhere => {
+                f.write_str("there is neither an address nor a socket to listen on")
+            }
+            ServerError::System(source) => write!(f, "cannot start the server: {source}"),
+            ServerError::Db(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ServerError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ServerError::Listen { source, .. } | ServerError::System(source) => Some(source),
+            ServerError::Db(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl Server {
+    /// A server over this file, with database 0 selected for who connects. Where the file was opened with
+    /// [`Durability::Os`](crate::Durability::Os), the server's own setting alone decides when it is synced.
+    pub fn new(db: Db) -> Server {
+        Server {
+            db,
+            address: None,
+            socket: None,
+            settings: Settings::default(),
+            threads: thread::available_parallelism()
+                .map_or(2, usize::from)
+                .max(2),
+            ends_on_signals: false,
+        }
+    }
+
+    /// Listens on this address; port 0 takes a free one. An address that other machines can reach needs a password.
+    pub fn bind(mut self, address: SocketAddr) -> Server {
+        self.address = Some(address);
+        self
+    }
+
+    /// Listens on a Unix socket of this path, with this mode, 0o700 for the owner alone. A socket that nobody listens on any longer is
+    /// replaced, and no other file.
+    pub fn unix_socket(mut self, path: impl AsRef<Path>, mode: u32) -> Server {
+        self.socket = Some((path.as_ref().to_owned(), mode));
+        self
+    }
+
+    /// Asks for this password.
+    pub fn password(mut self, password: impl Into<Vec<u8>>) -> Server {
+        self.settings.password = Some(password.into());
+        self
+    }
+
+    /// How many clients there may be at once; 10,000 by default.
+    pub fn max_clients(mut self, count: usize) -> Server {
+        self.settings.max_clients = count;
+        self
+    }
+
+    /// When writes are carried through to the device; each second by default.
+    pub fn append_fsync(mut self, append_fsync: AppendFsync) -> Server {
+        self.settings.append_fsync = append_fsync;
+        self
+    }
+
+    /// How long a client may say nothing before it is disconnected; zero, the default, for ever.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Server {
+        self.settings.idle_timeout = timeout;
+        self
+    }
+
+    /// How long a client may take to send a request whose beginning has arrived, and to read a reply; a minute by default, zero for ever.
+    pub fn halfway_timeout(mut self, timeout: Duration) -> Server {
+        self.settings.halfway_timeout = timeout;
+        self
+    }
+
+    /// Which changes are told as messages, in the letters of Redis's `notify-keyspace-events`; none by default.
+    pub fn notify_keyspace_events(mut self, events: impl Into<String>) -> Server {
+        self.settings.notify_events = events.into();
+        self
+    }
+
+    /// Whether a request may be a line, as somebody types it who uses telnet; no by default.
+    pub fn inline_commands(mut self, allowed: bool) -> Server {
+        self.settings.lines = allowed;
+        self
+    }
+
+    /// Whether SIGTERM and SIGINT end the server, instead of the process; no by default.
+    pub fn end_on_signals(mut self, ends: bool) -> Server {
+        self.ends_on_signals = ends;
+        self
+    }
+
+    /// Begins to listen. On return clients can connect.
+    ///
+    /// # Errors
+    ///
+    /// All but [`ServerError::Db`].
+    pub fn start(self) -> Result<RunningServer, ServerError> {
+        if let Some(address) = self.address
+            && !address.ip().is_loopback()
+            && self.settings.password.is_none()
+        {
+            return Err(ServerError::Unprotected {
+                address: address.ip(),
+            });
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(self.threads)
+            .thread_name("brasa-server")
+            .enable_all()
+            .build()
+            .map_err(ServerError::System)?;
+        let tcp = match self.address {
+            None => None,
+            Some(address) => {
+                let bound = runtime.block_on(TcpListener::bind(address));
+                Some(bound.map_err(listen_error(&address))?)
+            }
+        };
+        let unix = match &self.socket {
+            None => None,
+            Some((path, mode)) => {
+                let place = path.display();
+                let bound = UnixSocket::bind(path, *mode).map_err(listen_error(&place))?;
+                let _inside = runtime.enter();
+                let listener = bound.listener().and_then(UnixListener::from_std);
+                Some((listener.map_err(listen_error(&place))?, bound))
+            }
+        };
+        if tcp.is_none() && unix.is_none() {
+            return Err(ServerError::Nowhere);
+        }
+        let local_addr = tcp.as_ref().and_then(|listener| listener.local_addr().ok());
+        let shared = Arc::new(Shared {
+            syncer: Syncer::start(self.db.clone()).map_err(ServerError::System)?,
+            clients: Clients::default(),
+            settings: RwLock::new(self.settings),
+            counters: Counters::default(),
+            started_at: Instant::now(),
+            seconds: AtomicU64::new(0),
+            last_sync_seconds: AtomicU64::new(self.db.now_ms() / 1_000),
+            has_written: AtomicBool::new(false),
+            ending: watch::Sender::new(false),
+            port: local_addr.map_or(0, |address| address.port()),
+            db: self.db,
+        });
+        if self.ends_on_signals {
+            let _inside = runtime.enter();
+            end_on_signals(&shared).map_err(ServerError::System)?;
+        }
+        let listeners = Listeners { tcp, unix };
+        let handle = ServerHandle {
+            shared: Arc::clone(&shared),
+        };
+        let thread = thread::Builder::new()
+            .name("brasa-server".to_owned())
+            .spawn(move || run(runtime, listeners, shared))
+            .map_err(ServerError::System)?;
+        Ok(RunningServer {
+            handle,
+            local_addr,
+            thread,
+        })
+    }
+}
+
+fn listen_error(place: &dyn fmt::Display) -> impl FnOnce(io::Error) -> ServerError {
+    let place = place.to_string();
+    move |source| ServerError::Listen { place, source }
+}
+
+/// A server that listens; from [`Server::start`].
+#[derive(Debug)]
+pub struct RunningServer {
+    handle: ServerHandle,
+    local_addr: Option<SocketAddr>,
+    thread: JoinHandle<Result<(), crate::Error>>,
+}
+
+impl RunningServer {
+    /// Where it listens; `None` where it has a socket alone.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.local_addr
+    }
+
+    /// Something to end it with, from any thread.
+    pub fn handle(&self) -> ServerHandle {
+        self.handle.clone()
+    }
+
+    /// Waits until it has ended: all requests that had arrived are answered, and all that was written is on the device.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError::Db`] where the last sync failed.
+    pub fn wait(self) -> Result<(), ServerError> {
+        match self.thread.join() {
+            Ok(ended) => ended.map_err(ServerError::Db),
+            Err(_) => Err(ServerError::System(io::Error::other("its thread panicked"))),
+        }
+    }
+}
+
+/// Ends a server; from [`RunningServer::handle`].
+#[derive(Clone)]
+pub struct ServerHandle {
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for ServerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerHandle").finish_non_exhaustive()
+    }
+}
+
+impl ServerHandle {
+    /// Lets it end; [`RunningServer::wait`] returns when it has.
+    pub fn stop(&self) {
+        self.shared.end();
+    }
+}
+
+struct Listeners {
+    tcp: Option<TcpListener>,
+    unix: Option<(UnixListener, UnixSocket)>,
+}
+
+fn end_on_signals(shared: &Arc<Shared>) -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let mut signals = signal(kind)?;
+        let shared = Arc::clone(shared);
+        tokio::spawn(async move {
+            signals.recv().await;
+            tracing::info!("a signal ends the server");
+            shared.end();
+        });
+    }
+    Ok(())
+}
+
+/// Serves until the end.
+fn run(runtime: Runtime, listeners: Listeners, shared: Arc<Shared>) -> Result<(), crate::Error> {
+    let Listeners { tcp, unix } = listeners;
+    let (unix, socket) = unix.unzip();
+    runtime.spawn(background::look_after_clients(Arc::clone(&shared)));
+    runtime.spawn(background::sync_each_second(Arc::clone(&shared)));
+    runtime.spawn(background::remove_expired(Arc::clone(&shared)));
+    runtime.spawn(background::tell_changes(Arc::clone(&shared)));
+    runtime.block_on(async {
+        let mut ending = shared.ending.subscribe();
+        let accepting = async {
+            tokio::join!(accept_tcp(tcp, &shared), accept_unix(unix, &shared));
+        };
+        tokio::select! {
+            () = accepting => {}
+            _ = ending.wait_for(|is_ending| *is_ending) => {}
+        }
+        let begun = Instant::now();
+        while shared.clients.count() > 0 && begun.elapsed() < PATIENCE {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        for client in shared.clients.all() {
+            client.disconnect();
+        }
+    });
+    drop(socket);
+    runtime.shutdown_timeout(PATIENCE);
+    shared.syncer.stop();
+    shared.db.sync()
+}
+
+async fn accept_tcp(listener: Option<TcpListener>, shared: &Arc<Shared>) {
+    let Some(listener) = listener else {
+        return std::future::pending().await;
+    };
+    let local = listener
+        .local_addr()
+        .map_or_else(|_| String::new(), |local| local.to_string());
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                // A reply is written in one piece, and waits for nothing.
+                let _ = stream.set_nodelay(true);
+                admit(stream, address.to_string(), local.clone(), shared);
+            }
+            Err(error) => pause(&error).await,
+        }
+    }
+}
+
+async fn accept_unix(listener: Option<UnixListener>, shared: &Arc<Shared>) {
+    let Some(listener) = listener else {
+        return std::future::pending().await;
+    };
+    let local = listener.local_addr().ok();
+    let path = local.as_ref().and_then(|local| local.as_pathname());
+    let path = path.map_or_else(String::new, |path| format!("{}:0", path.display()));
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => admit(stream, path.clone(), path.clone(), shared),
+            Err(error) => pause(&error).await,
+        }
+    }
+}
+
+/// After accepting has failed: going on at once would fail at once.
+async fn pause(error: &io::Error) {
+    tracing::warn!(%error, "cannot accept a client");
+    tokio::time::sleep(ACCEPT_PAUSE).await;
+}
+
+/// Serves a client that has connected, or says that there are too many.
+fn admit<S>(mut stream: S, address: String, local_address: String, shared: &Arc<Shared>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+    shared.counters.connections.fetch_add(1, Ordering::Relaxed);
+    if shared.clients.count() >= shared.setting(|settings| settings.max_clients) {
+        shared.counters.rejected.fetch_add(1, Ordering::Relaxed);
+        tokio::spawn(async move {
+            let _ = stream
+                .write_all(b"-ERR max number of clients reached\r\n")
+                .await;
+        });
+        return;
+    }
+    let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+    tracing::debug!(client = id, address, "connected");
+    let seconds = shared.seconds.load(Ordering::Relaxed);
+    let (state, messages) = ClientState::new(id, address, local_address, seconds);
+    shared.clients.add(&state);
+    let connection = Connection::new(stream, shared, state, messages);
+    tokio::spawn(async move {
+        connection.serve().await;
+        tracing::debug!(client = id, "gone");
+    });
+}

@@ -1,0 +1,162 @@
+//! Replies as bytes, in the protocol's version 2 or 3.
+
+use crate::command::Reply;
+
+/// Appends a reply.
+pub(super) fn encode(reply: &Reply, protocol: u8, out: &mut Vec<u8>) {
+    let is_three = protocol >= 3;
+    match reply {
+        Reply::Status(text) => line(b'+', text.as_bytes(), out),
+        Reply::Error(error) => line(b'-', error.as_bytes(), out),
+        Reply::Integer(number) => header(b':', *number, out),
+        Reply::Bulk(bytes) => bulk(bytes, out),
+        Reply::Nil if is_three => out.extend_from_slice(b"_\r\n"),
+        Reply::NilArray if is_three => out.extend_from_slice(b"_\r\n"),
+        Reply::Nil => out.extend_from_slice(b"$-1\r\n"),
+        Reply::NilArray => out.extend_from_slice(b"*-1\r\n"),
+        Reply::Double(number) if is_three => line(b',', number.to_string().as_bytes(), out),
+        Reply::Double(number) => bulk(number.to_string().as_bytes(), out),
+        Reply::Verbatim(text) if is_three => {
+            header(b'=', count(text.len() + 4), out);
+            out.extend_from_slice(b"txt:");
+            out.extend_from_slice(text.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        Reply::Verbatim(text) => bulk(text.as_bytes(), out),
+        Reply::Array(replies) => list(b'*', replies, protocol, out),
+        Reply::Push(replies) => list(if is_three { b'>' } else { b'*' }, replies, protocol, out),
+        Reply::Several(replies) => {
+            for reply in replies {
+                encode(reply, protocol, out);
+            }
+        }
+        Reply::Map(entries) => {
+            match is_three {
+                true => header(b'%', count(entries.len()), out),
+                false => header(b'*', count(entries.len() * 2), out),
+            }
+            pairs(entries, protocol, out);
+        }
+        Reply::Pairs(entries) if is_three => {
+            header(b'*', count(entries.len()), out);
+            for entry in entries {
+                header(b'*', 2, out);
+                pairs(std::slice::from_ref(entry), protocol, out);
+            }
+        }
+        Reply::Pairs(entries) => {
+            header(b'*', count(entries.len() * 2), out);
+            pairs(entries, protocol, out);
+        }
+    }
+}
+
+fn count(len: usize) -> i64 {
+    i64::try_from(len).unwrap_or(i64::MAX)
+}
+
+fn line(kind: u8, text: &[u8], out: &mut Vec<u8>) {
+    out.push(kind);
+    out.extend_from_slice(text);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A number behind its kind, without the detour by a string.
+fn header(kind: u8, number: i64, out: &mut Vec<u8>) {
+    out.push(kind);
+    if number < 0 {
+        out.push(b'-');
+    }
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    let mut rest = number.unsigned_abs();
+    loop {
+        at -= 1;
+        // One digit.
+        digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn bulk(bytes: &[u8], out: &mut Vec<u8>) {
+    header(b'$', count(bytes.len()), out);
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn list(kind: u8, replies: &[Reply], protocol: u8, out: &mut Vec<u8>) {
+    header(kind, count(replies.len()), out);
+    for reply in replies {
+        encode(reply, protocol, out);
+    }
+}
+
+fn pairs(entries: &[(Reply, Reply)], protocol: u8, out: &mut Vec<u8>) {
+    for (key, value) in entries {
+        encode(key, protocol, out);
+        encode(value, protocol, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::encode;
+    use crate::command::Reply;
+
+    #[test]
+    fn replies_are_shown_in_either_version() {
+        let pair = || vec![(Reply::bulk("f"), Reply::Integer(-7))];
+        for (reply, two, three) in [
+            (Reply::OK, "+OK\r\n", "+OK\r\n"),
+            (
+                Reply::Integer(i64::MIN),
+                ":-9223372036854775808\r\n",
+                ":-9223372036854775808\r\n",
+            ),
+            (Reply::bulk("a\r\n"), "$3\r\na\r\n\r\n", "$3\r\na\r\n\r\n"),
+            (Reply::Nil, "$-1\r\n", "_\r\n"),
+            (Reply::NilArray, "*-1\r\n", "_\r\n"),
+            (Reply::Double(1.5), "$3\r\n1.5\r\n", ",1.5\r\n"),
+            (
+                Reply::Map(pair()),
+                "*2\r\n$1\r\nf\r\n:-7\r\n",
+                "%1\r\n$1\r\nf\r\n:-7\r\n",
+            ),
+            (
+                Reply::Pairs(pair()),
+                "*2\r\n$1\r\nf\r\n:-7\r\n",
+                "*1\r\n*2\r\n$1\r\nf\r\n:-7\r\n",
+            ),
+            (
+                Reply::Push(vec![Reply::Nil]),
+                "*1\r\n$-1\r\n",
+                ">1\r\n_\r\n",
+            ),
+            (
+                Reply::Several(vec![Reply::OK, Reply::Integer(0)]),
+                "+OK\r\n:0\r\n",
+                "+OK\r\n:0\r\n",
+            ),
+            (
+                Reply::Verbatim("x".into()),
+                "$1\r\nx\r\n",
+                "=5\r\ntxt:x\r\n",
+            ),
+        ] {
+            for (protocol, expected) in [(2, two), (3, three)] {
+                let mut out = Vec::new();
+                encode(&reply, protocol, &mut out);
+                assert_eq!(
+                    String::from_utf8(out).unwrap(),
+                    expected,
+                    "{reply:?} in {protocol}"
+                );
+            }
+        }
+    }
+}

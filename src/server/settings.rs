@@ -1,0 +1,149 @@
+//! What may be changed while the server runs: CONFIG.
+
+use std::time::Duration;
+
+/// When what was written is carried through to the device; Redis's `appendfsync`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum AppendFsync {
+    /// Before the reply to a write is sent. Clients that wait share a sync.
+    Always,
+    /// Each second.
+    #[default]
+    EverySecond,
+    /// When the operating system thinks fit, and at the end.
+    No,
+}
+
+impl AppendFsync {
+    /// Its name, as Redis's settings have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            AppendFsync::Always => "always",
+            AppendFsync::EverySecond => "everysec",
+            AppendFsync::No => "no",
+        }
+    }
+
+    /// The one of this name.
+    ///
+    /// ```
+    /// use brasa::server::AppendFsync;
+    /// assert_eq!(AppendFsync::named("everysec"), Some(AppendFsync::EverySecond));
+    /// assert_eq!(AppendFsync::named("sometimes"), None);
+    /// ```
+    pub fn named(name: &str) -> Option<AppendFsync> {
+        [
+            AppendFsync::Always,
+            AppendFsync::EverySecond,
+            AppendFsync::No,
+        ]
+        .into_iter()
+        .find(|known| known.name() == name)
+    }
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    pub(super) append_fsync: AppendFsync,
+    pub(super) password: Option<Vec<u8>>,
+    pub(super) max_clients: usize,
+    /// How long a client may say nothing; zero for ever.
+    pub(super) idle_timeout: Duration,
+    /// How long a request, or the reading of a reply, may take.
+    pub(super) halfway_timeout: Duration,
+    /// Which changes are told as messages, in Redis's letters.
+    pub(super) notify_events: String,
+    /// Whether requests may be lines.
+    pub(super) lines: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            append_fsync: AppendFsync::default(),
+            password: None,
+            max_clients: 10_000,
+            idle_timeout: Duration::ZERO,
+            halfway_timeout: Duration::from_secs(60),
+            notify_events: String::new(),
+            lines: false,
+        }
+    }
+}
+
+impl Settings {
+    /// Names and values, for CONFIG GET. The password is not among them.
+    pub(super) fn list(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("appendfsync", self.append_fsync.name().to_owned()),
+            ("maxclients", self.max_clients.to_string()),
+            ("timeout", self.idle_timeout.as_secs().to_string()),
+            ("notify-keyspace-events", self.notify_events.clone()),
+            ("requirepass", String::new()),
+        ]
+    }
+
+    /// Changes one of them.
+    pub(super) fn change(&mut self, name: &str, value: &[u8]) -> Result<(), String> {
+        let text = std::str::from_utf8(value).unwrap_or("");
+        let wrong = |why: &str| {
+            format!("CONFIG SET failed (possibly related to argument '{name}') - {why}")
+        };
+        match name {
+            "appendfsync" => {
+                let chosen = AppendFsync::named(&text.to_ascii_lowercase());
+                self.append_fsync = chosen.ok_or_else(|| {
+                    wrong("argument(s) must be one of the following: everysec, always, no")
+                })?;
+            }
+            "timeout" => {
+                let seconds = text.parse::<u32>();
+                let seconds =
+                    seconds.map_err(|_| wrong("argument couldn't be parsed into an integer"))?;
+                self.idle_timeout = Duration::from_secs(seconds.into());
+            }
+            "maxclients" => {
+                let count = text.parse::<u32>().ok().filter(|count| *count > 0);
+                let count =
+                    count.ok_or_else(|| wrong("argument couldn't be parsed into an integer"))?;
+                self.max_clients = usize::try_from(count).unwrap_or(usize::MAX);
+            }
+            "notify-keyspace-events" => {
+                let known = |letter: char| "KEg$lshzxetdmnA".contains(letter);
+                if !text.chars().all(known) {
+                    return Err(wrong(
+                        "Invalid event class character. Use 'Ag$lshzxeKEtmdn'.",
+                    ));
+                }
+                self.notify_events = text.to_owned();
+            }
+            "requirepass" => {
+                self.password = (!value.is_empty()).then(|| value.to_vec());
+            }
+            // Clients set these to what they are.
+            "save"
+            | "appendonly"
+            | "maxmemory"
+            | "maxmemory-policy"
+            | "slowlog-log-slower-than"
+            | "slowlog-max-len"
+            | "latency-monitor-threshold" => {
+                return Err(wrong("can't set immutable config"));
+            }
+            _ => {
+                return Err(format!(
+                    "Unknown option or number of arguments for CONFIG SET - '{name}'"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether changes of a class are told, and to which kind of channel: by key, by event.
+    pub(super) fn tells(&self, class: char) -> (bool, bool) {
+        let has = |letter: char| self.notify_events.contains(letter);
+        let is_told = has(class) || has('A');
+        (is_told && has('K'), is_told && has('E'))
+    }
+}

@@ -1,0 +1,239 @@
+//! What all connections of a server share, and what a session asks of it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
+
+use subtle::ConstantTimeEq;
+use tokio::sync::watch;
+
+use super::clients::Clients;
+use super::settings::Settings;
+use super::syncer::Syncer;
+use crate::Db;
+use crate::command::host::{ClientFilter, ClientInfo, Host, InfoLine, Subscription};
+
+/// See the module.
+pub(super) struct Shared {
+    pub(super) db: Db,
+    pub(super) clients: Clients,
+    pub(super) settings: RwLock<Settings>,
+    pub(super) syncer: Syncer,
+    pub(super) counters: Counters,
+    pub(super) started_at: Instant,
+    /// Seconds since then, renewed often: a clock that costs nothing to read.
+    pub(super) seconds: AtomicU64,
+    pub(super) last_sync_seconds: AtomicU64,
+    /// Whether something was written since the last sync began.
+    pub(super) has_written: AtomicBool,
+    /// Becomes true when the server is to end.
+    pub(super) ending: watch::Sender<bool>,
+    /// Where it listens, for INFO.
+    pub(super) port: u16,
+}
+
+/// What INFO counts.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) connections: AtomicU64,
+    pub(super) rejected: AtomicU64,
+    pub(super) commands: AtomicU64,
+    pub(super) input_bytes: AtomicU64,
+    pub(super) output_bytes: AtomicU64,
+    pub(super) expired_keys: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn settings(&self) -> Settings {
+        let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
+        settings.clone()
+    }
+
+    /// One of the settings, without a copy of all.
+    pub(super) fn setting<R>(&self, of: impl FnOnce(&Settings) -> R) -> R {
+        of(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn end(&self) {
+        self.ending.send_replace(true);
+    }
+}
+
+fn count(counter: &AtomicU64) -> String {
+    counter.load(Ordering::Relaxed).to_string()
+}
+
+impl Host for Shared {
+    fn info(&self, section: &str) -> Vec<InfoLine> {
+        let counters = &self.counters;
+        match section {
+            "server" => {
+                let uptime = self.started_at.elapsed().as_secs();
+                vec![
+                    ("tcp_port", self.port.to_string()),
+                    ("uptime_in_seconds", uptime.to_string()),
+                    ("uptime_in_days", (uptime / 86_400).to_string()),
+                ]
+            }
+            "clients" => {
+                let listeners = self.clients.all().into_iter();
+                let listeners = listeners
+                    .filter(|client| client.info().subscriptions.iter().sum::<usize>() > 0);
+                vec![
+                    ("connected_clients", self.clients.count().to_string()),
+                    ("maxclients", self.settings().max_clients.to_string()),
+                    ("pubsub_clients", listeners.count().to_string()),
+                    ("blocked_clients", "0".to_owned()),
+                ]
+            }
+            "persistence" => vec![
+                ("rdb_last_save_time", count(&self.last_sync_seconds)),
+                (
+                    "brasa_appendfsync",
+                    self.settings().append_fsync.name().to_owned(),
+                ),
+            ],
+            "stats" => {
+                let patterns = self.pattern_count().to_string();
+                vec![
+                    ("total_connections_received", count(&counters.connections)),
+                    ("total_commands_processed", count(&counters.commands)),
+                    ("total_net_input_bytes", count(&counters.input_bytes)),
+                    ("total_net_output_bytes", count(&counters.output_bytes)),
+                    ("rejected_connections", count(&counters.rejected)),
+                    ("expired_keys", count(&counters.expired_keys)),
+                    (
+                        "evicted_keys",
+                        self.db
+                            .stats()
+                            .map_or(0, |stats| stats.evicted_keys)
+                            .to_string(),
+                    ),
+                    ("pubsub_channels", self.channels(false).len().to_string()),
+                    ("pubsub_patterns", patterns),
+                ]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn settings(&self) -> Vec<(&'static str, String)> {
+        let mut list = Shared::settings(self).list();
+        list.push(("port", self.port.to_string()));
+        list
+    }
+
+    fn change_setting(&self, name: &str, value: &[u8]) -> Result<(), String> {
+        let mut settings = self
+            .settings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        settings.change(name, value)
+    }
+
+    fn reset_counters(&self) {
+        let counters = &self.counters;
+        for counter in [
+            &counters.connections,
+            &counters.rejected,
+            &counters.commands,
+            &counters.input_bytes,
+            &counters.output_bytes,
+            &counters.expired_keys,
+        ] {
+            counter.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn is_password(&self, password: &[u8]) -> Option<bool> {
+        self.setting(|settings| {
+            let expected = settings.password.as_deref()?;
+            Some(expected.ct_eq(password).into())
+        })
+    }
+
+    fn clients(&self) -> Vec<ClientInfo> {
+        let seconds = self.seconds.load(Ordering::Relaxed);
+        let clients = self.clients.all().into_iter();
+        clients
+            .map(|client| {
+                let heard_at = client.heard_at.load(Ordering::Relaxed);
+                let idle = std::time::Duration::from_secs(seconds.saturating_sub(heard_at));
+                ClientInfo {
+                    age: client.connected_at.elapsed(),
+                    idle,
+                    output_bytes: client.waiting_bytes(),
+                    ..client.info().clone()
+                }
+            })
+            .collect()
+    }
+
+    fn disconnect(&self, filter: &ClientFilter, own: u64) -> usize {
+        let mut count = 0;
+        for client in self.clients.all() {
+            let info = client.info().clone();
+            let is_meant = filter.id.is_none_or(|id| id == client.id)
+                && filter.except != Some(client.id)
+                && filter
+                    .address
+                    .as_ref()
+                    .is_none_or(|address| *address == info.address)
+                && filter
+                    .local_address
+                    .as_ref()
+                    .is_none_or(|address| *address == info.local_address);
+            if is_meant {
+                count += 1;
+                tracing::info!(client = client.id, by = own, "disconnected by CLIENT KILL");
+                client.disconnect();
+            }
+        }
+        count
+    }
+
+    fn publish(&self, channel: &[u8], message: &[u8], is_sharded: bool) -> u64 {
+        self.clients.publish(channel, message, is_sharded)
+    }
+
+    fn subscribe(&self, client: u64, subscription: &Subscription) {
+        self.clients.subscribe(client, subscription);
+    }
+
+    fn unsubscribe(&self, client: u64, subscription: &Subscription) {
+        self.clients.unsubscribe(client, subscription);
+    }
+
+    fn channels(&self, are_sharded: bool) -> Vec<(Vec<u8>, u64)> {
+        let all = self.clients.subscriptions().into_iter();
+        all.filter_map(|(subscription, count)| match subscription {
+            Subscription::Channel(name) if !are_sharded => Some((name, count)),
+            Subscription::Shard(name) if are_sharded => Some((name, count)),
+            _ => None,
+        })
+        .collect()
+    }
+
+    fn pattern_count(&self) -> u64 {
+        let all = self.clients.subscriptions().into_iter();
+        all.filter(|(subscription, _)| matches!(subscription, Subscription::Pattern(_)))
+            .count() as u64
+    }
+
+    fn monitor(&self, client: u64) {
+        self.clients.monitor(client);
+    }
+
+    fn last_sync_seconds(&self) -> u64 {
+        self.last_sync_seconds.load(Ordering::Relaxed)
+    }
+
+    fn shut_down(&self) {
+        self.end();
+    }
+}
+
+/// A session's host, shared.
+pub(super) fn as_host(shared: &Arc<Shared>) -> Arc<dyn Host> {
+    Arc::clone(shared) as Arc<dyn Host>
+}

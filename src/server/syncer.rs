@@ -1,0 +1,127 @@
+//! One sync for all clients that wait for it.
+//!
+//! A client that has written takes a number. A thread syncs again and again while somebody waits, and each sync covers all numbers that
+//! were taken before it began.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use tokio::sync::watch;
+
+use crate::Db;
+
+/// What a sync has come to: all numbers up to here are on the device, or why none will be any more.
+#[derive(Debug, Clone, Default)]
+struct Outcome {
+    covered: u64,
+    failure: Option<String>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    last: AtomicU64,
+    is_over: AtomicBool,
+    lock: Mutex<()>,
+    changed: Condvar,
+}
+
+/// See the module.
+pub(super) struct Syncer {
+    asked: Arc<Asked>,
+    outcomes: watch::Receiver<Outcome>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Syncer {
+    pub(super) fn start(db: Db) -> std::io::Result<Syncer> {
+        let asked = Arc::new(Asked {
+            last: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
+            lock: Mutex::new(()),
+            changed: Condvar::new(),
+        });
+        let (sender, outcomes) = watch::channel(Outcome::default());
+        let shared = Arc::clone(&asked);
+        let thread = thread::Builder::new()
+            .name("brasa-sync".to_owned())
+            .spawn(move || shared.sync_while_asked(&db, &sender))?;
+        Ok(Syncer {
+            asked,
+            outcomes,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Waits until everything that was written before this call is on the device.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be carried there.
+    pub(super) async fn wait(&self) -> Result<(), String> {
+        let number = self.asked.last.fetch_add(1, Ordering::AcqRel) + 1;
+        self.asked.wake();
+        let mut outcomes = self.outcomes.clone();
+        let reached = outcomes
+            .wait_for(|outcome| outcome.covered >= number || outcome.failure.is_some())
+            .await;
+        match reached {
+            Ok(outcome) => match &outcome.failure {
+                Some(failure) if outcome.covered < number => Err(failure.clone()),
+                _ => Ok(()),
+            },
+            Err(_) => Err("the server is being ended".to_owned()),
+        }
+    }
+
+    /// Ends the thread.
+    pub(super) fn stop(&self) {
+        self.asked.is_over.store(true, Ordering::Release);
+        self.asked.wake();
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread {
+            // A panic there has nobody left to be told.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Asked {
+    fn wake(&self) {
+        let _held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        self.changed.notify_one();
+    }
+
+    fn sync_while_asked(&self, db: &Db, outcomes: &watch::Sender<Outcome>) {
+        let mut covered = 0;
+        loop {
+            let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+            while self.last.load(Ordering::Acquire) == covered {
+                if self.is_over.load(Ordering::Acquire) {
+                    return;
+                }
+                held = self
+                    .changed
+                    .wait(held)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+            drop(held);
+            // Read before the sync begins: what comes later is not covered by it.
+            let number = self.last.load(Ordering::Acquire);
+            let synced = db.sync();
+            let failure = synced.err().map(|error| error.to_string());
+            if failure.is_none() {
+                covered = number;
+            }
+            let is_over = failure.is_some();
+            let _ = outcomes.send(Outcome { covered, failure });
+            if is_over {
+                return;
+            }
+        }
+    }
+}

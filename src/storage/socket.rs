@@ -1,0 +1,94 @@
+//! A Unix socket at a path, which nobody can connect to before it has its mode, and which takes no living server's place.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+/// How often a socket that nobody listens on is put out of the way.
+const MAX_ATTEMPTS: usize = 3;
+
+/// See the module. Its name goes with it.
+#[derive(Debug)]
+pub(crate) struct UnixSocket {
+    path: PathBuf,
+    listener: UnixListener,
+    inode: u64,
+}
+
+impl UnixSocket {
+    /// Listens at a path.
+    pub(crate) fn bind(path: &Path, mode: u32) -> io::Result<UnixSocket> {
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        // Only its owner can look into it: until the socket has its mode, nobody else can reach it.
+        let private = tempfile::Builder::new()
+            .prefix(".brasa-")
+            .tempdir_in(directory)?;
+        let hidden = private.path().join("s");
+        let listener = UnixListener::bind(&hidden)?;
+        listener.set_nonblocking(true)?;
+        fs::set_permissions(&hidden, fs::Permissions::from_mode(mode))?;
+        let inode = fs::symlink_metadata(&hidden)?.ino();
+        for _ in 0..MAX_ATTEMPTS {
+            match fs::hard_link(&hidden, path) {
+                Ok(()) => {
+                    return Ok(UnixSocket {
+                        path: path.to_owned(),
+                        listener,
+                        inode,
+                    });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    put_away(path, &private.path().join("old"))?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::ErrorKind::AddrInUse.into())
+    }
+
+    /// A handle on the listener, which blocks nobody.
+    pub(crate) fn listener(&self) -> io::Result<UnixListener> {
+        self.listener.try_clone()
+    }
+}
+
+/// Takes the name from a socket that nobody listens on; leaves everything else alone.
+fn put_away(path: &Path, away: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.file_type().is_socket() => {}
+        Ok(_) => {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "there is a file of that name, and it is no socket",
+            ));
+        }
+        // It has gone by itself.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    if UnixStream::connect(path).is_ok() {
+        return Err(io::ErrorKind::AddrInUse.into());
+    }
+    fs::rename(path, away)?;
+    if UnixStream::connect(away).is_ok() {
+        // Somebody else has just put a living one there: it gets its name back.
+        let _ = fs::hard_link(away, path);
+        return Err(io::ErrorKind::AddrInUse.into());
+    }
+    fs::remove_file(away)
+}
+
+impl Drop for UnixSocket {
+    fn drop(&mut self) {
+        let is_ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|metadata| metadata.file_type().is_socket() && metadata.ino() == self.inode);
+        if is_ours {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
