@@ -56,17 +56,18 @@ impl Cache {
     ) -> Result<T, CacheError<E>> {
         let name = Name::of_value(&self.inner.prefix, key.as_ref());
         let name = name.bytes();
-        match self.look(name)? {
-            Look::Fresh(value) => {
-                self.inner.counters.hit();
-                Ok(value)
-            }
+        let mut other = Look::Miss;
+        if let Some(value) = self.fresh(name, &mut other)? {
+            self.inner.counters.hit();
+            return Ok(value);
+        }
+        match other {
             Look::Due(due) => self.refresh_here(name, due, compute),
             Look::Failed(message) => {
                 count(&self.inner.counters.failure_hits);
                 Err(CacheError::FailedRecently { message })
             }
-            Look::Miss => self.compute_once(name, compute),
+            _ => self.compute_once(name, compute),
         }
     }
 
@@ -97,11 +98,12 @@ impl Cache {
     ) -> Result<T, CacheError<E>> {
         let name = Name::of_value(&self.inner.prefix, key.as_ref());
         let name = name.bytes();
-        match self.look(name)? {
-            Look::Fresh(value) => {
-                self.inner.counters.hit();
-                Ok(value)
-            }
+        let mut other = Look::Miss;
+        if let Some(value) = self.fresh(name, &mut other)? {
+            self.inner.counters.hit();
+            return Ok(value);
+        }
+        match other {
             Look::Due(due) => {
                 self.count_hit(&due);
                 self.refresh_elsewhere::<T, E>(name, due.stored_at_ms, compute);
@@ -111,7 +113,7 @@ impl Cache {
                 count(&self.inner.counters.failure_hits);
                 Err(CacheError::FailedRecently { message })
             }
-            Look::Miss => self.compute_once(name, compute),
+            _ => self.compute_once(name, compute),
         }
     }
 
@@ -136,7 +138,7 @@ impl Cache {
                 return self.compute_alone(None, compute);
             };
             let look = match landing.entry {
-                Some(entry) => self.judge(Value::owned(&entry), 0)?,
+                Some(entry) => self.look_into(Value::owned(&entry))?,
                 None => self.look(name)?,
             };
             if let Some(answer) = answer(look) {

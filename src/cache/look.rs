@@ -1,6 +1,8 @@
 //! Looking a value up, and judging what is there.
 
-use super::entry::{Entry, FIXED_BYTES};
+use std::cell::Cell;
+
+use super::entry::{Entry, FIXED_BYTES, ValueKind};
 use super::keys::{Name, tag_name};
 use super::stats::count;
 use super::store::parse_stamp;
@@ -26,6 +28,22 @@ pub(super) struct Due<T> {
     pub(super) stored_at_ms: u64,
 }
 
+/// What an entry is worth, with the place of its value.
+enum Verdict {
+    Miss,
+    Failed {
+        value_at: usize,
+    },
+    Fresh {
+        value_at: usize,
+    },
+    Due {
+        value_at: usize,
+        is_stale: bool,
+        stored_at_ms: u64,
+    },
+}
+
 impl Cache {
     /// The value of a key; `None` where it is missing, gone, of another type or version, or has an invalidated tag. What is stale is given out.
     ///
@@ -45,11 +63,12 @@ impl Cache {
     pub fn get<T: CacheValue>(&self, key: impl AsRef<[u8]>) -> Result<Option<T>> {
         let name = Name::of_value(&self.inner.prefix, key.as_ref());
         let counters = &self.inner.counters;
-        Ok(match self.look(name.bytes())? {
-            Look::Fresh(value) => {
-                counters.hit();
-                Some(value)
-            }
+        let mut other = Look::Miss;
+        if let Some(value) = self.fresh(name.bytes(), &mut other)? {
+            counters.hit();
+            return Ok(Some(value));
+        }
+        Ok(match other {
             Look::Due(due) => {
                 self.count_hit(&due);
                 Some(due.value)
@@ -58,7 +77,7 @@ impl Cache {
                 count(&counters.failure_hits);
                 None
             }
-            Look::Miss => {
+            _ => {
                 count(&counters.misses);
                 None
             }
@@ -73,45 +92,99 @@ impl Cache {
     }
 
     /// Looks a value up by its name in the store.
-    #[inline]
     pub(super) fn look<T: CacheValue>(&self, name: &[u8]) -> Result<Look<T>> {
-        match self.inner.store.get_and_time(name) {
-            Ok(None) => Ok(Look::Miss),
-            Ok(Some((bytes, now_ms))) => self.judge(bytes, now_ms),
+        let mut other = Look::Miss;
+        Ok(match self.fresh(name, &mut other)? {
+            Some(value) => Look::Fresh(value),
+            None => other,
+        })
+    }
+
+    /// What an entry's bytes are worth that are not in the store.
+    pub(super) fn look_into<T: CacheValue>(&self, bytes: Value) -> Result<Look<T>> {
+        let mut other = Look::Miss;
+        Ok(match self.judge(bytes, 0, &mut other)? {
+            Some(value) => Look::Fresh(value),
+            None => other,
+        })
+    }
+
+    /// A value by its name, if it is there and fresh; else `other` becomes what was found. (It is not one answer, since a hit is worth a
+    /// path without the moves that a large one takes.)
+    #[inline]
+    pub(super) fn fresh<T: CacheValue>(
+        &self,
+        name: &[u8],
+        other: &mut Look<T>,
+    ) -> Result<Option<T>> {
+        let now_ms = Cell::new(0);
+        match self.inner.store.get_and_time(name, &now_ms) {
+            Ok(None) => Ok(None),
+            Ok(Some(bytes)) => self.judge(bytes, now_ms.get(), other),
             // A hash in its place is no entry of ours.
-            Err(Error::WrongType) => Ok(Look::Miss),
-            Err(error) => self.inner.forgive(Err(error), Look::Miss),
+            Err(Error::WrongType) => Ok(None),
+            Err(error) => self.inner.forgive(Err(error), None),
         }
     }
 
-    /// What an entry's bytes are worth to this view now; a time of 0 is one that was not read yet.
+    /// As [`Cache::fresh`], of an entry's bytes; a time of 0 is one that was not read yet.
     #[inline]
-    pub(super) fn judge<T: CacheValue>(&self, bytes: Value, now_ms: u64) -> Result<Look<T>> {
-        let Some(entry) = Entry::read(&bytes) else {
-            return Ok(Look::Miss);
-        };
-        let is_tagged = entry.value_at > FIXED_BYTES;
-        if entry.version != self.settings.version || (is_tagged && !self.tags_hold(&entry)?) {
-            return Ok(Look::Miss);
-        }
-        let value_at = entry.value_at;
-        if entry.is_failure {
-            let message = String::from_utf8_lossy(bytes.get(value_at..).unwrap_or_default());
-            return Ok(Look::Failed(message.into_owned()));
-        }
-        if entry.kind != T::kind() {
-            return Ok(Look::Miss);
-        }
-        let (is_stale, is_early) = self.age(&entry, now_ms);
-        let stored_at_ms = entry.stored_at_ms;
-        Ok(match T::decode(bytes.skip(value_at)) {
-            None => Look::Miss,
-            Some(value) if is_stale || is_early => Look::Due(Due {
-                value,
+    pub(super) fn judge<T: CacheValue>(
+        &self,
+        mut bytes: Value,
+        now_ms: u64,
+        other: &mut Look<T>,
+    ) -> Result<Option<T>> {
+        match self.verdict(&bytes, T::kind(), now_ms)? {
+            Verdict::Miss => {}
+            Verdict::Fresh { value_at } => {
+                bytes.skip(value_at);
+                return Ok(T::decode(bytes));
+            }
+            Verdict::Failed { value_at } => {
+                bytes.skip(value_at);
+                *other = Look::Failed(String::from_utf8_lossy(&bytes).into_owned());
+            }
+            Verdict::Due {
+                value_at,
                 is_stale,
                 stored_at_ms,
-            }),
-            Some(value) => Look::Fresh(value),
+            } => {
+                bytes.skip(value_at);
+                if let Some(value) = T::decode(bytes) {
+                    *other = Look::Due(Due {
+                        value,
+                        is_stale,
+                        stored_at_ms,
+                    });
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn verdict(&self, bytes: &[u8], kind: ValueKind, now_ms: u64) -> Result<Verdict> {
+        let Some(entry) = Entry::read(bytes) else {
+            return Ok(Verdict::Miss);
+        };
+        let value_at = entry.value_at;
+        let is_tagged = value_at > FIXED_BYTES;
+        if entry.version != self.settings.version || (is_tagged && !self.tags_hold(&entry)?) {
+            return Ok(Verdict::Miss);
+        }
+        if entry.is_failure {
+            return Ok(Verdict::Failed { value_at });
+        }
+        if entry.kind != kind {
+            return Ok(Verdict::Miss);
+        }
+        Ok(match self.age(&entry, now_ms) {
+            (false, false) => Verdict::Fresh { value_at },
+            (is_stale, _) => Verdict::Due {
+                value_at,
+                is_stale,
+                stored_at_ms: entry.stored_at_ms,
+            },
         })
     }
 

@@ -1,5 +1,6 @@
 //! Where a cache's entries are: a brasa file, memory, or with feature `redis` a server. What differs between them is here alone.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 #[cfg(feature = "redis")]
@@ -45,13 +46,13 @@ impl Store {
         }
     }
 
-    /// Reads a string, and the time if it was read on the way; else 0.
+    /// Reads a string; `now_ms` becomes the time, if it was read on the way.
     #[inline]
-    pub(super) fn get_and_time(&self, key: &[u8]) -> Result<Option<(Value, u64)>> {
+    pub(super) fn get_and_time(&self, key: &[u8], now_ms: &Cell<u64>) -> Result<Option<Value>> {
         match self {
-            Store::Db(db) => db.get_and_time(key),
+            Store::Db(db) => db.get_and_time(key, now_ms),
             #[cfg(feature = "redis")]
-            Store::Remote(remote) => Ok(remote.get(key)?.map(|value| (value, 0))),
+            Store::Remote(remote) => remote.get(key),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Strings: SET, GET and what changes them in place.
 
+use std::cell::Cell;
+
 use crate::engine::{KeyState, Transaction};
 use crate::error::check_length;
 use crate::limits::MAX_VALUE_BYTES;
@@ -85,17 +87,13 @@ impl Db {
         )
     }
 
-    /// As [`Db::get`], with the time at which the deadline was judged; 0 where there is none. For who needs the time anyway: to ask the clock is a
-    /// good part of what a `get` costs.
+    /// As [`Db::get`]; `judged_ms` becomes the time at which the deadline was judged, where there is one. For who needs the time anyway: to ask the
+    /// clock is a good part of what a `get` costs.
     #[inline]
-    pub(crate) fn get_and_time(&self, key: &[u8]) -> Result<Option<(Value, u64)>> {
+    pub(crate) fn get_and_time(&self, key: &[u8], judged_ms: &Cell<u64>) -> Result<Option<Value>> {
         self.read(
-            |tx| {
-                Ok(tx
-                    .string(self.database, key)?
-                    .map(|string| (string.value, 0)))
-            },
-            |engine| engine.string_and_time(self.database, key),
+            |tx| Ok(tx.string(self.database, key)?.map(|string| string.value)),
+            |engine| engine.string_and_time(self.database, key, judged_ms),
         )
     }
 

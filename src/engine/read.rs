@@ -107,18 +107,21 @@ impl Engine {
         Ok(found.flatten())
     }
 
-    /// A string, and the time at which its deadline was judged; 0 where it has none.
-    pub(crate) fn string_and_time(&self, database: u8, key: &[u8]) -> Result<Option<(Value, u64)>> {
-        let judged_ms = Cell::new(0);
+    /// A string; `judged_ms` becomes the time at which its deadline was judged, where it has one.
+    pub(crate) fn string_and_time(
+        &self,
+        database: u8,
+        key: &[u8],
+        judged_ms: &Cell<u64>,
+    ) -> Result<Option<Value>> {
         let now_ms = || {
-            let now_ms = self.now_ms();
-            judged_ms.set(now_ms);
-            now_ms
+            judged_ms.set(self.now_ms());
+            judged_ms.get()
         };
         let found = self.view_of(database, key, |view, hash| {
             view.string_at(hash, key, now_ms)
         })?;
-        Ok(found.flatten().map(|value| (value, judged_ms.get())))
+        Ok(found.flatten())
     }
 
     /// Several strings at one moment. A hash counts as absent.

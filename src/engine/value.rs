@@ -51,22 +51,16 @@ impl Value {
         Value(Inner::Owned(bytes.into()))
     }
 
-    /// What is behind the first `count` bytes, which were found to be there.
-    pub(crate) fn skip(self, count: usize) -> Value {
-        match self.0 {
-            Inner::Mapped {
-                mapping,
-                offset,
-                len,
-            } => {
-                let count = count.min(len);
-                Value(Inner::Mapped {
-                    mapping,
-                    offset: offset + count as u64,
-                    len: len - count,
-                })
+    /// Takes away the first `count` bytes, or all there are.
+    #[inline]
+    pub(crate) fn skip(&mut self, count: usize) {
+        match &mut self.0 {
+            Inner::Mapped { offset, len, .. } => {
+                let count = count.min(*len);
+                *offset += count as u64;
+                *len -= count;
             }
-            Inner::Owned(bytes) => Value::owned(bytes.get(count..).unwrap_or_default()),
+            Inner::Owned(bytes) => *bytes = bytes.get(count..).unwrap_or_default().into(),
         }
     }
 
@@ -125,6 +119,19 @@ impl<T: AsRef<[u8]> + ?Sized> PartialEq<T> for Value {
 impl std::hash::Hash for Value {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         (**self).hash(state);
+    }
+}
+
+/// Bytes of one's own, as a computation for a [`Cache`](crate::Cache) gives them.
+impl From<Vec<u8>> for Value {
+    fn from(bytes: Vec<u8>) -> Self {
+        Value(Inner::Owned(bytes.into()))
+    }
+}
+
+impl From<&[u8]> for Value {
+    fn from(bytes: &[u8]) -> Self {
+        Value::owned(bytes)
     }
 }
 
