@@ -24,6 +24,7 @@
 //! # Where to read on
 //!
 //! - [`Db`] is the handle, with everything that can be done; [`Options`] says how to open it.
+//! - [`Cache`] is the cache in front of something slow; [`docs::cache`] says what it promises.
 //! - [`docs::durability`] says what survives what.
 //! - [`docs::processes`] says how many programs share a file.
 //! - [`docs::space`] says when a file shrinks, and what goes when it has a budget.
