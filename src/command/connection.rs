@@ -34,7 +34,7 @@ pub(super) static COMMANDS: &[Command] = &[
         .help("[username] password", "Gives the password"),
     Command::new(Group::Connection, "quit", -1, quit)
         .flags(BEFORE_AUTH)
-        .help("", "Ends the conversation"),
+        .help("[argument ...]", "Ends the conversation"),
     Command::new(Group::Connection, "reset", 1, reset)
         .flags(BEFORE_AUTH)
         .help("", "Begins the conversation anew"),

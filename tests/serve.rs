@@ -1,0 +1,189 @@
+//! `brasa serve` as a process: how it ends, and what is there when it is killed.
+#![cfg(all(feature = "server", feature = "cli"))]
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use brasa::Db;
+
+struct Serving {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Serving {
+    fn start(path: &Path, options: &[&str]) -> Serving {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_brasa"))
+            .args(["serve", "--port", "0", "--log", "warn"])
+            .args(options)
+            .arg(path)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        output.read_line(&mut line).unwrap();
+        let address = line.trim().rsplit(' ').next().unwrap().parse().unwrap();
+        Serving { child, address }
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill")
+            .args(["-s", name, &id])
+            .status()
+            .unwrap();
+        assert!(sent.success());
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn request(words: &[&str]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words {
+        bytes.extend(format!("${}\r\n{word}\r\n", word.len()).into_bytes());
+    }
+    bytes
+}
+
+#[test]
+fn sigterm_ends_it_well_and_all_is_there() {
+    let directory = support::scratch_directory();
+    let path = directory.path().join("file.brasa");
+    let mut serving = Serving::start(&path, &["--appendfsync", "no"]);
+    let mut stream = TcpStream::connect(serving.address).unwrap();
+    stream.write_all(&request(&["SET", "k", "v"])).unwrap();
+    let mut reply = [0; 5];
+    stream.read_exact(&mut reply).unwrap();
+    assert_eq!(&reply, b"+OK\r\n");
+    serving.signal("TERM");
+    assert!(serving.child.wait().unwrap().success());
+    let db = Db::open(&path).unwrap();
+    assert_eq!(db.get("k").unwrap().unwrap(), "v");
+    assert_eq!(db.recovery().torn_bytes, 0);
+}
+
+#[test]
+fn a_second_server_on_a_port_says_so_and_exits_with_1() {
+    let directory = support::scratch_directory();
+    let serving = Serving::start(&directory.path().join("one.brasa"), &[]);
+    let second = Command::new(env!("CARGO_BIN_EXE_brasa"))
+        .args(["serve", "--port", &serving.address.port().to_string()])
+        .arg(directory.path().join("two.brasa"))
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&second.stderr);
+    assert!(text.contains("another server does"), "{text}");
+}
+
+#[test]
+fn the_command_line_uses_the_file_that_is_served() {
+    let directory = support::scratch_directory();
+    let path = directory.path().join("file.brasa");
+    let serving = Serving::start(&path, &[]);
+    let mut stream = TcpStream::connect(serving.address).unwrap();
+    let brasa = |words: &[&str]| {
+        let done = Command::new(env!("CARGO_BIN_EXE_brasa"))
+            .arg("-f")
+            .arg(&path)
+            .args(words)
+            .output();
+        String::from_utf8(done.unwrap().stdout).unwrap()
+    };
+    assert_eq!(brasa(&["SET", "k", "from here"]), "OK\n");
+    stream.write_all(&request(&["GET", "k"])).unwrap();
+    let mut reply = [0; 15];
+    stream.read_exact(&mut reply).unwrap();
+    assert_eq!(&reply, b"$9\r\nfrom here\r\n");
+    stream.write_all(&request(&["SET", "k", "v"])).unwrap();
+    stream.read_exact(&mut reply[..5]).unwrap();
+    assert_eq!(brasa(&["GET", "k"]), "v\n");
+}
+
+/// Pipelines of single writes, and of transactions that set two keys to one number, until the server is killed.
+#[test]
+fn a_kill_under_load_loses_nothing_that_was_acknowledged_and_halves_no_transaction() {
+    for append_fsync in ["everysec", "always"] {
+        let directory = support::scratch_directory();
+        let path = directory.path().join("file.brasa");
+        let serving = Serving::start(&path, &["--appendfsync", append_fsync]);
+        let address = serving.address;
+        let acknowledged: Vec<AtomicU64> = (0..4).map(|_| AtomicU64::new(0)).collect();
+        std::thread::scope(|scope| {
+            for (writer, acknowledged) in acknowledged.iter().enumerate() {
+                scope.spawn(move || write_until_killed(address, writer, acknowledged));
+            }
+            // Until all of them are well under way.
+            while acknowledged
+                .iter()
+                .any(|count| count.load(Ordering::Relaxed) < 200)
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            serving.signal("KILL");
+        });
+        let db = Db::open(&path).unwrap();
+        let number = |key: String| {
+            let value = db.get(key).unwrap();
+            value.map_or(0, |value| value.to_str().unwrap().parse::<u64>().unwrap())
+        };
+        for (writer, acknowledged) in acknowledged.iter().enumerate() {
+            let acknowledged = acknowledged.load(Ordering::Relaxed);
+            let (one, other) = (
+                number(format!("one {writer}")),
+                number(format!("other {writer}")),
+            );
+            assert_eq!(one, other, "a transaction is half there ({append_fsync})");
+            assert!(
+                one >= acknowledged,
+                "{one} of {acknowledged} ({append_fsync})"
+            );
+            let single = number(format!("single {writer}"));
+            assert!(
+                single >= acknowledged,
+                "{single} of {acknowledged} ({append_fsync})"
+            );
+        }
+    }
+}
+
+fn write_until_killed(address: SocketAddr, writer: usize, acknowledged: &AtomicU64) {
+    const DEPTH: u64 = 16;
+    let mut stream = TcpStream::connect(address).unwrap();
+    let expected: &[u8] = b"+OK\r\n+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n+OK\r\n+OK\r\n";
+    let mut reply = vec![0; expected.len()];
+    for start in (1..).step_by(DEPTH as usize) {
+        let mut bytes = Vec::new();
+        for number in start..start + DEPTH {
+            let number = number.to_string();
+            bytes.extend(request(&["SET", &format!("single {writer}"), &number]));
+            bytes.extend(request(&["MULTI"]));
+            bytes.extend(request(&["SET", &format!("one {writer}"), &number]));
+            bytes.extend(request(&["SET", &format!("other {writer}"), &number]));
+            bytes.extend(request(&["EXEC"]));
+        }
+        if stream.write_all(&bytes).is_err() {
+            return;
+        }
+        for number in start..start + DEPTH {
+            if stream.read_exact(&mut reply).is_err() {
+                return;
+            }
+            assert_eq!(reply, expected);
+            acknowledged.store(number, Ordering::Relaxed);
+        }
+    }
+}

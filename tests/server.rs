@@ -1,0 +1,550 @@
+//! The server, by plain sockets: what it says, what it refuses, and what survives it.
+#![cfg(feature = "server")]
+
+mod support;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use brasa::server::{AppendFsync, RunningServer, Server, ServerError};
+use brasa::{Db, Durability};
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A client that sends bytes and reads replies as text.
+struct Client<S> {
+    stream: S,
+    read: Vec<u8>,
+}
+
+impl Client<TcpStream> {
+    fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Client {
+            stream,
+            read: Vec::new(),
+        }
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    /// Sends a command and reads its reply.
+    fn say(&mut self, line: &str) -> String {
+        let words: Vec<&str> = line.split(' ').collect();
+        self.send(&request(&words));
+        self.reply()
+    }
+
+    fn fill(&mut self) -> bool {
+        let mut buffer = [0; 4096];
+        match self.stream.read(&mut buffer) {
+            Ok(0) => false,
+            Ok(count) => {
+                self.read.extend_from_slice(&buffer[..count]);
+                true
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn line(&mut self) -> String {
+        loop {
+            if let Some(end) = self.read.windows(2).position(|two| two == b"\r\n") {
+                let line: Vec<u8> = self.read.drain(..end + 2).collect();
+                return String::from_utf8_lossy(&line[..end]).into_owned();
+            }
+            assert!(self.fill(), "the server has gone");
+        }
+    }
+
+    /// A reply in a line: parts in brackets, strings as they are.
+    fn reply(&mut self) -> String {
+        let line = self.line();
+        let count = || line[1..].parse::<i64>().unwrap();
+        match line.as_bytes()[0] {
+            b'$' | b'=' => {
+                let Ok(len) = usize::try_from(count()) else {
+                    return "nil".to_owned();
+                };
+                while self.read.len() < len + 2 {
+                    assert!(self.fill(), "the server has gone");
+                }
+                let bytes: Vec<u8> = self.read.drain(..len + 2).collect();
+                String::from_utf8_lossy(&bytes[..len]).into_owned()
+            }
+            b'*' | b'>' | b'%' => {
+                let Ok(mut len) = usize::try_from(count()) else {
+                    return "nil".to_owned();
+                };
+                let kind = if line.starts_with('%') { "%" } else { "" };
+                len *= if line.starts_with('%') { 2 } else { 1 };
+                let parts: Vec<String> = (0..len).map(|_| self.reply()).collect();
+                format!("{kind}[{}]", parts.join(" "))
+            }
+            b'_' => "nil".to_owned(),
+            b':' | b'+' | b',' => line[1..].to_owned(),
+            _ => line,
+        }
+    }
+
+    /// Reads until the server ends the connection.
+    fn rest(&mut self) -> String {
+        while self.fill() {}
+        String::from_utf8_lossy(&std::mem::take(&mut self.read)).into_owned()
+    }
+}
+
+fn request(words: &[impl AsRef<[u8]>]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words {
+        let word = word.as_ref();
+        bytes.extend(format!("${}\r\n", word.len()).into_bytes());
+        bytes.extend_from_slice(word);
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes
+}
+
+/// A server over a file of its own.
+struct Served {
+    running: Option<RunningServer>,
+    address: SocketAddr,
+    path: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+impl Served {
+    fn new(choose: impl FnOnce(Server) -> Server) -> Served {
+        let directory = support::scratch_directory();
+        let path = directory.path().join("file.brasa");
+        let db = Db::options()
+            .durability(Durability::Os)
+            .open(&path)
+            .unwrap();
+        let server = Server::new(db).bind("127.0.0.1:0".parse().unwrap());
+        let running = choose(server).start().unwrap();
+        Served {
+            address: running.local_addr().unwrap(),
+            running: Some(running),
+            path,
+            _directory: directory,
+        }
+    }
+
+    fn client(&self) -> Client<TcpStream> {
+        Client::connect(self.address)
+    }
+
+    fn end(&mut self) {
+        let running = self.running.take().unwrap();
+        running.handle().stop();
+        running.wait().unwrap();
+    }
+}
+
+#[test]
+fn commands_are_answered_in_both_versions_of_the_protocol() {
+    let served = Served::new(|server| server);
+    let mut client = served.client();
+    assert_eq!(client.say("SET chave_1 Relou"), "OK");
+    assert_eq!(client.say("HSET meu_hash nome thailan"), "1");
+    assert_eq!(client.say("HGETALL meu_hash"), "[nome thailan]");
+    assert_eq!(client.say("GET nobody"), "nil");
+    assert_eq!(
+        client.say("GET meu_hash"),
+        "-WRONGTYPE Operation against a key holding the wrong kind of value"
+    );
+    assert!(
+        client
+            .say("HELLO 3")
+            .starts_with("%[server redis version 7")
+    );
+    assert_eq!(client.say("HGETALL meu_hash"), "%[nome thailan]");
+    assert_eq!(
+        client.say("HELLO 4"),
+        "-NOPROTO unsupported protocol version"
+    );
+    assert!(
+        client
+            .say("INFO keyspace")
+            .contains("db0:keys=2,expires=0,avg_ttl=0")
+    );
+    assert_eq!(client.say("CLIENT SETNAME me"), "OK");
+    assert!(client.say("CLIENT LIST").contains(" name=me "));
+    assert_eq!(client.say("RESET"), "RESET");
+    assert_eq!(client.say("QUIT"), "OK");
+    assert_eq!(client.rest(), "");
+}
+
+#[test]
+fn a_pipeline_is_answered_in_order_however_it_is_cut() {
+    let served = Served::new(|server| server);
+    let mut bytes = Vec::new();
+    for number in 0..500 {
+        bytes.extend(request(&[
+            "SET",
+            &format!("key {number}"),
+            &number.to_string(),
+        ]));
+        bytes.extend(request(&["INCR", &format!("key {number}")]));
+    }
+    let mut client = served.client();
+    for piece in bytes.chunks(37) {
+        client.send(piece);
+    }
+    for number in 0..500 {
+        assert_eq!(client.reply(), "OK");
+        assert_eq!(client.reply(), (number + 1).to_string());
+    }
+}
+
+#[test]
+fn a_transaction_is_one_commit_and_a_watched_key_stops_it() {
+    let served = Served::new(|server| server);
+    let (mut one, mut other) = (served.client(), served.client());
+    one.say("SET k 1");
+    assert_eq!(one.say("WATCH k"), "OK");
+    assert_eq!(one.say("MULTI"), "OK");
+    assert_eq!(one.say("SET k 2"), "QUEUED");
+    assert_eq!(other.say("SET k 3"), "OK");
+    assert_eq!(one.say("EXEC"), "nil");
+    one.say("MULTI");
+    one.say("INCR k");
+    one.say("HSET h f v");
+    assert_eq!(one.say("EXEC"), "[4 1]");
+    // Another process: the library on the same file.
+    let db = Db::open(&served.path).unwrap();
+    one.say("WATCH k");
+    db.set("k", "5").unwrap();
+    one.say("MULTI");
+    one.say("GET k");
+    assert_eq!(one.say("EXEC"), "nil");
+}
+
+#[test]
+fn messages_go_to_those_who_have_subscribed() {
+    let served = Served::new(|server| server);
+    let (mut listener, mut modern, mut sender) =
+        (served.client(), served.client(), served.client());
+    assert_eq!(listener.say("SUBSCRIBE news"), "[subscribe news 1]");
+    assert_eq!(listener.say("PSUBSCRIBE n*"), "[psubscribe n* 2]");
+    modern.say("HELLO 3");
+    assert_eq!(modern.say("SUBSCRIBE news"), "[subscribe news 1]");
+    assert_eq!(sender.say("PUBLISH news hello"), "3");
+    assert_eq!(listener.reply(), "[message news hello]");
+    assert_eq!(listener.reply(), "[pmessage n* news hello]");
+    assert_eq!(modern.reply(), "[message news hello]");
+    assert_eq!(sender.say("PUBSUB NUMSUB news other"), "[news 2 other 0]");
+    assert_eq!(sender.say("PUBSUB NUMPAT"), "1");
+    assert!(
+        listener
+            .say("GET k")
+            .starts_with("-ERR Can't execute 'get'")
+    );
+    assert_eq!(listener.say("PING"), "[pong ]");
+    // Version 3 can tell replies from messages.
+    assert_eq!(modern.say("GET k"), "nil");
+    assert_eq!(listener.say("UNSUBSCRIBE"), "[unsubscribe news 1]");
+    assert_eq!(listener.say("PUNSUBSCRIBE"), "[punsubscribe n* 0]");
+    assert_eq!(listener.say("GET k"), "nil");
+    assert_eq!(sender.say("PUBLISH nothing x"), "0");
+}
+
+#[test]
+fn changes_are_told_whoever_makes_them() {
+    let served = Served::new(|server| server.notify_keyspace_events("KEA"));
+    let mut listener = served.client();
+    assert_eq!(
+        listener.say("PSUBSCRIBE __key*__:*"),
+        "[psubscribe __key*__:* 1]"
+    );
+    let db = Db::open(&served.path).unwrap();
+    // The server begins to look once somebody listens: it hears of what comes from then on.
+    let heard = (0..200).any(|number| {
+        db.set("k", number.to_string()).unwrap();
+        listener
+            .stream
+            .set_read_timeout(Some(Duration::from_millis(100)))
+            .unwrap();
+        let mut buffer = [0; 4096];
+        match listener.stream.read(&mut buffer) {
+            Ok(count) => {
+                listener.read.extend_from_slice(&buffer[..count]);
+                true
+            }
+            Err(_) => false,
+        }
+    });
+    assert!(heard);
+    listener.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(
+        listener.reply(),
+        "[pmessage __key*__:* __keyspace@0__:k set]"
+    );
+    assert_eq!(
+        listener.reply(),
+        "[pmessage __key*__:* __keyevent@0__:set k]"
+    );
+}
+
+#[test]
+fn who_gives_no_password_may_do_little() {
+    let served = Served::new(|server| server.password("secret"));
+    let mut client = served.client();
+    assert_eq!(client.say("GET k"), "-NOAUTH Authentication required.");
+    assert_eq!(
+        client.say("AUTH wrong"),
+        "-WRONGPASS invalid username-password pair or user is disabled."
+    );
+    assert!(
+        client
+            .say("HELLO 3")
+            .starts_with("-NOAUTH HELLO must be called")
+    );
+    assert!(
+        client
+            .say("HELLO 3 AUTH default secret")
+            .starts_with("%[server redis")
+    );
+    assert_eq!(client.say("SET k v"), "OK");
+    let mut client = served.client();
+    assert_eq!(client.say("AUTH default secret"), "OK");
+    assert_eq!(client.say("GET k"), "v");
+    for (bytes, said) in [
+        (
+            &b"*11\r\n"[..],
+            "-ERR Protocol error: unauthenticated multibulk length\r\n",
+        ),
+        (
+            b"*1\r\n$16385\r\n",
+            "-ERR Protocol error: unauthenticated bulk length\r\n",
+        ),
+    ] {
+        let mut client = served.client();
+        client.send(bytes);
+        assert_eq!(client.rest(), said);
+    }
+}
+
+#[test]
+fn what_is_no_request_ends_the_connection_and_nothing_else() {
+    let served = Served::new(|server| server);
+    let garbage = vec![0xa5; 1 << 20];
+    for (bytes, said) in [
+        (
+            &b"*1\r\n$9223372036854775808\r\n"[..],
+            "-ERR Protocol error: invalid bulk length\r\n",
+        ),
+        (
+            b"*2147483648\r\n",
+            "-ERR Protocol error: invalid multibulk length\r\n",
+        ),
+        (
+            b"*1\r\n+OK\r\n",
+            "-ERR Protocol error: expected '$', got '+'\r\n",
+        ),
+        (b"POST / HTTP/1.1\r\nHost: x\r\n", ""),
+        (
+            b"GET k\r\n",
+            "-ERR Protocol error: expected '*': inline commands are off\r\n",
+        ),
+    ] {
+        let mut client = served.client();
+        client.send(bytes);
+        assert_eq!(client.rest(), said, "{}", bytes.escape_ascii());
+    }
+    let mut client = served.client();
+    // It may be refused before all of it was sent.
+    let _ = client.stream.write_all(&garbage);
+    client.rest();
+    // A million words that never come take no memory.
+    let mut waiting = served.client();
+    waiting.send(b"*1000000\r\n$3\r\nSET\r\n");
+    assert_eq!(served.client().say("PING"), "PONG");
+}
+
+#[test]
+fn lines_are_taken_where_they_are_allowed() {
+    let served = Served::new(|server| server.inline_commands(true));
+    let mut client = served.client();
+    client.send(b"SET k \"a b\"\r\nGET k\r\n");
+    assert_eq!(
+        (client.reply(), client.reply()),
+        ("OK".to_owned(), "a b".to_owned())
+    );
+}
+
+#[test]
+fn there_are_no_more_clients_than_allowed() {
+    let served = Served::new(|server| server.max_clients(3));
+    let mut clients: Vec<_> = (0..3).map(|_| served.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.say("PING"), "PONG");
+    }
+    let mut one_more = served.client();
+    assert_eq!(one_more.rest(), "-ERR max number of clients reached\r\n");
+    drop(clients);
+}
+
+#[test]
+fn who_sends_half_a_request_or_nothing_is_disconnected_in_time() {
+    let second = Duration::from_secs(1);
+    let served = Served::new(|server| server.halfway_timeout(second).idle_timeout(second * 600));
+    let mut half = served.client();
+    half.send(b"*2\r\n$3\r\nGET\r\n$1\r\n");
+    let mut idle = served.client();
+    assert_eq!(idle.say("PING"), "PONG");
+    assert_eq!(half.rest(), "");
+    assert_eq!(idle.say("PING"), "PONG");
+    assert_eq!(idle.say("CONFIG SET timeout 1"), "OK");
+    assert_eq!(idle.rest(), "");
+}
+
+#[test]
+fn a_listener_that_does_not_read_is_disconnected_and_the_others_go_on() {
+    let served = Served::new(|server| server);
+    let mut deaf = served.client();
+    assert_eq!(deaf.say("SUBSCRIBE flood"), "[subscribe flood 1]");
+    let mut sender = served.client();
+    let message = "x".repeat(1 << 20);
+    let mut reached = String::new();
+    for _ in 0..200 {
+        reached = sender.say(&format!("PUBLISH flood {message}"));
+        if reached == "0" {
+            break;
+        }
+    }
+    assert_eq!(reached, "0", "somebody still gets it");
+}
+
+#[test]
+fn a_reader_that_does_not_read_costs_no_more_than_its_replies() {
+    let served = Served::new(|server| server.halfway_timeout(Duration::from_secs(1)));
+    let mut slow = served.client();
+    let value = "x".repeat(1 << 20);
+    assert_eq!(slow.say(&format!("SET big {value}")), "OK");
+    let get = request(&["GET", "big"]);
+    // Sending stops when the server reads no more; it disconnects who reads nothing for too long.
+    slow.stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    let mut sent = 0;
+    let refused = (0..10_000_000).any(|_| {
+        sent += get.len();
+        slow.stream.write_all(&get).is_err()
+    });
+    assert!(refused, "{sent} bytes of requests were taken");
+    assert_eq!(served.client().say("PING"), "PONG");
+}
+
+#[test]
+fn a_socket_has_its_mode_and_is_taken_from_nobody_alive() {
+    let directory = support::scratch_directory();
+    let socket = directory.path().join("brasa.sock");
+    let serve = |name: &str| {
+        let db = Db::open(directory.path().join(name)).unwrap();
+        Server::new(db).unix_socket(&socket, 0o700).start()
+    };
+    let running = serve("one").unwrap();
+    let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    let mut client = Client {
+        stream: UnixStream::connect(&socket).unwrap(),
+        read: Vec::new(),
+    };
+    assert_eq!(client.say("SET k v"), "OK");
+    let refused = serve("two").unwrap_err();
+    assert!(
+        refused.to_string().contains("another server does"),
+        "{refused}"
+    );
+    assert_eq!(client.say("GET k"), "v");
+    drop(client);
+    running.handle().stop();
+    running.wait().unwrap();
+    assert!(!socket.exists());
+    // What a killed server has left is replaced, and what is no socket is not.
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    let running = serve("one").unwrap();
+    running.handle().stop();
+    running.wait().unwrap();
+    std::fs::write(&socket, "mine").unwrap();
+    assert!(matches!(serve("one"), Err(ServerError::Listen { .. })));
+    assert_eq!(std::fs::read(&socket).unwrap(), b"mine");
+}
+
+#[test]
+fn a_port_that_is_taken_is_said_and_an_open_door_refused() {
+    let served = Served::new(|server| server);
+    let refused = Server::new(Db::in_memory().unwrap())
+        .bind(served.address)
+        .start();
+    let text = refused.unwrap_err().to_string();
+    assert!(text.contains("another server does"), "{text}");
+    let open = Server::new(Db::in_memory().unwrap()).bind("0.0.0.0:0".parse().unwrap());
+    assert!(matches!(open.start(), Err(ServerError::Unprotected { .. })));
+}
+
+#[test]
+fn the_end_answers_what_has_arrived_and_syncs() {
+    let mut served = Served::new(|server| server.append_fsync(AppendFsync::No));
+    let mut client = served.client();
+    for number in 0..1_000 {
+        client.send(&request(&["SET", &format!("key {number}"), "v"]));
+    }
+    for _ in 0..1_000 {
+        assert_eq!(client.reply(), "OK");
+    }
+    served.end();
+    assert_eq!(client.rest(), "");
+    let db = Db::open(&served.path).unwrap();
+    assert_eq!(db.len().unwrap(), 1_000);
+    assert!(db.stats().unwrap().synced_upto >= 12_288 + db.stats().unwrap().live_bytes);
+}
+
+#[test]
+fn an_acknowledged_write_is_on_the_device_where_that_is_asked_for() {
+    let served = Served::new(|server| server.append_fsync(AppendFsync::Always));
+    let mut client = served.client();
+    assert_eq!(client.say("SET k v"), "OK");
+    let synced = |path: &Path| {
+        Db::options()
+            .read_only(true)
+            .open(path)
+            .unwrap()
+            .stats()
+            .unwrap()
+    };
+    let stats = synced(&served.path);
+    assert!(stats.live_bytes > 0);
+    // The slot may be late; what the server itself says is not.
+    assert!(
+        client
+            .say("INFO persistence")
+            .contains("brasa_appendfsync:always")
+    );
+}
+
+#[test]
+fn server_and_library_see_each_others_writes_at_once() {
+    let served = Served::new(|server| server);
+    let db = Db::open(&served.path).unwrap();
+    let mut client = served.client();
+    for number in 0..200 {
+        let text = number.to_string();
+        db.set("from library", &text).unwrap();
+        client.send(&request(&["GET", "from library"]));
+        assert_eq!(client.reply(), text);
+        assert_eq!(client.say(&format!("SET other {text}")), "OK");
+        assert_eq!(db.get("other").unwrap().unwrap(), text.as_bytes());
+    }
+}
