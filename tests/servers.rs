@@ -152,6 +152,43 @@ fn connections_that_the_server_has_closed_are_made_anew() {
     cache.clear().unwrap();
 }
 
+/// A server that goes away while it is used: what it does with a connection is in the hands of the test.
+#[test]
+fn a_server_that_goes_away_is_worked_around() {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap();
+    let real = url(SERVER).replace("redis://", "");
+    let real = real.trim_end_matches('/').to_owned();
+    // Passes on what one connection says, and takes no other.
+    let relay = std::thread::spawn(move || {
+        let (client, _) = server.accept().unwrap();
+        drop(server);
+        let upstream = std::net::TcpStream::connect(real).unwrap();
+        let (mut from, mut to) = (client.try_clone().unwrap(), upstream.try_clone().unwrap());
+        let there = std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+        let (mut from, mut to) = (upstream, client.try_clone().unwrap());
+        std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+        (client, there)
+    });
+    let cache = Cache::options().namespace("away");
+    let cache = cache.open(format!("redis://{address}/")).unwrap();
+    assert_eq!(cache.degraded(), None);
+    cache.insert("k", &"1".to_owned()).unwrap();
+    let (client, _there) = relay.join().unwrap();
+    client.shutdown(std::net::Shutdown::Both).unwrap();
+    for _ in 0..3 {
+        let computed = cache.get_or_insert_with("k", || Ok::<_, Error>("computed".to_owned()));
+        assert_eq!(computed.unwrap(), "computed");
+    }
+    assert_eq!(cache.stats().not_stored, 3);
+    assert!(cache.last_error().unwrap().contains(&address.to_string()));
+    assert!(
+        cache.insert("k", &"1".to_owned()).is_err(),
+        "who inserts is told"
+    );
+    open(&url(SERVER), "other").clear().unwrap();
+}
+
 #[test]
 fn a_server_that_is_not_there_makes_a_cache_in_memory() {
     let cache = Cache::open("redis://127.0.0.1:1/").unwrap();

@@ -5,11 +5,13 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::cluster::{ClusterClient, ClusterConnection, cluster_pipe};
 use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::{Client, Cmd, Connection, RedisError, RedisResult, Value};
+
+use rustls::crypto::CryptoProvider;
 
 use crate::{Error, Result};
 
@@ -19,6 +21,10 @@ const MAX_IDLE: usize = 16;
 /// How often a cluster is asked again for a key that has moved.
 const CLUSTER_RETRIES: u32 = 5;
 
+/// How long after a connection could not be made the next one is refused without trying: else each caller would wait for a server that
+/// does not answer.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// A server, or a cluster.
 pub(crate) struct Server {
     /// The URL without its password, for messages.
@@ -26,6 +32,8 @@ pub(crate) struct Server {
     kind: Kind,
     timeout: Duration,
     idle: Mutex<Vec<Link>>,
+    /// When a connection could not be made last, and why.
+    failed: Mutex<Option<(Instant, String)>>,
 }
 
 enum Kind {
@@ -107,6 +115,10 @@ impl Server {
             refused(url, reason.to_owned())
         })?;
         let failed = |error: RedisError| refused(&target.address, error.to_string());
+        if url.starts_with("rediss") && CryptoProvider::get_default().is_none() {
+            // Whoever has chosen another one before keeps it; it is an error only if somebody does so at this moment.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
         let kind = match target.is_cluster {
             true => {
                 let builder = ClusterClient::builder(target.urls.iter().map(String::as_str))
@@ -125,6 +137,7 @@ impl Server {
             kind,
             timeout,
             idle: Mutex::default(),
+            failed: Mutex::default(),
         };
         let link = server.link().map_err(failed)?;
         server.keep(link);
@@ -190,9 +203,29 @@ impl Server {
                 result => return self.end(operation, link, result),
             }
         }
-        let mut link = self.link().map_err(|error| self.error(operation, &error))?;
+        let mut link = self.link_again(operation)?;
         let result = requests(&mut link);
         self.end(operation, link, result)
+    }
+
+    /// A new connection, unless one could not be made a moment ago.
+    fn link_again(&self, operation: &'static str) -> Result<Link> {
+        let failed = || self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, reason)) = &*failed()
+            && at.elapsed() < RETRY_AFTER
+        {
+            return Err(Error::Remote {
+                operation,
+                address: self.address.clone(),
+                reason: reason.clone(),
+            });
+        }
+        let link = self.link();
+        *failed() = match &link {
+            Ok(_) => None,
+            Err(error) => Some((Instant::now(), error.to_string())),
+        };
+        link.map_err(|error| self.error(operation, &error))
     }
 
     fn end<R>(&self, operation: &'static str, link: Link, result: RedisResult<R>) -> Result<R> {
