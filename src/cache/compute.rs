@@ -299,3 +299,23 @@ fn answer<T, E>(look: Look<T>) -> Option<Result<T, CacheError<E>>> {
         Look::Miss => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Between a look and the lease there is a moment in which another process may store the value and give the lease back.
+    #[test]
+    fn who_has_the_lease_looks_again_before_computing() {
+        let cache = Cache::in_memory().unwrap();
+        cache.insert("k", &"of another".to_owned()).unwrap();
+        let name = Name::of_value(&cache.inner.prefix, b"k");
+        let turn = cache.wait_for_lease::<String>(name.bytes(), Instant::now());
+        match turn.unwrap() {
+            Turn::Answered(Look::Fresh(value)) => assert_eq!(value, "of another"),
+            _ => unreachable!("it would have been computed again"),
+        }
+        let lease = cache.inner.store.get(&lease_of(name.bytes()));
+        assert!(lease.unwrap().is_none(), "it was given back");
+    }
+}

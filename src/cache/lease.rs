@@ -167,7 +167,7 @@ impl Drop for Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Db, ManualClock};
+    use crate::{Db, ManualClock, Ttl};
 
     fn keepers() -> (ManualClock, Arc<Store>, Arc<Keeper>, Arc<Keeper>) {
         let clock = ManualClock::new(1_000);
@@ -206,6 +206,24 @@ mod tests {
         assert!(!late.settle(STORED).unwrap());
         assert!(store.get(b"v").unwrap().is_none());
         assert_eq!(store.get(b"l").unwrap().unwrap(), taken.token);
+    }
+
+    #[test]
+    fn a_lease_is_renewed_while_its_owner_lives() {
+        let clock = ManualClock::new(1_000);
+        let db = Db::options().clock(clock.clone()).open_in_memory().unwrap();
+        let store = Arc::new(Store::Db(db.clone()));
+        let [one, other] = [(); 2].map(|()| Keeper::new(Arc::clone(&store)));
+        let lease = one.acquire(b"l").unwrap().unwrap();
+        for _ in 0..3 {
+            clock.advance(LEASE_TTL - Duration::from_millis(1));
+            let is_renewed = || db.ttl(b"l").unwrap() == Ttl::Remaining(LEASE_TTL);
+            let looks = (0..10_000).map(|_| thread::sleep(Duration::from_millis(1)));
+            assert!(looks.into_iter().any(|()| is_renewed()), "nobody renews it");
+        }
+        assert!(other.acquire(b"l").unwrap().is_none());
+        drop(lease);
+        assert!(one.lock().held.is_empty());
     }
 
     #[test]

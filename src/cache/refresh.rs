@@ -116,3 +116,23 @@ impl Drop for Slot {
         self.0.refreshers.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::keys::Name;
+
+    #[test]
+    fn who_comes_to_a_refresh_that_is_done_does_not_do_it_again() {
+        let cache = Cache::in_memory().unwrap();
+        cache.insert("k", &"1".to_owned()).unwrap();
+        let name = Name::of_value(&cache.inner.prefix, b"k");
+        let bytes = cache.inner.store.get(name.bytes()).unwrap().unwrap();
+        let stored_at_ms = Entry::read(&bytes).unwrap().stored_at_ms;
+        assert!(cache.claim(name.bytes(), stored_at_ms).unwrap().is_some());
+        let before = stored_at_ms - 1;
+        assert!(cache.claim(name.bytes(), before).unwrap().is_none());
+        let lease = cache.inner.store.get(&lease_of(name.bytes()));
+        assert!(lease.unwrap().is_none(), "it was given back");
+    }
+}
