@@ -1,6 +1,7 @@
 //! A server as the store of a cache.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::{Cmd, cmd};
@@ -27,6 +28,14 @@ const PAGE_KEYS: usize = 1_000;
 pub(super) struct RemoteStore {
     server: Server,
     clock: Arc<dyn Clock>,
+    /// Until the server says otherwise.
+    has_scripts: AtomicBool,
+}
+
+/// Whether the server does not know the verb.
+fn is_unknown(error: &redis::RedisError) -> bool {
+    let detail = error.detail().unwrap_or_default();
+    error.code() == Some("ERR") && detail.starts_with("unknown command")
 }
 
 /// A time to live as Redis takes it: there is no zero.
@@ -48,6 +57,7 @@ impl RemoteStore {
         Ok(RemoteStore {
             server: Server::connect(url, timeout)?,
             clock: Arc::clone(&options.clock),
+            has_scripts: AtomicBool::new(true),
         })
     }
 
@@ -91,10 +101,15 @@ impl RemoteStore {
         next: &[u8],
         ttl: Duration,
     ) -> Result<bool> {
-        let mut command = cmd("EVAL");
-        command.arg(EXCHANGE).arg(1).arg(lease);
-        command.arg(token).arg(next).arg(milliseconds(ttl));
-        self.ask("renew a lease on", &command)
+        let mut script = cmd("EVAL");
+        script.arg(EXCHANGE).arg(1).arg(lease);
+        script.arg(token).arg(next).arg(milliseconds(ttl));
+        let renewed = Stored {
+            key: lease,
+            value: next,
+            ttl: Some(ttl),
+        };
+        self.if_holds("renew a lease on", lease, token, &script, &[set(renewed)])
     }
 
     pub(super) fn settle(
@@ -103,20 +118,44 @@ impl RemoteStore {
         token: &[u8],
         stored: Option<Stored<'_>>,
     ) -> Result<bool> {
-        let mut command = cmd("EVAL");
-        command.arg(SETTLE);
+        let mut script = cmd("EVAL");
+        script.arg(SETTLE);
         match stored {
-            None => command.arg(1).arg(lease).arg(token),
+            None => script.arg(1).arg(lease).arg(token),
             Some(stored) => {
-                command.arg(2).arg(lease).arg(stored.key);
-                command.arg(token).arg(stored.value);
+                script.arg(2).arg(lease).arg(stored.key);
+                script.arg(token).arg(stored.value);
                 match stored.ttl {
-                    Some(ttl) => command.arg(milliseconds(ttl)),
-                    None => &mut command,
+                    Some(ttl) => script.arg(milliseconds(ttl)),
+                    None => &mut script,
                 }
             }
         };
-        self.ask("store on", &command)
+        let mut then = vec![cmd("DEL").arg(lease).clone()];
+        then.extend(stored.map(set));
+        self.if_holds("store on", lease, token, &script, &then)
+    }
+
+    /// Runs a script that does something where the lease holds a token; on a server that knows none, as brasa's own, does the same by WATCH and MULTI.
+    fn if_holds(
+        &self,
+        operation: &'static str,
+        lease: &[u8],
+        token: &[u8],
+        script: &Cmd,
+        then: &[Cmd],
+    ) -> Result<bool> {
+        self.server.with_link(operation, |link| {
+            if self.has_scripts.load(Ordering::Relaxed) {
+                match link.query(script) {
+                    Err(error) if is_unknown(&error) => {
+                        self.has_scripts.store(false, Ordering::Relaxed);
+                    }
+                    done => return done,
+                }
+            }
+            link.if_holds(lease, token, then)
+        })
     }
 
     /// How long a key lives still; `None` where it has no end, or is not there.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use redis::cluster::{ClusterClient, ClusterConnection, cluster_pipe};
 use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
-use redis::{Client, Cmd, Connection, RedisError, RedisResult, Value};
+use redis::{Client, Cmd, Connection, ErrorKind, RedisError, RedisResult, Value};
 
 use rustls::crypto::CryptoProvider;
 
@@ -17,6 +17,9 @@ use crate::{Error, Result};
 
 /// Most connections that are kept for later.
 const MAX_IDLE: usize = 16;
+
+/// How often a watched key is looked at again that was written to meanwhile: by whoever renews a lease, it holds the same as before.
+const MAX_WATCHES: usize = 8;
 
 /// How often a cluster is asked again for a key that has moved.
 const CLUSTER_RETRIES: u32 = 5;
@@ -286,6 +289,38 @@ impl Link {
                 }
             }
         }
+    }
+
+    /// Where a key holds a value, runs requests in the same step; for servers without scripts. Gives back whether it did.
+    pub(crate) fn if_holds(&mut self, key: &[u8], value: &[u8], then: &[Cmd]) -> RedisResult<bool> {
+        let Link::Single(connection) = self else {
+            let reason = (
+                ErrorKind::Client,
+                "a cluster without scripts cannot hold a lease",
+            );
+            return Err(reason.into());
+        };
+        for _ in 0..MAX_WATCHES {
+            redis::cmd("WATCH").arg(key).exec(&mut **connection)?;
+            let held: Option<Vec<u8>> = redis::cmd("GET").arg(key).query(&mut **connection)?;
+            if held.as_deref() != Some(value) {
+                redis::cmd("UNWATCH").exec(&mut **connection)?;
+                return Ok(false);
+            }
+            let mut pipe = redis::pipe();
+            pipe.atomic();
+            for command in then {
+                pipe.add_command(command.clone());
+            }
+            // Nothing where the key was written to since it was watched.
+            if pipe
+                .query::<Option<Vec<Value>>>(&mut **connection)?
+                .is_some()
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The servers that own keys, in an order that stays the same.

@@ -1,0 +1,93 @@
+//! The cache over brasa's own server, and everything moved to it and back.
+
+mod support;
+
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use brasa::{Cache, Db, ExpireCondition, transfer};
+use support::conformance::TESTS;
+
+/// The year 2100.
+const FAR_MS: u64 = 4_102_444_800_000;
+
+/// `brasa serve` on a file of its own; it ends with this.
+struct Server {
+    child: Child,
+    url: String,
+    _directory: tempfile::TempDir,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn serve() -> Server {
+    let directory = tempfile::tempdir().unwrap();
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_brasa"));
+    command
+        .arg("serve")
+        .arg(directory.path().join("served.brasa"));
+    command.args(["--port", &free.port().to_string()]);
+    let child = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut server = Server {
+        child,
+        url: format!("redis://{free}/"),
+        _directory: directory,
+    };
+    while TcpStream::connect(free).is_err() {
+        assert!(server.child.try_wait().unwrap().is_none(), "it has ended");
+        thread::sleep(Duration::from_millis(5));
+    }
+    server
+}
+
+#[test]
+fn a_cache_over_it_conforms() {
+    let server = serve();
+    let open = || Cache::options().strict(true).open(&server.url).unwrap();
+    for (number, (name, test)) in TESTS.iter().enumerate() {
+        println!("{name}");
+        test(&open, &format!("{number}:"));
+    }
+}
+
+#[test]
+fn everything_goes_to_it_and_comes_back_with_the_deadlines_of_fields() {
+    let server = serve();
+    let (from, to) = (Db::in_memory().unwrap(), Db::in_memory().unwrap());
+    for number in 0..1_000 {
+        from.set(format!("key:{number}"), number.to_string())
+            .unwrap();
+    }
+    from.hset_many("session", &[("token", "x"), ("user", "7")])
+        .unwrap();
+    from.hexpire_at_if("session", &["token"], FAR_MS, ExpireCondition::Always)
+        .unwrap();
+    from.database(3).unwrap().set("elsewhere", "1").unwrap();
+    let pushed = transfer::push(&from, &server.url, None, |_| {}).unwrap();
+    assert!(pushed.is_complete());
+    assert_eq!((pushed.moved_count, pushed.verified_count), (1_002, 1_002));
+    let pulled = transfer::pull(&server.url, &to, None, |_| {}).unwrap();
+    assert_eq!((pulled.moved_count, pulled.verified_count), (1_002, 1_002));
+    assert_eq!(to.get("key:7").unwrap().unwrap(), "7");
+    let deadlines = to.hdeadlines_ms("session", &["token", "user"]).unwrap();
+    assert_eq!(deadlines, [Some(FAR_MS), Some(0)]);
+    assert_eq!(
+        to.database(3).unwrap().get("elsewhere").unwrap().unwrap(),
+        "1"
+    );
+}
