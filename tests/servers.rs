@@ -520,3 +520,59 @@ fn a_cache_in_front_of_mariadb_asks_again_when_the_time_is_up() {
         cache_aside::works(&cache, &database, TTL, end);
     }
 }
+
+/// Passes connections on to the server, but cuts the second one off after some bytes.
+#[cfg(feature = "cli")]
+fn relay(after_bytes: u64) -> std::net::SocketAddr {
+    use std::io::{Read, copy};
+    use std::net::{Shutdown, TcpListener, TcpStream};
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let real = url(SERVER).replace("redis://", "");
+    let real = real.trim_end_matches('/').to_owned();
+    std::thread::spawn(move || {
+        for (number, client) in listener.incoming().enumerate() {
+            let (client, upstream) = (client.unwrap(), TcpStream::connect(&real).unwrap());
+            let (from, mut to) = (client.try_clone().unwrap(), upstream.try_clone().unwrap());
+            std::thread::spawn(move || {
+                let limit = if number == 1 { after_bytes } else { u64::MAX };
+                let _ = copy(&mut from.try_clone().unwrap().take(limit), &mut to);
+                let _ = from.shutdown(Shutdown::Both);
+            });
+            let (mut from, mut to) = (upstream, client);
+            std::thread::spawn(move || copy(&mut from, &mut to));
+        }
+    });
+    address
+}
+
+#[cfg(feature = "cli")]
+#[test]
+fn a_push_that_is_cut_off_goes_on_when_it_is_called_again() {
+    let (_, mut connection) = database(12);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    let db = Db::open(&file).unwrap();
+    db.batch(|b| (0..3_000).for_each(|number| _ = b.set(format!("key:{number}"), "value")))
+        .unwrap();
+    db.close().unwrap();
+    let through = format!("redis://{}/12", relay(60_000));
+    let push = || {
+        let mut command = assert_cmd::Command::cargo_bin("brasa").unwrap();
+        command.arg("push").arg(&file).arg(&through).assert()
+    };
+    let entries = || directory.path().read_dir().unwrap().count();
+    let cut = push().code(1);
+    let said = String::from_utf8_lossy(&cut.get_output().stderr).into_owned();
+    assert!(said.contains("call it again to go on from there"), "{said}");
+    assert_eq!(entries(), 2, "the place is noted beside the file");
+    let sent = ask::<u64>(&mut connection, &["DBSIZE"]);
+    assert!(sent > 300 && sent < 2_900, "{sent} were sent");
+    let whole = push().success();
+    let said = String::from_utf8_lossy(&whole.get_output().stderr).into_owned();
+    assert!(said.contains("going on where it was left"), "{said}");
+    whole.stdout("3000 keys moved, 3000 verified, 0 refused, 0 different\n");
+    assert_eq!(ask::<u64>(&mut connection, &["DBSIZE"]), 3_000);
+    assert_eq!(entries(), 1);
+}
