@@ -13,7 +13,6 @@ mod support;
 mod cache_aside;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use brasa::transfer::{self, Event, Position, Report};
@@ -68,7 +67,8 @@ fn what_a_worker_does() {
 /// One after another, since they use one key.
 fn stampedes(variable: &str) {
     let directory = tempfile::tempdir().unwrap();
-    let tests: [(&str, fn(&Place)); 4] = [
+    type Stampede = (&'static str, fn(&Place));
+    let tests: [Stampede; 4] = [
         (
             "missing",
             stampede::sixty_four_threads_of_eight_processes_miss_a_key_and_one_computes,
@@ -471,7 +471,7 @@ fn the_command_line_moves_both_ways_and_lists_what_it_cannot() {
     let (url, mut connection) = database(11);
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
-    let brasa = |words: &[&str], files: [&Path; 1]| {
+    let brasa = |words: &[&str], files: [&std::path::Path; 1]| {
         let mut command = assert_cmd::Command::cargo_bin("brasa").unwrap();
         let words = words.iter().map(|word| match *word {
             "FILE" => files[0].as_os_str().to_owned(),
