@@ -345,7 +345,7 @@ impl Db {
     /// let db = brasa::Db::in_memory()?;
     /// db.set("best", "7")?;
     /// let best = db.update("best", |old| match old {
-    ///     Some(old) if old >= b"5" => Some(old.to_vec()),
+    ///     Some(old) if *old >= *b"5".as_slice() => Some(old.to_vec()),
     ///     _ => Some(b"5".to_vec()),
     /// })?;
     /// assert_eq!(best.unwrap(), b"7");
