@@ -137,6 +137,7 @@ fn read_offset(word: &[u8], encoding: Encoding) -> Result<usize, Failure> {
 fn read_steps(words: &[&[u8]], access: Access) -> Result<Vec<Step>, Failure> {
     let mut steps = Vec::new();
     let mut overflow = Overflow::Wrap;
+    let mut has_change = false;
     let mut words = words.iter();
     while let Some(name) = words.next() {
         if is(name, "OVERFLOW") {
@@ -159,10 +160,6 @@ fn read_steps(words: &[&[u8]], access: Access) -> Result<Vec<Step>, Failure> {
         let offset = read_offset(next(), encoding)?;
         let operation = if is_get {
             Operation::Get
-        } else if access == Access::Read {
-            return Err(Failure::text(
-                "BITFIELD_RO only supports the GET subcommand",
-            ));
         } else {
             let number = integer(next())?;
             match is(name, "SET") {
@@ -170,11 +167,18 @@ fn read_steps(words: &[&[u8]], access: Access) -> Result<Vec<Step>, Failure> {
                 false => Operation::Add(number, overflow),
             }
         };
+        has_change |= !is_get;
         steps.push(Step {
             operation,
             encoding,
             offset,
         });
+    }
+    // All of it is read first, as in Redis.
+    if has_change && access == Access::Read {
+        return Err(Failure::text(
+            "BITFIELD_RO only supports the GET subcommand",
+        ));
     }
     Ok(steps)
 }
@@ -228,7 +232,14 @@ impl Step {
         let old = self.get(bytes);
         let (number, is_set) = match self.operation {
             Operation::Get => return Some(old),
-            Operation::Set(number, overflow) => (self.encoding.fit(number.into(), overflow), true),
+            Operation::Set(number, overflow) => {
+                // To an unsigned one a negative number is a large one.
+                let number = match self.encoding.is_signed {
+                    true => i128::from(number),
+                    false => i128::from(number.cast_unsigned()),
+                };
+                (self.encoding.fit(number, overflow), true)
+            }
             Operation::Add(increment, overflow) => {
                 let sum = i128::from(old) + i128::from(increment);
                 (self.encoding.fit(sum, overflow), false)

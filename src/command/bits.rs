@@ -100,44 +100,46 @@ fn getbit(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> 
     ))
 }
 
-/// A range of bits, both ends included and not negative; `None` where it is empty. `unit` is BYTE or BIT.
-fn bit_range(
-    len: usize,
-    start: i64,
-    end: i64,
-    unit: Option<&[u8]>,
-) -> Result<Option<(usize, usize)>, Failure> {
+/// What a range is counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Byte,
+    Bit,
+}
+
+impl Unit {
+    fn read(word: &[u8]) -> Result<Unit, Failure> {
+        match word {
+            word if is(word, "BYTE") => Ok(Unit::Byte),
+            word if is(word, "BIT") => Ok(Unit::Bit),
+            _ => Err(Failure::SYNTAX),
+        }
+    }
+}
+
+/// A range of bits, both ends included and not negative; `None` where it is empty.
+fn bit_range(len: usize, start: i64, end: i64, unit: Unit) -> Option<(usize, usize)> {
     let bytes = i64::try_from(len).unwrap_or(i64::MAX);
-    let by_bit = match unit {
-        None => false,
-        Some(unit) if is(unit, "BIT") => true,
-        Some(unit) if is(unit, "BYTE") => false,
-        Some(_) => return Err(Failure::SYNTAX),
-    };
-    let all = if by_bit {
-        bytes.saturating_mul(8)
-    } else {
-        bytes
+    let all = match unit {
+        Unit::Byte => bytes,
+        Unit::Bit => bytes.saturating_mul(8),
     };
     if start < 0 && end < 0 && start > end {
-        return Ok(None);
+        return None;
     }
-    let from_start = |at: i64| {
-        if at < 0 {
-            all.saturating_add(at).max(0)
-        } else {
-            at
-        }
+    let from_start = |at: i64| match at < 0 {
+        true => all.saturating_add(at).max(0),
+        false => at,
     };
     let (start, end) = (from_start(start), from_start(end).min(all - 1));
     if start > end {
-        return Ok(None);
+        return None;
     }
-    let (start, end) = match by_bit {
-        true => (start, end),
-        false => (start * 8, end * 8 + 7),
+    let (start, end) = match unit {
+        Unit::Bit => (start, end),
+        Unit::Byte => (start * 8, end * 8 + 7),
     };
-    Ok(usize::try_from(start).ok().zip(usize::try_from(end).ok()))
+    usize::try_from(start).ok().zip(usize::try_from(end).ok())
 }
 
 fn is_bit_set(bytes: &[u8], at: usize) -> bool {
@@ -147,23 +149,28 @@ fn is_bit_set(bytes: &[u8], at: usize) -> bool {
 }
 
 fn bitcount(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
-    let (key, range, unit) = match arguments {
-        [key] => (key, None, None),
-        [key, start, end] => (key, Some((start, end)), None),
-        [key, start, end, unit] => (key, Some((start, end)), Some(*unit)),
-        _ => return Err(Failure::SYNTAX),
+    let [key, range @ ..] = arguments else {
+        return Err(Failure::Arity);
     };
-    let value = session.db().get(key)?;
-    let range = match range {
-        None => None,
-        Some((start, end)) => Some((integer(start)?, integer(end)?)),
-    };
-    let bytes: &[u8] = value.as_deref().unwrap_or_default();
-    let (start, end) = range.unwrap_or((0, -1));
-    let Some((start, end)) = bit_range(bytes.len(), start, end, unit)? else {
+    let Some(bytes) = session.db().get(key)? else {
+        // Before the other words are looked at, as in Redis.
         return Ok(Reply::Integer(0));
     };
-    Ok(Reply::count(count_bits(bytes, start, end)))
+    let (start, end, unit) = match range {
+        [] => (0, -1, None),
+        [start, end] => (integer(start)?, integer(end)?, None),
+        [start, end, unit] => (integer(start)?, integer(end)?, Some(*unit)),
+        _ => return Err(Failure::SYNTAX),
+    };
+    if start < 0 && end < 0 && start > end {
+        // Before the unit is looked at, as in Redis.
+        return Ok(Reply::Integer(0));
+    }
+    let unit = unit.map_or(Ok(Unit::Byte), Unit::read)?;
+    let Some((start, end)) = bit_range(bytes.len(), start, end, unit) else {
+        return Ok(Reply::Integer(0));
+    };
+    Ok(Reply::count(count_bits(&bytes, start, end)))
 }
 
 /// Counts bits from one to another, both included.
@@ -177,26 +184,29 @@ fn count_bits(bytes: &[u8], start: usize, end: usize) -> u64 {
 }
 
 fn bitpos(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
-    let (key, bit, start, end, unit) = match arguments {
-        [key, bit] => (key, bit, None, None, None),
-        [key, bit, start] => (key, bit, Some(start), None, None),
-        [key, bit, start, end] => (key, bit, Some(start), Some(end), None),
-        [key, bit, start, end, unit] => (key, bit, Some(start), Some(end), Some(*unit)),
-        _ => return Err(Failure::SYNTAX),
+    let [key, bit, range @ ..] = arguments else {
+        return Err(Failure::Arity);
     };
     let bit = match integer(bit)? {
         0 => false,
         1 => true,
         _ => return Err(Failure::text("The bit argument must be 1 or 0.")),
     };
-    let value = session.db().get(key)?;
-    let Some(bytes) = value.as_deref() else {
-        // As if there were zeros without end.
+    let Some(bytes) = session.db().get(key)? else {
+        // As if there were zeros without end, whatever the other words say.
         return Ok(Reply::Integer(if bit { -1 } else { 0 }));
     };
-    let first = start.map_or(Ok(0), |start| integer(start))?;
-    let last = end.map_or(Ok(-1), |end| integer(end))?;
-    let Some((first, last)) = bit_range(bytes.len(), first, last, unit)? else {
+    // In the order in which Redis looks at them: start, unit, end.
+    let (first, unit, end) = match range {
+        [] => (0, Unit::Byte, None),
+        [start] => (integer(start)?, Unit::Byte, None),
+        [start, end] => (integer(start)?, Unit::Byte, Some(*end)),
+        [start, end, unit] => (integer(start)?, Unit::read(unit)?, Some(*end)),
+        _ => return Err(Failure::SYNTAX),
+    };
+    let has_end = end.is_some();
+    let last = end.map_or(Ok(-1), integer)?;
+    let Some((first, last)) = bit_range(bytes.len(), first, last, unit) else {
         return Ok(Reply::Integer(-1));
     };
     let skipped = if bit { 0x00 } else { 0xff };
@@ -206,13 +216,13 @@ fn bitpos(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> 
             at += 8;
             continue;
         }
-        if is_bit_set(bytes, at) == bit {
+        if is_bit_set(&bytes, at) == bit {
             return Ok(Reply::count(at as u64));
         }
         at += 1;
     }
     // Behind the end stand zeros, unless an end was given.
-    Ok(match !bit && end.is_none() {
+    Ok(match !bit && !has_end {
         true => Reply::count(bytes.len() as u64 * 8),
         false => Reply::Integer(-1),
     })

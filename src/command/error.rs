@@ -79,7 +79,7 @@ impl Failure {
 
     /// There is no such subcommand.
     pub(super) fn subcommand(command: &str, name: &[u8]) -> Failure {
-        let name = &name[..name.len().min(QUOTED_BYTES)];
+        let name = quoted(name, QUOTED_BYTES);
         let help = command.to_ascii_uppercase();
         let text = [
             b"unknown subcommand '",
@@ -128,4 +128,10 @@ fn of_error(error: &Error, command: &str) -> ErrorReply {
 
 fn err(text: impl AsRef<[u8]>) -> ErrorReply {
     ErrorReply::new([b"ERR ", text.as_ref()].concat())
+}
+
+/// The beginning of a word, up to its first zero byte, where Redis ends it.
+pub(super) fn quoted(word: &[u8], most_bytes: usize) -> &[u8] {
+    let text = word.split(|byte| *byte == 0).next().unwrap_or_default();
+    text.get(..most_bytes).unwrap_or(text)
 }

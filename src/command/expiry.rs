@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::arguments::{integer, is};
-use super::error::Failure;
+use super::error::{Failure, QUOTED_BYTES, quoted};
 use super::table::{Command, Flags, Group, KeyPositions};
 use super::{Reply, Session};
 use crate::{ExpireCondition, Ttl};
@@ -154,7 +154,7 @@ pub(super) fn condition(options: &[&[u8]]) -> Result<ExpireCondition, Failure> {
             lt = true;
         } else {
             return Err(Failure::Text(Cow::Owned(
-                [b"Unsupported option ", *option].concat(),
+                [b"Unsupported option ", quoted(option, QUOTED_BYTES)].concat(),
             )));
         }
     }

@@ -7,7 +7,7 @@ use super::{Reply, Session};
 use crate::db::Draw;
 
 /// More fields than are ever drawn at once: a reply of them would fit into no memory.
-const MAX_DRAWN: u64 = 1 << 24;
+const MAX_DRAWN: i64 = 1 << 24;
 
 const READ: Flags = Flags::READONLY;
 const READ_FAST: Flags = READ.and(Flags::FAST);
@@ -178,7 +178,8 @@ fn hrandfield(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failu
         [key, count, option] if is(option, "WITHVALUES") => (key, Some(integer(count)?), true),
         _ => return Err(Failure::SYNTAX),
     };
-    if count.is_some_and(|count| count.unsigned_abs() > MAX_DRAWN) {
+    // More than there are is all of them; but a field may come again and again.
+    if count.is_some_and(|count| count < -MAX_DRAWN) {
         return Err(Failure::text("value is out of range"));
     }
     let fields = session.db().hgetall(key)?;

@@ -11,13 +11,13 @@ use super::{Reply, Session};
 
 pub(super) static COMMANDS: &[Command] = &[Command::new(Group::Server, "command", -1, command)
     .subcommands(&[
-        "COUNT",
-        "DOCS",
-        "GETKEYS",
-        "GETKEYSANDFLAGS",
-        "HELP",
-        "INFO",
-        "LIST",
+        ("COUNT", 2),
+        ("DOCS", -2),
+        ("GETKEYS", -3),
+        ("GETKEYSANDFLAGS", -3),
+        ("HELP", 2),
+        ("INFO", -2),
+        ("LIST", -2),
     ])
     .flags(Flags::LOADING.and(Flags::STALE))
     .help(

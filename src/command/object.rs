@@ -23,7 +23,13 @@ const MAX_SLEEP: Duration = Duration::from_secs(60);
 
 pub(super) static COMMANDS: &[Command] = &[
     Command::new(Group::Generic, "object", -2, object)
-        .subcommands(&["ENCODING", "FREQ", "HELP", "IDLETIME", "REFCOUNT"])
+        .subcommands(&[
+            ("ENCODING", 3),
+            ("FREQ", 3),
+            ("HELP", 2),
+            ("IDLETIME", 3),
+            ("REFCOUNT", 3),
+        ])
         .keys(KeyPositions::NONE)
         .flags(Flags::READONLY)
         .help(

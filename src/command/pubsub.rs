@@ -96,12 +96,12 @@ pub(super) static COMMANDS: &[Command] = &[
     ),
     Command::new(Group::PubSub, "pubsub", -2, pubsub)
         .subcommands(&[
-            "CHANNELS",
-            "HELP",
-            "NUMPAT",
-            "NUMSUB",
-            "SHARDCHANNELS",
-            "SHARDNUMSUB",
+            ("CHANNELS", -2),
+            ("HELP", 2),
+            ("NUMPAT", 2),
+            ("NUMSUB", -2),
+            ("SHARDCHANNELS", -2),
+            ("SHARDNUMSUB", -2),
         ])
         .help("subcommand [argument ...]", "Tells who listens to what"),
 ];

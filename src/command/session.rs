@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Reply;
 use super::client::{Client, Silence};
-use super::error::{ErrorReply, Failure, QUOTED_BYTES};
+use super::error::{ErrorReply, Failure, QUOTED_BYTES, quoted};
 use super::host::{ClientInfo, Host};
 use super::table::{Command, Flags, find};
 use super::transactions::{Pending, is_never_collected};
@@ -136,6 +136,13 @@ impl Session {
         let (command, arguments) = match resolve(words) {
             Ok(resolved) => resolved,
             Err(refusal) => {
+                if words
+                    .first()
+                    .and_then(|name| find(name))
+                    .is_some_and(|command| command.name == "exec")
+                {
+                    return self.abort(&refusal);
+                }
                 self.pending.refuse();
                 return Reply::Error(refusal);
             }
@@ -170,6 +177,15 @@ impl Session {
     pub(super) fn execute_all(&mut self, commands: &[Vec<Vec<u8>>]) -> Vec<Reply> {
         let commands = commands.iter();
         commands.map(|words| self.execute(words)).collect()
+    }
+
+    /// What an EXEC comes to that is called in a wrong way: the transaction is over.
+    fn abort(&mut self, refusal: &ErrorReply) -> Reply {
+        self.pending.forget();
+        let text = refusal.as_bytes();
+        let text = text.strip_prefix(b"ERR ").unwrap_or(text);
+        let abort = b"EXECABORT Transaction discarded because of: ";
+        Reply::Error(ErrorReply::new([&abort[..], text].concat()))
     }
 
     /// Why a command cannot be executed as things stand.
@@ -260,6 +276,9 @@ fn resolve<'a, 'w>(
     if !command.takes(words.len()) {
         return Err(Failure::Arity.into_reply(command.name));
     }
+    command
+        .check_subcommand(words)
+        .map_err(|failure| failure.into_reply(command.name))?;
     Ok((command, arguments))
 }
 
@@ -278,10 +297,4 @@ fn unknown_command(name: &[u8], arguments: &[&[u8]]) -> ErrorReply {
         text.extend_from_slice(b"' ");
     }
     ErrorReply::new(text)
-}
-
-/// The beginning of a word, up to its first zero byte, where Redis ends it.
-fn quoted(word: &[u8], most_bytes: usize) -> &[u8] {
-    let text = word.split(|byte| *byte == 0).next().unwrap_or_default();
-    text.get(..most_bytes).unwrap_or(text)
 }

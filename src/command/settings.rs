@@ -34,22 +34,41 @@ pub(super) static COMMANDS: &[Command] = &[
             "Tells of the file and of who serves it",
         ),
     Command::new(Group::Server, "config", -2, config)
-        .subcommands(&["GET", "HELP", "RESETSTAT", "REWRITE", "SET"])
+        .subcommands(&[
+            ("GET", -3),
+            ("HELP", 2),
+            ("RESETSTAT", 2),
+            ("REWRITE", 2),
+            ("SET", -4),
+        ])
         .help("subcommand [argument ...]", "Reads and changes settings"),
     Command::new(Group::Server, "memory", -2, memory)
-        .subcommands(&["DOCTOR", "HELP", "MALLOC-STATS", "PURGE", "STATS", "USAGE"])
+        .subcommands(&[
+            ("DOCTOR", 2),
+            ("HELP", 2),
+            ("MALLOC-STATS", 2),
+            ("PURGE", 2),
+            ("STATS", 2),
+            ("USAGE", -3),
+        ])
         .help(
             "subcommand [argument ...]",
             "Tells how many bytes a key takes",
         ),
     Command::new(Group::Server, "slowlog", -2, slowlog)
-        .subcommands(&["GET", "HELP", "LEN", "RESET"])
+        .subcommands(&[("GET", -2), ("HELP", 2), ("LEN", 2), ("RESET", 2)])
         .help(
             "subcommand [argument ...]",
             "Lists slow commands: they are not kept",
         ),
     Command::new(Group::Server, "latency", -2, latency)
-        .subcommands(&["DOCTOR", "HELP", "HISTORY", "LATEST", "RESET"])
+        .subcommands(&[
+            ("DOCTOR", 2),
+            ("HELP", 2),
+            ("HISTORY", 3),
+            ("LATEST", 2),
+            ("RESET", -2),
+        ])
         .help(
             "subcommand [argument ...]",
             "Lists delays: they are not kept",
@@ -64,7 +83,7 @@ pub(super) static COMMANDS: &[Command] = &[
             [] => Err(Failure::Arity),
         },
     )
-    .subcommands(&["LIST"])
+    .subcommands(&[("LIST", 2)])
     .help("subcommand [argument ...]", "Lists modules: there are none"),
     Command::new(
         Group::Scripting,
@@ -77,7 +96,7 @@ pub(super) static COMMANDS: &[Command] = &[
             [] => Err(Failure::Arity),
         },
     )
-    .subcommands(&["FLUSH", "LIST"])
+    .subcommands(&[("FLUSH", -2), ("LIST", -2)])
     .help(
         "subcommand [argument ...]",
         "Lists and forgets functions: there are none",

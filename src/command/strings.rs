@@ -341,8 +341,24 @@ fn getex(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
     let [key, options @ ..] = arguments else {
         return Err(Failure::Arity);
     };
+    check_ttl_words(options)?;
+    // Redis looks at the key before it looks at the time.
+    let found = session.db().get(key)?;
+    if found.is_none() {
+        return Ok(Reply::Nil);
+    }
     let change = ttl_change(session, options)?;
     Ok(session.db().get_ex(key, change)?.into())
+}
+
+/// Refuses options that GETEX does not have, before their numbers are read.
+fn check_ttl_words(options: &[&[u8]]) -> Result<(), Failure> {
+    match options {
+        [] => Ok(()),
+        [option] if is(option, "PERSIST") => Ok(()),
+        [option, _] if time_option(option).is_some() => Ok(()),
+        _ => Err(Failure::SYNTAX),
+    }
 }
 
 /// What the options of GETEX and HGETEX say.

@@ -30,8 +30,9 @@ pub struct Command {
     pub keys: KeyPositions,
     /// Where it belongs.
     pub group: Group,
-    /// Its subcommands, where it has some: the words that may follow its name, in capitals.
-    pub subcommands: &'static [&'static str],
+    /// Its subcommands, where it has some: the words that may follow its name, in capitals, each with how many words it takes, as `arity`
+    /// has it.
+    pub subcommands: &'static [(&'static str, i16)],
     /// What follows its name, as in Redis's documentation: options in brackets, alternatives with bars.
     pub syntax: &'static str,
     /// What it does, in a sentence without a full stop.
@@ -69,7 +70,10 @@ impl Command {
         self
     }
 
-    pub(super) const fn subcommands(mut self, subcommands: &'static [&'static str]) -> Command {
+    pub(super) const fn subcommands(
+        mut self,
+        subcommands: &'static [(&'static str, i16)],
+    ) -> Command {
         self.subcommands = subcommands;
         self
     }
@@ -105,6 +109,26 @@ impl Command {
             .collect()
     }
 
+    /// Refuses a subcommand that there is not, or that takes another number of words; the command's name is the first of them.
+    pub(super) fn check_subcommand(&self, words: &[&[u8]]) -> Result<(), Failure> {
+        let Some(name) = words.get(1).filter(|_| !self.subcommands.is_empty()) else {
+            return Ok(());
+        };
+        let mut subcommands = self.subcommands.iter();
+        match subcommands.find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes())) {
+            None => Err(Failure::subcommand(self.name, name)),
+            Some((_, arity)) if takes(*arity, words.len()) => Ok(()),
+            Some((known, _)) => {
+                let known = known.to_ascii_lowercase();
+                let text = format!(
+                    "wrong number of arguments for '{}|{known}' command",
+                    self.name
+                );
+                Err(Failure::Text(text.into_bytes().into()))
+            }
+        }
+    }
+
     /// Whether it may be called with this many words, its name included.
     ///
     /// ```
@@ -112,12 +136,16 @@ impl Command {
     /// assert!(get.takes(2) && !get.takes(3));
     /// ```
     pub fn takes(&self, word_count: usize) -> bool {
-        let arity = usize::from(self.arity.unsigned_abs());
-        if self.arity < 0 {
-            word_count >= arity
-        } else {
-            word_count == arity
-        }
+        takes(self.arity, word_count)
+    }
+}
+
+/// Whether so many words are as many as an arity says.
+fn takes(arity: i16, word_count: usize) -> bool {
+    let least = usize::from(arity.unsigned_abs());
+    match arity < 0 {
+        true => word_count >= least,
+        false => word_count == least,
     }
 }
 

@@ -210,6 +210,8 @@ impl Db {
         field: &[u8],
         increment: &[u8],
     ) -> Result<String> {
+        // The increment is judged before the key, as in Redis.
+        Number::parse(increment).ok_or(Error::NotAFloat)?;
         self.write(|tx| {
             let found = tx.field(self.database, key, field)?;
             let deadline_ms = found.as_ref().map_or(0, |found| found.deadline_ms);

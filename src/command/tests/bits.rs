@@ -101,6 +101,8 @@ fn integers_of_any_width_are_read_and_changed() {
         ("BITFIELD k INCRBY i64 #1 9223372036854775807", "[9223372036854775806]"),
         ("BITFIELD k INCRBY i64 #1 2", "[-9223372036854775808]"),
         ("BITFIELD k SET u63 64 -1 GET u63 64", "[4611686018427387904 9223372036854775807]"),
+        ("BITFIELD n OVERFLOW SAT SET u8 0 -1 GET u8 0", "[0 255]"),
+        ("BITFIELD n OVERFLOW FAIL SET u8 0 -1", "[nil]"),
         ("BITFIELD k", "[]"),
         (
             "BITFIELD k GET u64 0",

@@ -1,0 +1,41 @@
+"""redis-cli as somebody uses it who types: pty.py PORT. It asks COMMAND DOCS for its hints."""
+
+import os
+import pty
+import select
+import sys
+import time
+
+pid, terminal = pty.fork()
+if pid == 0:
+    os.environ["TERM"] = "xterm"
+    os.execvp("redis-cli", ["redis-cli", "-p", sys.argv[1]])
+
+seen = b""
+
+
+def until(text, seconds=10):
+    global seen
+    end = time.monotonic() + seconds
+    while text not in seen:
+        assert time.monotonic() < end, f"{text!r} did not come: {seen!r}"
+        if select.select([terminal], [], [], 0.2)[0]:
+            seen += os.read(terminal, 65536)
+    found, seen = seen, b""
+    return found
+
+
+until(b"> ")
+os.write(terminal, b"set chave_1 ")
+# The hint stands behind the cursor, in grey.
+until(b"value [")
+os.write(terminal, b'"Relou Uourdi"\r')
+until(b"OK")
+os.write(terminal, b"hset meu_hash nome thailan\r")
+until(b"(integer) 1")
+os.write(terminal, b"help hexpire\r")
+until(b"Removes fields after this many seconds")
+os.write(terminal, b"subscribe news\r")
+until(b"subscribe")
+os.write(terminal, b"\x03")
+print("hints, help, a subscription")
