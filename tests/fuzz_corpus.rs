@@ -1,5 +1,5 @@
 //! What the fuzzers have kept, run again on the stable compiler and without a fuzzer.
-#![cfg(feature = "simulation")]
+#![cfg(all(feature = "simulation", feature = "server"))]
 
 use std::path::Path;
 
@@ -47,4 +47,9 @@ fn the_corpus_of_damaged_operations_holds() {
 #[test]
 fn the_corpus_of_salvage_holds() {
     replay("salvage", fuzz::salvage);
+}
+
+#[test]
+fn the_corpus_of_resp_decode_holds() {
+    replay("resp_decode", fuzz::resp_decode);
 }

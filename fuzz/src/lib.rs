@@ -10,9 +10,11 @@ mod image;
 mod model;
 mod open;
 mod operate;
+mod resp;
 mod salvage;
 
 pub use decoder::log_decoder;
 pub use open::open_file;
 pub use operate::{damaged_operations, operations};
+pub use resp::resp_decode;
 pub use salvage::salvage;

@@ -94,6 +94,15 @@ impl Decoder {
             self.line.clear();
             match bytes.first() {
                 None => return Ok(Decoded::Part),
+                // An empty line says nothing, to Redis either: `redis-cli --pipe` sends one before its last request.
+                Some(b'\r' | b'\n') => {
+                    let line = self.line_at(bytes, "too big inline request")?;
+                    return match line {
+                        Some(line) if line.is_empty() => Ok(self.finish()),
+                        Some(_) => said("expected '*': inline commands are off"),
+                        None => Ok(Decoded::Part),
+                    };
+                }
                 Some(b'*') => {
                     let Some(line) = self.line_at(bytes, "too big mbulk count string")? else {
                         return Ok(Decoded::Part);
@@ -371,6 +380,17 @@ mod tests {
         long.extend(vec![b'1'; 65 << 10]);
         assert_eq!(all(&long, &LIMITS).1, said("too big mbulk count string"));
         assert!(all(b"GET k\r\n", &Limits::TRUSTED).1.is_some());
+    }
+
+    #[test]
+    fn an_empty_line_is_no_request_and_no_error() {
+        let (requests, error) = all(b"\r\n*1\r\n$4\r\nPING\r\n\n\r\n", &Limits::TRUSTED);
+        let none: &[&str] = &[];
+        assert_eq!(
+            requests,
+            [words(none), words(&["PING"]), words(none), words(none)]
+        );
+        assert_eq!(error, None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-"""redis-cli as somebody uses it who types: pty.py PORT. It asks COMMAND DOCS for its hints."""
+"""redis-cli as somebody uses it who types: typing_cli.py PORT. It asks COMMAND DOCS for its hints."""
 
 import os
 import pty
