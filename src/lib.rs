@@ -27,6 +27,7 @@
 //! - [`Cache`] is the cache in front of something slow; [`docs::cache`] says what it promises.
 //! - [`docs::durability`] says what survives what.
 //! - [`docs::processes`] says how many programs share a file.
+//! - `brasa serve`, feature `server`, is a server of Redis's protocol over the same file.
 //! - [`docs::space`] says when a file shrinks, and what goes when it has a budget.
 //! - [`docs::opening`] says what opening costs, and what a checkpoint is.
 //! - [`docs::format`] is the specification of the file, byte by byte.
@@ -99,6 +100,9 @@ pub mod docs {
     pub mod opening {}
     #[doc = include_str!("docs/processes.md")]
     pub mod processes {}
+    #[cfg(feature = "server")]
+    #[doc = include_str!("docs/server.md")]
+    pub mod server {}
     #[doc = include_str!("docs/space.md")]
     pub mod space {}
 }
