@@ -1,14 +1,19 @@
 """redis-cli as somebody uses it who types: typing_cli.py PORT. It asks COMMAND DOCS for its hints."""
 
+import fcntl
 import os
 import pty
 import select
+import struct
 import sys
+import termios
 import time
 
 pid, terminal = pty.fork()
 if pid == 0:
     os.environ["TERM"] = "xterm"
+    # A terminal without a size is asked for it, and this one does not answer.
+    fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
     os.execvp("redis-cli", ["redis-cli", "-p", sys.argv[1]])
 
 seen = b""
