@@ -26,20 +26,27 @@ def until(text, seconds=10):
         assert time.monotonic() < end, f"{text!r} did not come: {seen!r}"
         if select.select([terminal], [], [], 0.2)[0]:
             seen += os.read(terminal, 65536)
-    found, seen = seen, b""
-    return found
+    seen = seen.split(text, 1)[1]
 
 
-until(b"> ")
+def prompt():
+    """What is typed before the prompt is there is thrown away."""
+    until(b"> ")
+
+
+prompt()
 os.write(terminal, b"set chave_1 ")
 # The hint stands behind the cursor, in grey.
 until(b"value [")
 os.write(terminal, b'"Relou Uourdi"\r')
 until(b"OK")
+prompt()
 os.write(terminal, b"hset meu_hash nome thailan\r")
-until(b"(integer) 1")
+until(b"(integer) ")
+prompt()
 os.write(terminal, b"help hexpire\r")
 until(b"Removes fields after this many seconds")
+prompt()
 os.write(terminal, b"subscribe news\r")
 until(b"subscribe")
 os.write(terminal, b"\x03")
