@@ -84,6 +84,8 @@ pub enum Error {
     FieldNotAFloat,
     /// The sum is infinite. Nothing was written.
     NotFinite,
+    /// What is to be added is infinite. Nothing was written.
+    InfiniteIncrement,
     /// The sum does not fit in a signed 64-bit integer. Nothing was written.
     Overflow,
     /// The deadline is later than [`crate::limits::MAX_DEADLINE_MS`]. Nothing was written.
@@ -283,6 +285,7 @@ impl fmt::Display for Error {
             Error::NotAFloat => f.write_str("value is not a valid float"),
             Error::FieldNotAFloat => f.write_str("hash value is not a float"),
             Error::NotFinite => f.write_str("increment would produce NaN or Infinity"),
+            Error::InfiniteIncrement => f.write_str("value is NaN or Infinity"),
             Error::Overflow => f.write_str("increment or decrement would overflow"),
             Error::DeadlineOutOfRange => {
                 f.write_str("the deadline is too far in the future to be stored")

@@ -210,6 +210,39 @@ fn a_pipeline_is_answered_in_order_however_it_is_cut() {
 }
 
 #[test]
+fn writes_that_arrive_together_are_one_commit_in_which_each_fails_for_itself() {
+    let mut served = Served::new(|server| server);
+    let mut client = served.client();
+    let lines = [
+        ("SET a 1", "OK"),
+        ("INCR a", "2"),
+        (
+            "HSET a f v",
+            "-WRONGTYPE Operation against a key holding the wrong kind of value",
+        ),
+        ("GET a", "2"),
+        ("SELECT 1", "OK"),
+        ("SET b 3", "OK"),
+        ("DBSIZE", "1"),
+    ];
+    let requests = lines
+        .iter()
+        .map(|(line, _)| request(&line.split(' ').collect::<Vec<_>>()));
+    client.send(&requests.collect::<Vec<_>>().concat());
+    for (line, expected) in lines {
+        assert_eq!(client.reply(), expected, "{line}");
+    }
+    served.end();
+    let by_log = Db::options().ignore_checkpoints(true).read_only(true);
+    let db = by_log.open(&served.path).unwrap();
+    // What stands before SELECT, and what stands behind it.
+    assert_eq!(
+        (db.recovery().commit_count, db.recovery().record_count),
+        (2, 3)
+    );
+}
+
+#[test]
 fn a_transaction_is_one_commit_and_a_watched_key_stops_it() {
     let served = Served::new(|server| server);
     let (mut one, mut other) = (served.client(), served.client());

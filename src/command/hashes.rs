@@ -179,6 +179,11 @@ fn hrandfield(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failu
         _ => return Err(Failure::SYNTAX),
     };
     // More than there are is all of them; but a field may come again and again.
+    if count == Some(i64::MIN) {
+        return Err(Failure::text(
+            "value is out of range, value must between -9223372036854775807 and 9223372036854775807",
+        ));
+    }
     if count.is_some_and(|count| count < -MAX_DRAWN) {
         return Err(Failure::text("value is out of range"));
     }

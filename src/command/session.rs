@@ -67,6 +67,24 @@ impl Session {
         std::mem::take(&mut self.has_written)
     }
 
+    /// Whether MULTI has begun to collect commands.
+    #[cfg(feature = "server")]
+    pub(crate) fn is_collecting(&self) -> bool {
+        self.pending.is_collecting()
+    }
+
+    /// Goes on with another handle on the same file: that of a transaction, or the one behind it.
+    #[cfg(feature = "server")]
+    pub(crate) fn go_on_with(&mut self, db: Db) {
+        self.db = db;
+    }
+
+    /// Ends the conversation, as QUIT.
+    #[cfg(feature = "server")]
+    pub(crate) fn leave(&mut self) {
+        self.client.is_leaving = true;
+    }
+
     /// Whether the client waits for messages.
     pub fn is_subscribed(&self) -> bool {
         !self.client.subscriptions.is_empty()

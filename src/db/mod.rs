@@ -266,6 +266,12 @@ impl Db {
         }
     }
 
+    /// Whether all calls belong to a transaction.
+    #[cfg(feature = "server")]
+    pub(crate) fn is_in_transaction(&self) -> bool {
+        self.scope.is_some()
+    }
+
     /// Whether this handle keeps its turn at writing, so that a write waits for no other process.
     #[cfg(feature = "server")]
     pub(crate) fn keeps_turn(&self) -> bool {

@@ -47,6 +47,11 @@ impl Number {
             return None;
         }
         let float: f64 = text.parse().ok().filter(|float: &f64| !float.is_nan())?;
+        // Infinity by name is a number, and one that is merely too large is none.
+        let is_named = text.bytes().any(|byte| byte.eq_ignore_ascii_case(&b'n'));
+        if float.is_infinite() && !is_named {
+            return None;
+        }
         Some(Number::exact(text).unwrap_or(Number::Float(float)))
     }
 
@@ -181,6 +186,7 @@ impl Db {
     ///
     /// # Errors
     ///
+    /// - [`Error::InfiniteIncrement`] where `increment` is infinite.
     /// - [`Error::FieldNotAFloat`] where the field's value is no number, [`Error::NotAFloat`] where `increment` is none.
     /// - [`Error::NotFinite`] where the sum is infinite.
     /// - As [`Db::hset`].
@@ -211,7 +217,11 @@ impl Db {
         increment: &[u8],
     ) -> Result<String> {
         // The increment is judged before the key, as in Redis.
-        Number::parse(increment).ok_or(Error::NotAFloat)?;
+        match Number::parse(increment) {
+            None => return Err(Error::NotAFloat),
+            Some(number) if number.float().is_infinite() => return Err(Error::InfiniteIncrement),
+            Some(_) => {}
+        }
         self.write(|tx| {
             let found = tx.field(self.database, key, field)?;
             let deadline_ms = found.as_ref().map_or(0, |found| found.deadline_ms);
@@ -273,7 +283,7 @@ mod tests {
             assert_eq!(sum, expected, "{one} + {other}");
         }
         for text in [
-            "", " 1", "1 ", "x", "1x", "nan", "NaN", "-", ".", "e5", "1e", "--1", "0x10",
+            "", " 1", "1 ", "x", "1x", "nan", "NaN", "-", ".", "e5", "1e", "--1", "1e5000", "0x10",
         ] {
             assert_eq!(Number::parse(text.as_bytes()), None, "{text:?}");
         }

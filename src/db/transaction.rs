@@ -18,14 +18,10 @@ impl Scope {
         })
     }
 
-    /// Ends it, and gives the transaction back.
+    /// Ends it, and gives the transaction back, unless a call on it has panicked.
     fn end(&self) -> Option<Transaction> {
-        // Whoever holds it is another thread in the middle of a call, or has panicked in one.
-        let mut transaction = match self.transaction.lock() {
-            Ok(transaction) => transaction,
-            Err(panicked) => panicked.into_inner(),
-        };
-        transaction.take()
+        // Where a call has panicked, half of what it did may be staged.
+        self.transaction.lock().ok()?.take()
     }
 }
 
@@ -384,6 +380,23 @@ mod tests {
             Err(Error::TransactionOver { .. })
         ));
         db.set("a", "1")
+    }
+
+    #[test]
+    fn a_call_that_panics_takes_the_transaction_with_it() -> Result<()> {
+        let db = Db::in_memory()?;
+        let done = db.transaction(|tx| -> Result<()> {
+            tx.set("a", "1")?;
+            let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                tx.update("b", |_| unreachable!("no"))
+            }));
+            assert!(panicked.is_err());
+            assert!(matches!(tx.get("a"), Err(Error::TransactionOver { .. })));
+            Ok(())
+        });
+        assert!(matches!(done, Err(Error::TransactionOver { .. })));
+        assert!(db.is_empty()?);
+        db.set("a", "2")
     }
 
     #[test]

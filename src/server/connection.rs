@@ -2,6 +2,9 @@
 //!
 //! All requests that have arrived are executed before their replies are written, up to [`MAX_PENDING_BYTES`] of these. While a reply is
 //! being written nothing more is read, so that a client that does not read its replies costs no more than that and one reply.
+//!
+//! Writes that have arrived together become one commit of the file, with the reads between them: [`Connection::execute_together`]. Nobody can
+//! tell, but for the time it takes: no reply is sent before the commit, and each command fails for itself.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -15,7 +18,7 @@ use super::reply::encode;
 use super::request::{Decoded, Decoder, Limits, ProtocolError};
 use super::settings::AppendFsync;
 use super::shared::{Shared, as_host};
-use crate::command::{Flags, Reply, Session, find};
+use crate::command::{Command, Flags, Reply, Session, find};
 
 /// Replies that are collected before they are written.
 const MAX_PENDING_BYTES: usize = 1 << 20;
@@ -28,6 +31,12 @@ const LONG_READ_BYTES: usize = 1 << 20;
 
 /// Buffers larger than this are given back when they are empty.
 const KEPT_BYTES: usize = 64 << 10;
+
+/// Commands that become one commit, at most: others wait for their turn meanwhile.
+const TOGETHER: usize = 256;
+
+/// Bytes of requests that become one commit, at most; what is longer gains nothing by it.
+const TOGETHER_BYTES: usize = 256 << 10;
 
 /// Requests of so many words are executed without a list of them being allocated.
 const FEW_WORDS: usize = 16;
@@ -44,6 +53,8 @@ pub(super) struct Connection<S> {
     /// How much of the input was executed.
     executed: usize,
     output: Vec<u8>,
+    /// Up to here of the input, commands are executed one by one: together they could not be committed.
+    alone_upto: usize,
 }
 
 /// What becomes of a connection.
@@ -76,6 +87,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             input: Vec::new(),
             executed: 0,
             output: Vec::new(),
+            alone_upto: 0,
         }
     }
 
@@ -143,23 +155,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Executes what has arrived, as far as there is room for the replies.
     fn execute_arrived(&mut self) -> Next {
         let mut limits = self.limits();
-        let mut commands = 0;
         let next = loop {
             if self.output.len() > MAX_PENDING_BYTES {
                 break Next::Again;
             }
-            let rest = self.input.get(self.executed..).unwrap_or_default();
-            match self.decoder.decode(rest, &limits) {
-                Ok(Decoded::Part) => break Next::Read,
-                Ok(Decoded::Request(len)) => {
-                    let start = self.executed;
-                    self.executed += len;
-                    if self.decoder.word_count() == 0 {
-                        continue;
-                    }
-                    commands += 1;
+            let start = self.executed;
+            match self.decode(&limits) {
+                Ok(None) => break Next::Read,
+                Ok(Some(0)) => continue,
+                Ok(Some(_)) => {
                     let was_trusted = self.session.is_trusted();
-                    self.execute(start);
+                    match self.begins_several(start) {
+                        true => self.execute_together(start, &limits),
+                        false => self.execute(start),
+                    }
                     if self.session.is_leaving() {
                         break Next::End;
                     }
@@ -167,29 +176,129 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         limits = self.limits();
                     }
                 }
-                Err(ProtocolError::Foreign) => {
-                    tracing::warn!(client = self.state.id, "disconnected: it speaks HTTP");
-                    break Next::End;
-                }
-                Err(ProtocolError::Said(text)) => {
-                    let text = format!("-ERR Protocol error: {text}\r\n");
-                    self.output.extend_from_slice(text.as_bytes());
+                Err(error) => {
+                    self.say_error(&error);
                     break Next::End;
                 }
             }
         };
-        self.shared
-            .counters
-            .commands
-            .fetch_add(commands, Ordering::Relaxed);
         if next == Next::Read {
             // What is left is a part of a request, and moves to the front.
             self.input.drain(..self.executed);
             self.executed = 0;
+            self.alone_upto = 0;
         }
         let is_halfway = next == Next::Read && !self.input.is_empty();
         self.state.is_halfway.store(is_halfway, Ordering::Relaxed);
         next
+    }
+
+    /// Takes the next request off the input; gives back how many words it has, and `None` where it has not arrived as a whole.
+    fn decode(&mut self, limits: &Limits) -> Result<Option<usize>, ProtocolError> {
+        let rest = self.input.get(self.executed..).unwrap_or_default();
+        match self.decoder.decode(rest, limits)? {
+            Decoded::Part => Ok(None),
+            Decoded::Request(len) => {
+                self.executed += len;
+                let count = self.decoder.word_count();
+                let commands = u64::from(count > 0);
+                self.shared
+                    .counters
+                    .commands
+                    .fetch_add(commands, Ordering::Relaxed);
+                Ok(Some(count))
+            }
+        }
+    }
+
+    fn say_error(&mut self, error: &ProtocolError) {
+        match error {
+            ProtocolError::Foreign => {
+                tracing::warn!(client = self.state.id, "disconnected: it speaks HTTP");
+            }
+            ProtocolError::Said(text) => {
+                let text = format!("-ERR Protocol error: {text}\r\n");
+                self.output.extend_from_slice(text.as_bytes());
+            }
+        }
+    }
+
+    /// What the request that begins at an offset of the input would do.
+    fn command_at(&self, start: usize) -> Option<&'static Command> {
+        let bytes = self.input.get(start..).unwrap_or_default();
+        find(self.decoder.word(bytes, 0))
+    }
+
+    /// Whether the request that was decoded is a write of data, behind which more has arrived.
+    fn begins_several(&self, start: usize) -> bool {
+        self.executed < self.input.len()
+            && start >= self.alone_upto
+            && !self.session.is_collecting()
+            && !self.session.db().is_read_only()
+            && self
+                .command_at(start)
+                .is_some_and(|command| command.flags.contains(Flags::WRITE))
+    }
+
+    /// Executes the request that was decoded last, and those behind it that read and write data, as one commit. Where that cannot be
+    /// written, nothing has happened, and they are executed one by one: so that one too many does not take the others with it.
+    fn execute_together(&mut self, start: usize, limits: &Limits) {
+        let (outside, written) = (self.session.db().clone(), self.output.len());
+        let mut left = None;
+        let mut run = |this: &mut Self| {
+            outside.transaction(|tx| -> crate::Result<()> {
+                this.session.go_on_with(tx.clone());
+                this.execute(start);
+                for _ in 1..TOGETHER {
+                    let next = this.executed;
+                    let is_enough =
+                        next - start > TOGETHER_BYTES || this.output.len() > MAX_PENDING_BYTES;
+                    if is_enough || this.session.is_leaving() {
+                        break;
+                    }
+                    match this.decode(limits) {
+                        Ok(None) => break,
+                        Ok(Some(0)) => {}
+                        Ok(Some(_)) if this.is_of_data(next) => this.execute(next),
+                        other => {
+                            left = Some((next, other));
+                            break;
+                        }
+                    }
+                }
+                Ok(())
+            })
+        };
+        let done = match outside.keeps_turn() {
+            true => run(self),
+            // Another process may have the lock: others are served meanwhile.
+            false => tokio::task::block_in_place(|| run(self)),
+        };
+        let selected = outside.database(self.session.db().database_number());
+        self.session.go_on_with(selected.unwrap_or(outside));
+        if done.is_err() {
+            self.output.truncate(written);
+            self.alone_upto = self.executed;
+            self.executed = start;
+            self.decoder = Decoder::default();
+            return;
+        }
+        match left {
+            None => {}
+            Some((next, Ok(_))) => self.execute(next),
+            Some((_, Err(error))) => {
+                self.say_error(&error);
+                self.session.leave();
+            }
+        }
+    }
+
+    /// Whether the request that was decoded, which begins at an offset of the input, reads or writes data and nothing else.
+    fn is_of_data(&self, start: usize) -> bool {
+        let of_data =
+            |flags: Flags| flags.contains(Flags::WRITE) || flags.contains(Flags::READONLY);
+        self.command_at(start)
+            .is_some_and(|command| of_data(command.flags))
     }
 
     fn limits(&self) -> Limits {
@@ -301,7 +410,7 @@ impl<S> Drop for Connection<S> {
 
 /// Whether a request may have to wait for another process.
 fn may_wait(session: &Session, words: &[&[u8]]) -> bool {
-    if session.db().keeps_turn() {
+    if session.db().keeps_turn() || session.db().is_in_transaction() {
         return false;
     }
     let command = words.first().and_then(|name| find(name));

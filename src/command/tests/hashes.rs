@@ -81,6 +81,7 @@ fn numbers_lengths_and_pages_without_values() {
     Talk::new().hold(&[
         ("HINCRBYFLOAT h f 10.5", "\"10.5\""),
         ("HINCRBYFLOAT h f -5", "\"5.5\""),
+        ("HINCRBYFLOAT h f inf", "ERR value is NaN or Infinity"),
         ("HSTRLEN h f", "3"),
         ("HSTRLEN h x", "0"),
         ("HSET h s text", "1"),
@@ -101,7 +102,7 @@ fn fields_are_drawn_at_random() {
         ("HRANDFIELD h 0", "[]"),
         ("HRANDFIELD h 3 VALUES", SYNTAX),
         (
-            "HRANDFIELD h -9223372036854775808",
+            "HRANDFIELD h -9223372036854775807",
             "ERR value is out of range",
         ),
     ]);
