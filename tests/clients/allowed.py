@@ -47,6 +47,8 @@ def refcount(name, words, left, right):
 
 
 def encoding(name, words, left, right):
+    if left == b"$9\r\nhashtable\r\n" and right == b"$8\r\nlistpack\r\n":
+        return name == "object"
     followed = {b"$3\r\nraw\r\n": (b"$6\r\nembstr\r\n", b"$3\r\nint\r\n"), b"$6\r\nembstr\r\n": (b"$3\r\nint\r\n",)}
     return name == "object" and right in followed.get(left, ())
 
