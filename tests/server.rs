@@ -292,6 +292,23 @@ fn messages_go_to_those_who_have_subscribed() {
     assert_eq!(listener.say("PUNSUBSCRIBE"), "[punsubscribe n* 0]");
     assert_eq!(listener.say("GET k"), "nil");
     assert_eq!(sender.say("PUBLISH nothing x"), "0");
+    // Who sends to himself has the message before the count, in one pipeline too.
+    let mut own = served.client();
+    own.say("HELLO 3");
+    own.send(
+        &[
+            request(&["SUBSCRIBE", "own"]),
+            request(&["PUBLISH", "own", "x"]),
+            request(&["RESET"]),
+        ]
+        .concat(),
+    );
+    assert_eq!(own.reply(), "[subscribe own 1]");
+    assert_eq!(own.reply(), "[message own x]");
+    assert_eq!(
+        (own.reply(), own.reply()),
+        ("1".to_owned(), "RESET".to_owned())
+    );
 }
 
 #[test]

@@ -124,9 +124,6 @@ fn bit_range(len: usize, start: i64, end: i64, unit: Unit) -> Option<(usize, usi
         Unit::Byte => bytes,
         Unit::Bit => bytes.saturating_mul(8),
     };
-    if start < 0 && end < 0 && start > end {
-        return None;
-    }
     let from_start = |at: i64| match at < 0 {
         true => all.saturating_add(at).max(0),
         false => at,

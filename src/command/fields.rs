@@ -3,7 +3,7 @@
 use super::arguments::{integer, is};
 use super::error::Failure;
 use super::expiry::{Origin, Unit, condition, deadline_ms, remaining};
-use super::strings::{TimeWords, ttl_change};
+use super::strings::{TimeWords, TtlWords};
 use super::table::{Command, Flags, Group, Handler, KeyPositions};
 use super::{Reply, Session};
 use crate::{Error, ExpireCondition, FieldExpiry, KeyType, SetOptions};
@@ -210,7 +210,7 @@ fn hgetex(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> 
     check_type(session, key)?;
     let (options, words) = words.split_at(position(words)?);
     let fields = fields(words, 1)?;
-    let change = ttl_change(session, options)?;
+    let change = TtlWords::read(options)?.change(session)?;
     Ok(Reply::array(session.db().hget_ex(key, fields, change)?))
 }
 

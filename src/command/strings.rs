@@ -341,37 +341,54 @@ fn getex(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
     let [key, options @ ..] = arguments else {
         return Err(Failure::Arity);
     };
-    check_ttl_words(options)?;
+    let words = TtlWords::read(options)?;
     // Redis looks at the key before it looks at the time.
     let found = session.db().get(key)?;
     if found.is_none() {
         return Ok(Reply::Nil);
     }
-    let change = ttl_change(session, options)?;
+    let change = words.change(session)?;
     Ok(session.db().get_ex(key, change)?.into())
 }
 
-/// Refuses options that GETEX does not have, before their numbers are read.
-fn check_ttl_words(options: &[&[u8]]) -> Result<(), Failure> {
-    match options {
-        [] => Ok(()),
-        [option] if is(option, "PERSIST") => Ok(()),
-        [option, _] if time_option(option).is_some() => Ok(()),
-        _ => Err(Failure::SYNTAX),
-    }
+/// What the options of GETEX and HGETEX say, before their numbers are read.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum TtlWords<'w> {
+    Keep,
+    Persist,
+    At(Unit, Origin, &'w [u8]),
 }
 
-/// What the options of GETEX and HGETEX say.
-pub(super) fn ttl_change(session: &Session, options: &[&[u8]]) -> Result<TtlChange, Failure> {
-    match options {
-        [] => Ok(TtlChange::Keep),
-        [option] if is(option, "PERSIST") => Ok(TtlChange::Persist),
-        [option, time] => {
-            let (unit, origin) = time_option(option).ok_or(Failure::SYNTAX)?;
-            let deadline_ms = positive_deadline_ms(session, time, unit, origin)?;
-            Ok(TtlChange::At(deadline_ms))
+impl<'w> TtlWords<'w> {
+    /// One of them, which may be said again; the last time counts.
+    pub(super) fn read(options: &[&'w [u8]]) -> Result<TtlWords<'w>, Failure> {
+        let mut words = TtlWords::Keep;
+        let mut options = options.iter();
+        while let Some(option) = options.next() {
+            words = match (time_option(option), words) {
+                (None, TtlWords::Keep | TtlWords::Persist) if is(option, "PERSIST") => {
+                    TtlWords::Persist
+                }
+                (Some((unit, origin)), TtlWords::Keep) => {
+                    TtlWords::At(unit, origin, options.next().ok_or(Failure::SYNTAX)?)
+                }
+                (Some(new), TtlWords::At(unit, origin, _)) if new == (unit, origin) => {
+                    TtlWords::At(unit, origin, options.next().ok_or(Failure::SYNTAX)?)
+                }
+                _ => return Err(Failure::SYNTAX),
+            };
         }
-        _ => Err(Failure::SYNTAX),
+        Ok(words)
+    }
+
+    pub(super) fn change(self, session: &Session) -> Result<TtlChange, Failure> {
+        match self {
+            TtlWords::Keep => Ok(TtlChange::Keep),
+            TtlWords::Persist => Ok(TtlChange::Persist),
+            TtlWords::At(unit, origin, time) => {
+                positive_deadline_ms(session, time, unit, origin).map(TtlChange::At)
+            }
+        }
     }
 }
 

@@ -127,19 +127,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     _ => return,
                 },
                 message = self.messages.recv() => {
-                    let mut next = message;
-                    while let Some(message) = next {
-                        self.state.note_taken(&message);
-                        encode(&message, self.session.protocol(), &mut self.output);
-                        if self.output.len() > MAX_PENDING_BYTES {
-                            break;
-                        }
-                        next = self.messages.try_recv().ok();
+                    if let Some(message) = message {
+                        self.take_message(&message);
+                        self.take_messages();
                     }
                 }
                 _ = ending.changed() => {}
             }
         }
+    }
+
+    /// Takes the messages that wait, as long as there is room for them.
+    fn take_messages(&mut self) {
+        while self.output.len() <= MAX_PENDING_BYTES
+            && let Ok(message) = self.messages.try_recv()
+        {
+            self.take_message(&message);
+        }
+    }
+
+    fn take_message(&mut self, message: &Reply) {
+        self.state.note_taken(message);
+        encode(message, self.session.protocol(), &mut self.output);
     }
 
     /// Space for what is read next, in proportion to what has come.
@@ -335,6 +344,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             show(&self.shared, &self.session, &self.state, words);
         }
         let session = &mut self.session;
+        let was_subscribed = session.is_subscribed();
         let executed = catch_unwind(AssertUnwindSafe(|| {
             match may_wait(session, words) {
                 // Others are served meanwhile.
@@ -342,6 +352,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 false => session.execute_words(words),
             }
         }));
+        if was_subscribed {
+            // What it has sent to itself stands before the reply, as in Redis.
+            self.take_messages();
+        }
+        let session = &mut self.session;
         match executed {
             Ok(reply) => {
                 if session.takes_reply_wanted() {

@@ -60,6 +60,7 @@ fn bits_are_counted_and_found() {
         ("SET full \"\\xff\"", "OK"),
         ("BITPOS full 0", "8"),
         ("BITPOS full 0 0 -1", "-1"),
+        ("BITPOS full 1 -1 -9223372036854775808", "0"),
         ("BITPOS nobody 0", "0"),
         ("BITPOS nobody 1", "-1"),
         ("BITPOS p 2", "ERR The bit argument must be 1 or 0."),
