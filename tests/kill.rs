@@ -172,7 +172,13 @@ fn write_until_killed(orders: &str) {
         if orders.compacts {
             scope.spawn(|| {
                 loop {
-                    db.compact().unwrap();
+                    if let Err(error) = db.compact() {
+                        // Who has killed this process would not hear of a panic.
+                        let mut output = std::io::stdout().lock();
+                        writeln!(output, "\nfailed {error}").unwrap();
+                        output.flush().unwrap();
+                        return;
+                    }
                 }
             });
         }
@@ -223,6 +229,9 @@ fn run_and_kill(orders: &Orders, random: &mut Random) -> [u64; WRITERS] {
         // To the end of what it wrote, which was written before it died.
         for line in output.lines() {
             let line = line.unwrap();
+            if let Some(error) = line.strip_prefix("failed ") {
+                panic!("a compaction failed: {error}");
+            }
             if let Some(writer) = line.strip_prefix("acknowledged ") {
                 counts[writer.parse::<usize>().unwrap()] += 1;
             }

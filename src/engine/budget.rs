@@ -124,7 +124,7 @@ impl Engine {
                 let reason = "there is no valid record any more";
                 return Err(Error::corrupt(&self.path, hand, reason));
             };
-            if let Some(database) = generation.queued_key(mapping, hand, &change, now_ms)? {
+            if let Some(database) = generation.queued_key(hand, &change, now_ms)? {
                 let hash = generation.hasher.hash(change.key);
                 let was_read = generation.visited.as_ref().is_some_and(|v| v.take(hand));
                 if !was_read && touched.binary_search(&hash).is_err() {

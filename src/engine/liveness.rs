@@ -26,7 +26,6 @@ impl Generation {
     /// else a record did is in the index.
     pub(super) fn live_record(
         &self,
-        mapping: &Mapping,
         offset: u64,
         change: &Change<'_>,
         now_ms: u64,
@@ -34,7 +33,7 @@ impl Generation {
         if !matches!(change.kind, Kind::Set | Kind::HashSet) {
             return Ok(None);
         }
-        let found = self.find_in_databases(mapping, change, |lookup, shard, hash| {
+        let found = self.find_in_databases(change, |lookup, shard, hash| {
             if lookup.base.is_none() && change.kind == Kind::Set {
                 // Most records are dead or live by their place alone.
                 let here = |location| location == Location::Record(offset);
@@ -70,19 +69,18 @@ impl Generation {
     /// where the key is gone, or its time is up.
     pub(super) fn queued_key(
         &self,
-        mapping: &Mapping,
         offset: u64,
         change: &Change<'_>,
         now_ms: u64,
     ) -> Result<Option<u8>> {
         if change.kind == Kind::Set {
-            let live = self.live_record(mapping, offset, change, now_ms)?;
+            let live = self.live_record(offset, change, now_ms)?;
             return Ok(live.map(|live| live.database));
         }
         if change.kind != Kind::HashSet {
             return Ok(None);
         }
-        let found = self.find_in_databases(mapping, change, |lookup, shard, hash| {
+        let found = self.find_in_databases(change, |lookup, shard, hash| {
             let Held::Hash(hash) = lookup.key(shard, hash, change.key)?.held else {
                 return Ok(None);
             };
@@ -94,17 +92,20 @@ impl Generation {
     }
 
     /// The deadline of the hash at a key, 0 where there is none.
-    pub(super) fn hash_deadline_ms(
-        &self,
-        mapping: &Mapping,
-        database: u8,
-        key: &[u8],
-    ) -> Result<u64> {
-        let held = self.held(mapping, database, self.hasher.hash(key), key)?;
-        Ok(match held {
-            Held::Hash(hash) => hash.summary.deadline_ms,
-            _ => 0,
-        })
+    pub(super) fn hash_deadline_ms(&self, database: u8, key: &[u8]) -> Result<u64> {
+        let hash = self.hasher.hash(key);
+        let contents = self.contents();
+        let Some(shard) = contents.index.read(database, hash.shard()) else {
+            return Ok(0);
+        };
+        // Behind the lock, as below.
+        let mapping = self.mapping();
+        Ok(
+            match self.lookup(contents, &mapping).key(&shard, hash, key)?.held {
+                Held::Hash(hash) => hash.summary.deadline_ms,
+                _ => 0,
+            },
+        )
     }
 
     /// What a key stands for, expired or not; for who does not look at anything else at the same moment.
@@ -126,18 +127,20 @@ impl Generation {
     /// Looks for a record's key in the database that it was written to, then in the others that hold anything.
     fn find_in_databases<R>(
         &self,
-        mapping: &Mapping,
         change: &Change<'_>,
         look: impl Fn(Lookup<'_>, &Shard, KeyHash) -> Result<Option<R>>,
     ) -> Result<Option<(u8, R)>> {
         let hash = self.hasher.hash(change.key);
         let contents = self.contents();
-        let lookup = self.lookup(contents, mapping);
         let others = (0..DATABASE_COUNT).filter(|other| *other != change.database);
         for database in std::iter::once(change.database).chain(others) {
             let Some(shard) = contents.index.read(database, hash.shard()) else {
                 continue;
             };
+            // Taken behind the lock on the shard: a mapping that was taken before it may not show what others have written since, and
+            // the shard points at.
+            let mapping = self.mapping();
+            let lookup = self.lookup(contents, &mapping);
             if let Some(found) = look(lookup, &shard, hash)? {
                 return Ok(Some((database, found)));
             }

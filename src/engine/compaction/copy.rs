@@ -29,7 +29,6 @@ use crate::limits::DATABASE_COUNT;
 use crate::log::{Reader, Tail};
 use crate::mutation::{self, Mutation};
 use crate::record::{Change, Kind};
-use crate::storage::Mapping;
 use crate::{Error, Result};
 
 /// How much is copied between two looks at whether to go on.
@@ -120,7 +119,7 @@ impl LogCopy {
             ask_ahead(&mapping, self.source.offset, &mut asked_upto);
             if self.phase == Phase::Live && self.source.offset >= self.began_at {
                 if !mutation::is_on(Mutation::ForgetHashDeadlines) {
-                    copy_hash_deadlines(source, &mapping, rewrite, self.began_ms)?;
+                    copy_hash_deadlines(source, rewrite, self.began_ms)?;
                 }
                 self.phase = Phase::Whole;
             }
@@ -152,7 +151,7 @@ impl LogCopy {
             match self.phase {
                 Phase::Live => {
                     for (offset, change) in reader.records() {
-                        if let Some(live) = source.live_record(&mapping, offset, &change, now_ms)? {
+                        if let Some(live) = source.live_record(offset, &change, now_ms)? {
                             observer.copies(live.queued_at, rewrite.tail().offset);
                             rewrite.append(&[Change {
                                 database: live.database,
@@ -179,7 +178,7 @@ impl LogCopy {
                         rewrite.append(&changes)?;
                     }
                     if !mutation::is_on(Mutation::ForgetRenewedDeadlines) {
-                        renew_hash_deadlines(source, &mapping, rewrite, &changes)?;
+                        renew_hash_deadlines(source, rewrite, &changes)?;
                     }
                 }
             }
@@ -193,19 +192,16 @@ impl LogCopy {
 }
 
 /// Writes the deadline of every hash that has one, but for those of which nothing was copied, since their time was up when the copy began.
-fn copy_hash_deadlines(
-    source: &Generation,
-    mapping: &Mapping,
-    rewrite: &mut Rewrite,
-    began_ms: u64,
-) -> Result<()> {
+fn copy_hash_deadlines(source: &Generation, rewrite: &mut Rewrite, began_ms: u64) -> Result<()> {
     let contents = source.contents();
-    let lookup = source.lookup(contents, mapping);
     for database in 0..DATABASE_COUNT {
         for number in 0..SHARD_COUNT {
             let Some(shard) = contents.index.read(database, number) else {
                 break;
             };
+            // Behind the lock, so that it shows all that the shard points at.
+            let mapping = source.mapping();
+            let lookup = source.lookup(contents, &mapping);
             for key in lookup.keys_from(&shard, number, 0) {
                 let (_, Held::Hash(hash)) = key? else {
                     continue;
@@ -228,7 +224,6 @@ fn copy_hash_deadlines(
 /// Writes the deadlines of the hashes that a commit has set fields in.
 fn renew_hash_deadlines(
     source: &Generation,
-    mapping: &Mapping,
     rewrite: &mut Rewrite,
     changes: &[Change<'_>],
 ) -> Result<()> {
@@ -239,7 +234,7 @@ fn renew_hash_deadlines(
             continue;
         }
         last = Some(hash);
-        let deadline_ms = source.hash_deadline_ms(mapping, change.database, change.key)?;
+        let deadline_ms = source.hash_deadline_ms(change.database, change.key)?;
         if deadline_ms != 0 {
             rewrite.append(&[expire(change.database, change.key, deadline_ms)])?;
         }
