@@ -100,7 +100,6 @@ pub mod docs {
     pub mod opening {}
     #[doc = include_str!("docs/processes.md")]
     pub mod processes {}
-    #[cfg(feature = "server")]
     #[doc = include_str!("docs/server.md")]
     pub mod server {}
     #[doc = include_str!("docs/space.md")]
