@@ -18,14 +18,14 @@ use super::apply::Applied;
 use super::generation::Generation;
 use super::transaction::Staged;
 use super::turn::Lease;
-use super::{Engine, Transaction};
+use super::{Engine, Settings, Transaction};
 use crate::limits::{MAX_COMMIT_BYTES, MAX_FILE_BYTES};
-use crate::log::{END_WORD, PAGE_BYTES, RESERVE_BYTES, Tail, file_bytes_needed, seal_commit};
+use crate::log::{
+    Append, END_WORD, Mapped, PAGE_BYTES, Pwrite, RESERVE_BYTES, Tail, file_bytes_needed,
+    seal_commit,
+};
 use crate::record::{self, Change, Kind, MAX_REASON_BYTES};
 use crate::{Durability, Error, Result};
-
-/// Memory that a writer keeps for the next commit, at most.
-const KEPT_BUFFER_BYTES: usize = 1 << 20;
 
 /// Space that only a `Poisoned` record may take.
 const CONTROL_BYTES: u64 = 512;
@@ -43,6 +43,8 @@ pub(super) fn trimmed_bytes(end: u64) -> u64 {
 pub(super) struct Writer {
     /// The file that is written to: the engine's, which changes only under this lock.
     pub(super) generation: Arc<Generation>,
+    /// The way into it: both change by [`Writer::go_on_with`].
+    append: Box<dyn Append>,
     /// The lock between processes.
     pub(super) lease: Lease,
     /// The number in this handle's records.
@@ -57,7 +59,46 @@ pub(super) struct Writer {
     pub(super) judge_at: u64,
     /// Where the next key to evict is looked for.
     pub(super) hand: u64,
-    pub(super) buffer: Vec<u8>,
+    /// Memory for the next commit.
+    staged: Staged,
+}
+
+impl Writer {
+    pub(super) fn new(generation: &Arc<Generation>, number: u32, settings: &Settings) -> Writer {
+        Writer {
+            append: way_into(generation, settings),
+            lease: Lease::new(),
+            number,
+            file_bytes: 0,
+            must_fence: false,
+            is_committing: false,
+            judge_at: 0,
+            hand: generation.stored_hand(),
+            staged: Staged::default(),
+            generation: Arc::clone(generation),
+        }
+    }
+
+    /// Goes on with another file.
+    pub(super) fn go_on_with(
+        &mut self,
+        generation: &Arc<Generation>,
+        hand: u64,
+        settings: &Settings,
+    ) {
+        self.append = way_into(generation, settings);
+        self.generation = Arc::clone(generation);
+        self.judge_at = 0;
+        self.hand = hand;
+    }
+}
+
+fn way_into(generation: &Generation, settings: &Settings) -> Box<dyn Append> {
+    let file = Arc::clone(&generation.file);
+    match settings.mapped_append {
+        true => Box::new(Mapped::new(file)),
+        false => Box::new(Pwrite(file)),
+    }
 }
 
 impl Engine {
@@ -96,7 +137,7 @@ impl Engine {
         change: impl FnOnce(&mut Transaction) -> Result<R>,
     ) -> Result<(R, u64)> {
         let mut transaction =
-            Transaction::new(self, generation, std::mem::take(&mut writer.buffer));
+            Transaction::new(self, generation, std::mem::take(&mut writer.staged));
         let result = change(&mut transaction);
         let mut staged = transaction.into_staged();
         let committed = match &result {
@@ -105,9 +146,7 @@ impl Engine {
                 .and_then(|()| self.commit(writer, &mut staged)),
             _ => Ok(0),
         };
-        if staged.bytes.capacity() <= KEPT_BUFFER_BYTES {
-            writer.buffer = staged.bytes;
-        }
+        writer.staged = staged.emptied();
         let end = committed?;
         Ok((result?, end))
     }
@@ -148,23 +187,27 @@ impl Engine {
         self.append_sealed(writer, *tail, &mut staged.bytes)?;
         *tail = next_tail;
 
-        let records: Vec<Applied<'_>> = staged
-            .records
-            .iter()
-            .filter_map(|staged_record| {
-                Some(Applied {
-                    change: record::reparse_at(&staged.bytes, staged_record.start)?,
-                    offset: start + staged_record.start as u64,
-                    hash: staged_record.hash,
-                })
+        let mut records = staged.records.iter().filter_map(|staged_record| {
+            Some(Applied {
+                change: record::reparse_at(&staged.bytes, staged_record.start)?,
+                offset: start + staged_record.start as u64,
+                hash: staged_record.hash,
             })
-            .collect();
-        let applied = generation.apply_written(&records, &tail);
+        });
+        let applied = match (staged.records.len(), records.next()) {
+            // Most commits, and no reason to ask for memory.
+            (1, Some(record)) => generation.apply_written(&[record], &tail),
+            (_, first) => {
+                let records: Vec<Applied<'_>> = first.into_iter().chain(records).collect();
+                generation.apply_written(&records, &tail)
+            }
+        };
         generation.set_published_upto(end);
         generation.note_own(end);
         drop(tail);
-        self.written_bytes
-            .fetch_add(commit_bytes, Ordering::Relaxed);
+        // Under the writer lock.
+        let written_bytes = self.written_bytes.load(Ordering::Relaxed) + commit_bytes;
+        self.written_bytes.store(written_bytes, Ordering::Relaxed);
         self.judge_growth(writer, end);
         applied.map(|()| end)
     }
@@ -173,7 +216,7 @@ impl Engine {
     fn append_sealed(&self, writer: &mut Writer, tail: Tail, sealed: &mut Vec<u8>) -> Result<()> {
         let commit_bytes = sealed.len();
         sealed.extend_from_slice(&END_WORD);
-        let appended = writer.generation.append.append(sealed, tail.offset);
+        let appended = writer.append.append(sealed, tail.offset, writer.file_bytes);
         sealed.truncate(commit_bytes);
         appended.map_err(|source| {
             // It may stand there in part.
@@ -225,20 +268,22 @@ impl Engine {
     pub(super) fn reserve(&self, writer: &mut Writer, end: u64, frugal: bool) -> Result<()> {
         let needed = file_bytes_needed(end) + CONTROL_BYTES;
         let wanted = needed + RESERVE_BYTES;
-        if wanted > writer.file_bytes {
-            // A step in proportion to the log, so that a large log grows seldom and a small file stays small.
-            let step = (end / 8).clamp(RESERVE_BYTES, 4 << 20);
-            let file = &writer.generation.file;
-            let allocated = file
-                .allocate(wanted + step)
-                .map(|()| wanted + step)
-                .or_else(|_| file.allocate(wanted).map(|()| wanted));
-            match allocated {
-                Ok(file_bytes) => writer.file_bytes = file_bytes,
-                // What makes the file emptier may use the reserve.
-                Err(_) if frugal && needed <= writer.file_bytes => {}
-                Err(source) => return Err(self.write_error(source, wanted - writer.file_bytes)),
-            }
+        if wanted <= writer.file_bytes {
+            // The mapping shows all of it.
+            return Ok(());
+        }
+        // A step in proportion to the log, so that a large log grows seldom and a small file stays small.
+        let step = (end / 8).clamp(RESERVE_BYTES, 4 << 20);
+        let file = &writer.generation.file;
+        let allocated = file
+            .allocate(wanted + step)
+            .map(|()| wanted + step)
+            .or_else(|_| file.allocate(wanted).map(|()| wanted));
+        match allocated {
+            Ok(file_bytes) => writer.file_bytes = file_bytes,
+            // What makes the file emptier may use the reserve.
+            Err(_) if frugal && needed <= writer.file_bytes => {}
+            Err(source) => return Err(self.write_error(source, wanted - writer.file_bytes)),
         }
         // Invariant 2.
         writer.generation.map_upto(writer.file_bytes)

@@ -9,7 +9,7 @@ use crate::index::{
     HashSummary, Item, KeyHash, KeyHasher, Location, Merge, Names, Object, Pages, Place, Run,
     Shard, StoredHash, bytes_behind,
 };
-use crate::log::{Source, stored_change};
+use crate::log::{Source, stored_change, stored_key};
 use crate::record::{Change, Kind};
 use crate::storage::Mapping;
 use crate::{Error, Result};
@@ -194,18 +194,26 @@ impl<'a> Lookup<'a> {
 
     /// What a key of a shard stands for.
     pub(super) fn key(self, shard: &Shard, hash: KeyHash, key: &[u8]) -> Result<Found<'a>> {
-        let is_it = |location| {
-            let offset = match location {
-                Location::Record(offset) => Some(offset),
-                Location::Hash(number) => shard.hash(number).map(|hash| hash.summary.key_offset),
-            };
-            // What is in the index in memory was looked at when it came there.
-            offset.and_then(|offset| crate::log::stored_key(self.mapping, offset)) == Some(key)
+        let mut found = None;
+        // What is in the index in memory was looked at when it came there.
+        let is_it = |location| match location {
+            Location::Record(offset) => {
+                found = stored_change(self.mapping, offset);
+                found.is_some_and(|change| change.key == key)
+            }
+            Location::Hash(number) => {
+                let hash = shard.hash(number);
+                hash.and_then(|hash| stored_key(self.mapping, hash.summary.key_offset)) == Some(key)
+            }
         };
-        if let Some(slot) = shard.keys.find(hash.in_shard(), is_it) {
+        if let Some((slot, location)) = shard.keys.find(hash.in_shard(), is_it) {
+            let held = match (location, found) {
+                (Location::Record(offset), Some(change)) => string(shard, offset, change),
+                _ => self.own(shard, location)?,
+            };
             return Ok(Found {
                 slot: Some(slot),
-                held: self.own(shard, shard.keys.location(slot))?,
+                held,
             });
         }
         let held = match self.beneath_key(shard, hash, key)? {
@@ -232,17 +240,7 @@ impl<'a> Lookup<'a> {
     /// What an entry of the index in memory stands for.
     pub(super) fn own(self, shard: &Shard, location: Location) -> Result<Held<'a>> {
         match location {
-            Location::Record(offset) => {
-                let change = self.record(offset)?;
-                Ok(match change.kind {
-                    Kind::Set => Held::String(RecordAt {
-                        offset,
-                        change,
-                        deadline_ms: shard.deadline_ms(offset, change.deadline_ms),
-                    }),
-                    _ => Held::Nothing,
-                })
-            }
+            Location::Record(offset) => Ok(string(shard, offset, self.record(offset)?)),
             Location::Hash(number) => match shard.hash(number) {
                 None => Ok(Held::Nothing),
                 Some(hash) => Ok(Held::Hash(HashAt {
@@ -274,16 +272,22 @@ impl<'a> Lookup<'a> {
     ) -> Result<FoundField<'a>> {
         let field_hash = self.hasher.hash(field).in_hash();
         if let Some(object) = hash.own.and_then(|number| shard.hash(number)) {
+            let mut found = None;
             let is_it = |location| match location {
                 Location::Record(offset) => {
-                    stored_change(self.mapping, offset).is_some_and(|change| change.field == field)
+                    found = stored_change(self.mapping, offset);
+                    found.is_some_and(|change| change.field == field)
                 }
                 Location::Hash(_) => false,
             };
-            if let Some(slot) = object.fields.find(field_hash, is_it) {
+            if let Some((slot, location)) = object.fields.find(field_hash, is_it) {
+                let record = match (location, found) {
+                    (Location::Record(offset), Some(change)) => field_at(shard, offset, change),
+                    _ => None,
+                };
                 return Ok(FoundField {
                     slot: Some(slot),
-                    record: self.own_field(shard, object.fields.location(slot))?,
+                    record,
                 });
             }
         }
@@ -316,12 +320,7 @@ impl<'a> Lookup<'a> {
         let Location::Record(offset) = location else {
             return Ok(None);
         };
-        let change = self.record(offset)?;
-        Ok((change.kind == Kind::HashSet).then(|| RecordAt {
-            offset,
-            change,
-            deadline_ms: shard.deadline_ms(offset, change.deadline_ms),
-        }))
+        Ok(field_at(shard, offset, self.record(offset)?))
     }
 
     /// The fields of a hash from one with this hash on, those that have expired included.
@@ -428,6 +427,28 @@ impl<'a> HashAt<'a> {
             summary: hash.summary,
             beneath: Some(hash),
         }
+    }
+}
+
+/// What an entry of the index in memory stands for that leads to this record.
+fn string<'a>(shard: &Shard, offset: u64, change: Change<'a>) -> Held<'a> {
+    // Else it is the one that removed the key.
+    match change.kind {
+        Kind::Set => Held::String(record_at(shard, offset, change)),
+        _ => Held::Nothing,
+    }
+}
+
+/// As [`string`], of a field.
+fn field_at<'a>(shard: &Shard, offset: u64, change: Change<'a>) -> Option<RecordAt<'a>> {
+    (change.kind == Kind::HashSet).then(|| record_at(shard, offset, change))
+}
+
+fn record_at<'a>(shard: &Shard, offset: u64, change: Change<'a>) -> RecordAt<'a> {
+    RecordAt {
+        offset,
+        change,
+        deadline_ms: shard.deadline_ms(offset, change.deadline_ms),
     }
 }
 

@@ -112,6 +112,7 @@ struct Settings {
     in_background: bool,
     verify_on_read: bool,
     mapping_step_bytes: u64,
+    mapped_append: bool,
     lock_timeout: Duration,
     trigger: Trigger,
     /// How much of the log may be left for opening to replay when the file is closed.
@@ -136,6 +137,7 @@ impl Settings {
             read_only: options.read_only,
             verify_on_read: options.verify_on_read,
             mapping_step_bytes: options.mapping_step_bytes,
+            mapped_append: options.mapped_append,
             lock_timeout: options.lock_timeout,
             trigger: Trigger {
                 enabled: options.auto_compact,

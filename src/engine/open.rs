@@ -11,7 +11,6 @@ use super::generation::Generation;
 use super::repair::RepairReport;
 use super::rewrite::{Rewrite, write_error};
 use super::sync::SyncState;
-use super::turn::Lease;
 use super::{Engine, Settings};
 use crate::clock::Clock;
 use crate::log::{
@@ -131,17 +130,11 @@ impl Engine {
             storage,
             clock: Arc::clone(&options.clock),
             settings,
-            writer: Mutex::new(Writer {
-                lease: Lease::new(),
-                file_bytes: 0,
-                must_fence: false,
-                is_committing: false,
-                judge_at: 0,
-                hand: generation.stored_hand(),
-                generation: Arc::clone(&generation),
-                number: u32::from_le_bytes(number),
-                buffer: Vec::new(),
-            }),
+            writer: Mutex::new(Writer::new(
+                &generation,
+                u32::from_le_bytes(number),
+                &settings,
+            )),
             generation: RwLock::new(Arc::clone(&generation)),
             following: Mutex::new(()),
             fork_count: fork_count(),
@@ -206,7 +199,7 @@ pub(super) fn load(
         checkpoint_ignored,
         torn_bytes: match end {
             Ok(()) => 0,
-            Err(_) => torn_bytes(&*generation.mapping(), tail),
+            Err(_) => torn_bytes(&**generation.mapping(), tail),
         },
         ..Recovery::default()
     };

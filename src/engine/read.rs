@@ -157,8 +157,7 @@ impl Engine {
         keys: &[K],
         look: impl Fn(&View<'_>, KeyHash, &[u8]) -> Result<Option<R>>,
     ) -> Result<Vec<Option<R>>> {
-        self.look_for_news()?;
-        let generation = self.generation_now();
+        let generation = self.generation_with_news()?;
         let hashes: Vec<KeyHash> = keys
             .iter()
             .map(|key| generation.hasher.hash(key.as_ref()))
@@ -220,8 +219,7 @@ impl Engine {
 
     /// About `count` keys in hash order from a cursor on.
     pub(crate) fn scan_keys(&self, database: u8, cursor: u64, count: usize) -> Result<KeyPage> {
-        self.look_for_news()?;
-        let generation = self.generation_now();
+        let generation = self.generation_with_news()?;
         let mut keys = Vec::new();
         let mut expired = Vec::new();
         let mut seen = 0;
@@ -347,8 +345,7 @@ impl Engine {
         key: &[u8],
         look: impl Fn(&View<'_>, KeyHash) -> Result<R>,
     ) -> Result<Option<R>> {
-        self.look_for_news()?;
-        let generation = self.generation_now();
+        let generation = self.generation_with_news()?;
         let hash = generation.hasher.hash(key);
         self.view_in(&generation, database, hash.shard(), |view| look(view, hash))
     }

@@ -22,7 +22,7 @@
 
 use std::cell::RefCell;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, TryLockError};
+use std::sync::{Arc, MutexGuard, RwLockReadGuard, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -240,9 +240,7 @@ impl Engine {
             judge_end(&self.path, tail.offset, end, slots.current())?;
         }
         if !Arc::ptr_eq(&writer.generation, generation) {
-            writer.generation = Arc::clone(generation);
-            writer.judge_at = 0;
-            writer.hand = generation.stored_hand();
+            writer.go_on_with(generation, generation.stored_hand(), &self.settings);
         }
         writer.must_fence = end.is_err() || generation.has_leftovers(&tail);
         writer.file_bytes = file_bytes;
@@ -331,34 +329,34 @@ impl Engine {
 
     /// Applies what others have written, for a reader: without a lock, and without a system call if there is nothing.
     pub(super) fn look_for_news(&self) -> Result<()> {
+        self.generation_with_news().map(drop)
+    }
+
+    /// The file as it is now, for a short look, with what others have written.
+    pub(super) fn generation_with_news(&self) -> Result<RwLockReadGuard<'_, Arc<Generation>>> {
         self.check_not_forked()?;
-        if self.settings.exclusive && !self.settings.read_only {
-            return Ok(());
-        }
         loop {
             let generation = self.generation_now();
+            if self.settings.exclusive && !self.settings.read_only {
+                return Ok(generation);
+            }
             let has_news = generation.has_news();
             if !has_news && !generation.may_have_moved() {
-                return Ok(());
+                return Ok(generation);
             }
-            let generation = {
-                let kept = Arc::clone(&generation);
-                drop(generation);
-                kept
-            };
+            let kept = Arc::clone(&generation);
+            drop(generation);
             if has_news {
-                let mut tail = generation.lock_tail();
+                let mut tail = kept.lock_tail();
                 // What is no commit yet may be one that is being written: who has the lock judges it.
-                let _ = generation.catch_up(&mut tail)?;
+                let _ = kept.catch_up(&mut tail)?;
             }
-            if !generation.may_have_moved() {
-                return Ok(());
+            if kept.may_have_moved() && self.named_id()?.is_some_and(|id| id != kept.id) {
+                self.follow(&kept)?;
+                continue;
             }
-            match self.named_id()? {
-                Some(id) if id != generation.id => self.follow(&generation)?,
-                // It has not moved yet, or was removed: what was there can still be read.
-                _ => return Ok(()),
-            }
+            // It has not moved yet, or was removed: what was there can still be read.
+            return Ok(self.generation_now());
         }
     }
 

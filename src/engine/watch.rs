@@ -101,7 +101,7 @@ impl Engine {
             }
             let mapping = place.generation.mapping();
             while place.offset < place.generation.published_upto() {
-                let Some(change) = stored_change(&*mapping, place.offset) else {
+                let Some(change) = stored_change(&**mapping, place.offset) else {
                     let reason = "there is no valid record any more";
                     return Err(crate::Error::corrupt(&self.path, place.offset, reason));
                 };
@@ -148,8 +148,8 @@ impl Generation {
             return None;
         }
         let mapping = self.mapping();
-        let size = record::size_of_record(Source::word(&*mapping, offset)?).ok()?;
-        let bytes = Source::bytes(&*mapping, offset, size)?;
+        let size = record::size_of_record(Source::word(&**mapping, offset)?).ok()?;
+        let bytes = Source::bytes(&**mapping, offset, size)?;
         // A position may come from anywhere, and into the middle of a value; the checksum holds for one offset only.
         record::verify(bytes, self.header.salt, offset).ok()?;
         Some(offset)

@@ -68,8 +68,13 @@ impl Table {
         self.len
     }
 
-    /// The slot of the entry with this hash for which `is_it` says yes.
-    pub(crate) fn find(&self, hash: u32, mut is_it: impl FnMut(Location) -> bool) -> Option<usize> {
+    /// The entry with this hash for which `is_it` says yes: its slot, and what it points at.
+    #[inline]
+    pub(crate) fn find(
+        &self,
+        hash: u32,
+        mut is_it: impl FnMut(Location) -> bool,
+    ) -> Option<(usize, Location)> {
         if self.len == 0 {
             return None;
         }
@@ -80,7 +85,7 @@ impl Table {
                 return None;
             }
             if hash_of(found) == hash && is_it(location_of(found)) {
-                return Some(index);
+                return Some((index, location_of(found)));
             }
             index += 1;
         }
@@ -90,11 +95,6 @@ impl Table {
     pub(super) fn touch(&self, hash: u32) -> u64 {
         let first = self.slots.get(self.first_slot(hash));
         first.copied().unwrap_or(EMPTY)
-    }
-
-    /// What the entry in a slot points at.
-    pub(crate) fn location(&self, slot: usize) -> Location {
-        location_of(self.slots[slot])
     }
 
     /// Points the entry in a slot at something else.
@@ -248,13 +248,13 @@ mod tests {
                     Step::Remove(at) if !model.is_empty() => {
                         let (hash, offset) = model.swap_remove(at % model.len());
                         let slot = table.find(hash, |place| place == Location::Record(offset));
-                        table.remove(slot.unwrap());
+                        table.remove(slot.unwrap().0);
                     }
                     Step::Replace(at) if !model.is_empty() => {
                         let at = at % model.len();
                         let (hash, offset) = model[at];
                         let slot = table.find(hash, |place| place == Location::Record(offset));
-                        table.replace(slot.unwrap(), Location::Record(next));
+                        table.replace(slot.unwrap().0, Location::Record(next));
                         model[at].1 = next;
                     }
                     Step::Remove(_) | Step::Replace(_) => {}
@@ -280,8 +280,8 @@ mod tests {
         table.insert(1, Location::Hash(0));
         assert_eq!(table.find(2, |_| true), None);
         assert_eq!(table.find(1, |_| false), None);
-        let slot = table.find(1, |_| true).unwrap();
-        assert_eq!(table.location(slot), Location::Hash(0));
+        let (_, location) = table.find(1, |_| true).unwrap();
+        assert_eq!(location, Location::Hash(0));
     }
 
     #[test]

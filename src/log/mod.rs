@@ -22,7 +22,9 @@ pub(crate) use header::{FileHeader, HeaderProblem, MAJOR_VERSION, MINOR_VERSION}
 pub(crate) use reader::{Commit, Damage, Reader, Source, stored_change, stored_key};
 pub(crate) use slot::{Slot, Slots};
 pub(crate) use survey::{Gap, Lost, Step, Survey};
-pub(crate) use writer::{Append, Pwrite, RESERVE_BYTES, Tail, file_bytes_needed, seal_commit};
+pub(crate) use writer::{
+    Append, Mapped, Pwrite, RESERVE_BYTES, Tail, file_bytes_needed, seal_commit,
+};
 
 /// A page of the header.
 pub(crate) const PAGE_BYTES: usize = 4096;

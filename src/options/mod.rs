@@ -46,6 +46,7 @@ pub struct Options {
     pub(crate) fallback: Fallback,
     pub(crate) lock_timeout: Duration,
     pub(crate) mapping_step_bytes: u64,
+    pub(crate) mapped_append: bool,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) auto_compact: bool,
     pub(crate) compact_dead_percent: u8,
@@ -72,6 +73,7 @@ impl Default for Options {
             fallback: Fallback::None,
             lock_timeout: Duration::from_secs(5),
             mapping_step_bytes: 64 << 20,
+            mapped_append: true,
             clock: Arc::new(SystemClock),
             auto_compact: true,
             compact_dead_percent: 50,
@@ -201,6 +203,14 @@ impl Options {
     /// addresses, not memory. Values that were handed out stay valid when it grows.
     pub fn mapping_step_bytes(mut self, mapping_step_bytes: u64) -> Self {
         self.mapping_step_bytes = mapping_step_bytes;
+        self
+    }
+
+    /// Whether records may be appended through a mapping of the file, without a system call for each; on by default, and
+    /// done only on file systems on which it is known to be safe (ext4 and tmpfs on Linux). What is promised for a kill, a power loss and a full disk
+    /// is the same either way.
+    pub fn mapped_append(mut self, mapped_append: bool) -> Self {
+        self.mapped_append = mapped_append;
         self
     }
 
@@ -347,6 +357,7 @@ impl fmt::Debug for Options {
             .field("fallback", &self.fallback)
             .field("lock_timeout", &self.lock_timeout)
             .field("mapping_step_bytes", &self.mapping_step_bytes)
+            .field("mapped_append", &self.mapped_append)
             .field("auto_compact", &self.auto_compact)
             .field("compact_dead_percent", &self.compact_dead_percent)
             .field("compact_floor_bytes", &self.compact_floor_bytes)

@@ -12,7 +12,7 @@ use tempfile::TempPath;
 
 use super::{
     Access, Attributes, FileId, LockByte, LockMode, Mapping, Storage, StorageFile, TemporaryFile,
-    lock,
+    Window, lock,
 };
 
 /// The file system of this machine.
@@ -205,11 +205,7 @@ impl StorageFile for DiskFile {
     fn network_file_system(&self) -> io::Result<Option<&'static str>> {
         #[cfg(target_os = "linux")]
         {
-            let status = rustix::fs::fstatfs(&self.file)?;
-            // The type's width differs between architectures; the numbers fit into 32 bits.
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-            let magic = status.f_type as u32;
-            Ok(network_file_system(magic))
+            Ok(network_file_system(self.file_system()?))
         }
         #[cfg(not(target_os = "linux"))]
         Ok(None)
@@ -292,6 +288,17 @@ impl StorageFile for DiskFile {
         Mapping::of_file(&self.file, len, self.size()?)
     }
 
+    #[cfg(target_os = "linux")]
+    fn window(&self, start: u64, len: usize) -> Option<Window> {
+        if !self.can_be_written_mapped() {
+            return None;
+        }
+        // The file may have holes, as a copy of it that was made to be small.
+        let flags = rustix::fs::FallocateFlags::empty();
+        rustix::fs::fallocate(&self.file, flags, start, len as u64).ok()?;
+        Window::of_file(&self.file, start, len).ok()
+    }
+
     fn try_lock(&self, byte: LockByte, mode: LockMode) -> io::Result<bool> {
         lock::try_lock_file(&self.file, byte, mode)
     }
@@ -302,6 +309,25 @@ impl StorageFile for DiskFile {
 }
 
 impl DiskFile {
+    /// Whether space that the file has stays its own, so that a write to a page of it cannot run out of space. Where a page is copied to
+    /// another place when it is written (btrfs, zfs, xfs with reflinks) it can.
+    #[cfg(target_os = "linux")]
+    fn can_be_written_mapped(&self) -> bool {
+        // ext2 to ext4, of which only the last can allocate ahead; tmpfs.
+        const SAFE: [u32; 2] = [0xef53, 0x0102_1994];
+        self.file_system().is_ok_and(|magic| SAFE.contains(&magic))
+    }
+
+    /// The file system that the file is on, by the number that Linux gives it (statfs(2)).
+    #[cfg(target_os = "linux")]
+    fn file_system(&self) -> io::Result<u32> {
+        let status = rustix::fs::fstatfs(&self.file)?;
+        // The type's width differs between architectures; the numbers fit into 32 bits.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let magic = status.f_type as u32;
+        Ok(magic)
+    }
+
     /// Takes space the portable way: bytes that were written have it.
     fn write_zeros(&self, from: u64, to: u64) -> io::Result<()> {
         static ZEROS: [u8; 64 << 10] = [0; 64 << 10];

@@ -1,4 +1,4 @@
-//! Bytes of a file in the address space, for reading.
+//! Bytes of a file in the address space: all of it for reading, and a stretch at the log's end for writing.
 //!
 //! Invariants:
 //!
@@ -10,6 +10,9 @@
 //! 3. The one word that may change under a reader, the first of an unpublished record, is read by
 //!    an atomic load in [`Mapping::word`] and followed by an acquire fence: whoever sees it
 //!    published sees the whole commit.
+//! 4. A [`Window`] is written to only where the file has space on the device and the page is in memory, both made sure of when the
+//!    window was opened: on a page without space a full disk is a SIGBUS.
+//! 5. Who writes through a window holds the writer lock, and writes behind the published log alone.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -18,7 +21,7 @@ use std::slice;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 
-use memmap2::{Advice, Mmap, MmapOptions};
+use memmap2::{Advice, Mmap, MmapOptions, MmapRaw, UncheckedAdvice};
 
 /// A range of addresses that shows a file from its start. It stays valid for as long as it is kept, even
 /// when the file has outgrown it.
@@ -93,6 +96,16 @@ impl Mapping {
         }
     }
 
+    /// Says that hardly anything more is read through this mapping, since there is a larger one: else the pages that both have had at hand
+    /// would count twice as this process's memory.
+    pub(crate) fn rest(&self) {
+        if let Region::File(map) = &self.region {
+            // SAFETY: the mapping is of a file and shared, so that what is let go of is the page table's entries: the next look at a byte
+            // finds it in the file, where it is as it was (invariant 2). The test `an_outgrown_mapping_keeps_its_bytes_and_says_that_it_is_outgrown` looks.
+            let _ = unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) };
+        }
+    }
+
     /// Says that a range is going to be read.
     pub(crate) fn will_need(&self, offset: u64, len: u64) {
         let end = offset.saturating_add(len).min(self.readable_bytes());
@@ -137,6 +150,74 @@ impl Mapping {
         };
         fence(Ordering::Acquire);
         Some(word.to_ne_bytes())
+    }
+}
+
+/// A stretch of a file that is written to without system calls.
+#[derive(Debug)]
+pub(crate) struct Window {
+    map: MmapRaw,
+    /// Where in the file it begins, at a page.
+    start: u64,
+}
+
+impl Window {
+    /// Opens a stretch of a file that has space there (invariant 4).
+    #[cfg(target_os = "linux")]
+    pub(super) fn of_file(file: &File, start: u64, len: usize) -> io::Result<Window> {
+        let map = MmapOptions::new().offset(start).len(len).map_raw(file)?;
+        // Not only faster than a fault for each page: what is wrong with one is an error here, and would be a SIGBUS later.
+        map.advise(Advice::PopulateWrite)?;
+        Ok(Window { map, start })
+    }
+
+    /// Writes a commit and publishes it: its first word goes in last. `commit` consists of whole words. Says no, and writes nothing, where
+    /// the window does not reach so far.
+    pub(crate) fn publish(&self, commit: &[u8], offset: u64) -> bool {
+        /// Words of a record's header behind the first.
+        const HEADER_WORDS: usize = 3;
+        let place = offset.checked_sub(self.start);
+        let Some(start) = place.and_then(|place| usize::try_from(place).ok()) else {
+            return false;
+        };
+        let fits = start
+            .checked_add(commit.len())
+            .is_some_and(|end| end <= self.map.len());
+        let (words, &[]) = commit.as_chunks::<8>() else {
+            return false;
+        };
+        let Some((first, rest)) = words.split_first() else {
+            return false;
+        };
+        if !fits || !start.is_multiple_of(8) {
+            return false;
+        }
+        let (header, body) = rest.split_at(HEADER_WORDS.min(rest.len()));
+        // SAFETY: all words lie within the mapping (checked above), which begins at a page, so they are aligned; `AtomicU64` has the
+        // layout of `u64`, and whatever else looks at these words does so by atomic loads until they are published (invariants 3, 5).
+        let target = |index: usize| unsafe {
+            &*self
+                .map
+                .as_mut_ptr()
+                .add(start)
+                .cast::<AtomicU64>()
+                .add(index)
+        };
+        // Who dies on the way leaves something that the next writer sees: the header goes before the body.
+        for (index, word) in (1..).zip(header) {
+            target(index).store(u64::from_ne_bytes(*word), Ordering::Relaxed);
+        }
+        fence(Ordering::Release);
+        let body = body.as_flattened();
+        // SAFETY: the range lies within the mapping (checked above) and is memory that is there (invariant 4). Nobody holds a slice of
+        // these bytes, since only what is published is handed out (invariant 2), and nobody else writes (invariant 5).
+        unsafe {
+            let target = self.map.as_mut_ptr().add(start + 8 * (1 + header.len()));
+            target.copy_from_nonoverlapping(body.as_ptr(), body.len());
+        }
+        // This is the commit: whoever sees it sees the rest.
+        target(0).store(u64::from_ne_bytes(*first), Ordering::Release);
+        true
     }
 }
 

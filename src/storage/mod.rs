@@ -26,7 +26,7 @@ pub(crate) use disk::DiskStorage;
 #[cfg(feature = "simulation")]
 pub use faulty::{Fault, FaultyOperation, Schedule, SimulatedDisk, Step};
 pub(crate) use lock::{CAN_SHARE, LockByte, LockMode, acquire, acquire_asking, fork_count};
-pub(crate) use mapping::Mapping;
+pub(crate) use mapping::{Mapping, Window};
 pub(crate) use memory::MemoryStorage;
 #[cfg(feature = "server")]
 pub(crate) use socket::UnixSocket;
@@ -142,6 +142,12 @@ pub(crate) trait StorageFile: Debug + Send + Sync {
 
     /// Maps `len` bytes for reading, which may go beyond the file's end, for when it has grown.
     fn map(&self, len: u64) -> io::Result<Mapping>;
+
+    /// Opens `len` bytes from `start` on, a multiple of the page's size, for writing without system calls. The file must reach so far.
+    /// `None` where that is not known to be safe, or there is no space.
+    fn window(&self, _start: u64, _len: usize) -> Option<Window> {
+        None
+    }
 
     /// Takes a lock if it is free; gives back whether it was. A lock ends with its handle, and
     /// taking one again in another mode changes it.

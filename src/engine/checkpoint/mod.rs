@@ -46,8 +46,8 @@ const LONG_TAIL_BYTES: u64 = 1 << 20;
 /// In the background: a checkpoint for each of so many bytes of log at most.
 const BACKGROUND_TAIL_BYTES: u64 = 16 << 20;
 
-/// A layer so large is written without holding the writer lock all the time, if others may wait for it.
-const LONG_LAYER_BYTES: u64 = 1 << 20;
+/// A layer so large is written without holding the writer lock all the time, if others may wait for it: writing one takes a millisecond.
+const LONG_LAYER_BYTES: u64 = 128 << 10;
 
 /// Layers of one size that are taken up into one.
 const TIER: usize = 4;
@@ -65,6 +65,8 @@ pub(super) enum Reason {
     Asked,
     /// The tail is long.
     Due,
+    /// The handle is being closed: nobody of this process has anything to write any more.
+    Closing,
 }
 
 impl Engine {
@@ -104,7 +106,7 @@ impl Engine {
         let _alone = self.lock_compaction();
         // What takes up more than was written is left to those who have the time.
         let share_bytes = written_bytes.max(LONG_TAIL_BYTES);
-        let _ = self.write_checkpoint(Reason::Due, Duration::ZERO, share_bytes);
+        let _ = self.write_checkpoint(Reason::Closing, Duration::ZERO, share_bytes);
     }
 
     /// What a thread in the background does when [`Engine::is_checkpoint_due`].
@@ -137,7 +139,7 @@ impl Engine {
             // Who asked for one is not told that there was a compaction meanwhile.
             return match reason {
                 Reason::Asked => self.write_checkpoint(reason, timeout, share_bytes),
-                Reason::Due => Ok(false),
+                Reason::Due | Reason::Closing => Ok(false),
             };
         }
         let (_, slots) = read_header(&*generation.file, &self.path)?;
@@ -147,7 +149,8 @@ impl Engine {
         let is_newest = generation.is_rebuilt() || closes_at(own) == named;
         let bytes = estimate(own);
         let plan = |contents: &Contents| self.plan(reason, &generation, contents, share_bytes);
-        let closed = if is_newest && (bytes <= LONG_LAYER_BYTES || self.is_alone(&generation)?) {
+        let waits_nobody = || Ok(reason == Reason::Closing && self.is_alone(&generation)?);
+        let closed = if is_newest && (bytes <= LONG_LAYER_BYTES || waits_nobody()?) {
             let written = match plan(own) {
                 None => Ok(None),
                 Some(merged) => self.write_own(&generation, merged).map(Some),

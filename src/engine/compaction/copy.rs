@@ -111,7 +111,7 @@ impl LogCopy {
         }
         self.now_ms = now_ms;
         let mapping = source.mapping();
-        let mut reader = Reader::from_link(&*mapping, source.link(self.source))
+        let mut reader = Reader::from_link(&**mapping, source.link(self.source))
             .passing_over_pages(source.synced_upto());
         let mut stride_end = self.source.offset + STRIDE_BYTES;
         let mut asked_upto = 0;

@@ -93,11 +93,9 @@ impl Engine {
         };
         new.note_synced(placed.tail.offset);
         let new = Arc::new(new);
-        writer.generation = Arc::clone(&new);
+        writer.go_on_with(&new, hand, &self.settings);
         writer.file_bytes = placed.file_bytes;
         writer.must_fence = false;
-        writer.judge_at = 0;
-        writer.hand = hand;
         *sync = SyncState::new(placed.slots);
         *self
             .generation

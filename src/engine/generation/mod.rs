@@ -4,11 +4,12 @@
 //! It must not know how it is written to, synced or replaced: that is the [`Engine`](super::Engine)'s,
 //! which holds the locks for it.
 
+mod mappings;
 mod replay;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::Settings;
 use super::apply::{Applied, apply_commit};
@@ -17,11 +18,12 @@ use super::lookup::{Held, Lookup};
 use super::rewrite::write_error;
 use crate::index::{Closing, Index, KeyHash, KeyHasher, Statistics, Visited};
 use crate::limits::MAX_FILE_BYTES;
-use crate::log::{Append, END_WORD, FileHeader, JUDGED_OFFSET, LOG_START, Pwrite, Tail};
+use crate::log::{END_WORD, FileHeader, JUDGED_OFFSET, LOG_START, Tail};
 use crate::record::{Change, HEADER_BYTES, Kind, Link};
 use crate::storage::{FileId, Mapping, StorageFile};
 use crate::{Error, Result};
 
+use mappings::Mappings;
 pub(super) use replay::ask_ahead;
 use replay::{Skip, skips};
 
@@ -29,7 +31,6 @@ use replay::{Skip, skips};
 pub(super) struct Generation {
     pub(super) file: Arc<dyn StorageFile>,
     pub(super) id: FileId,
-    pub(super) append: Box<dyn Append>,
     pub(super) header: FileHeader,
     path: PathBuf,
     pub(super) hasher: KeyHasher,
@@ -39,7 +40,7 @@ pub(super) struct Generation {
     /// Parts of the log that need not be read: pages of the checkpoint.
     skips: Vec<Skip>,
     statistics: Mutex<Statistics>,
-    mapping: RwLock<Arc<Mapping>>,
+    mappings: Mappings,
     mapping_step_bytes: u64,
     /// Where the log ends that was applied. Who holds it applies what comes next.
     tail: Mutex<Tail>,
@@ -139,7 +140,6 @@ impl Generation {
             .map_err(io_error("map"))?;
         Ok(Generation {
             id,
-            append: Box::new(Pwrite(Arc::clone(&file))),
             file,
             path: path.to_owned(),
             hasher: KeyHasher::new(&header.hash_key),
@@ -148,7 +148,7 @@ impl Generation {
             rebuilt: OnceLock::new(),
             skips: Vec::new(),
             statistics: Mutex::default(),
-            mapping: RwLock::new(Arc::new(mapping)),
+            mappings: Mappings::new(mapping),
             mapping_step_bytes: settings.mapping_step_bytes,
             tail: Mutex::new(Tail::first(header.salt)),
             published_upto: AtomicU64::new(LOG_START),
@@ -309,8 +309,7 @@ impl Generation {
     /// as long as the file is as long as it should be.
     pub(super) fn has_news(&self) -> bool {
         let tail = self.published_upto();
-        let mapping = self.mapping.read().unwrap_or_else(PoisonError::into_inner);
-        match mapping.word(tail) {
+        match self.mapping().word(tail) {
             _ if self.poison.get().is_some() => false,
             Some(END_WORD) => false,
             Some(word) => !self.passed_over.is(tail, u64::from_le_bytes(word)),
@@ -396,7 +395,7 @@ impl Generation {
     /// The latest time by which a compaction of this file has judged what has expired; 0 for none. What was left out then must not be
     /// taken for alive by a writer whose clock was set back: what he did to it would be lost.
     pub(super) fn judged_ms(&self) -> u64 {
-        let mapping = self.mapping.read().unwrap_or_else(PoisonError::into_inner);
+        let mapping = self.mapping();
         let word = |offset| mapping.word(offset).map_or(0, u64::from_le_bytes);
         let (now_ms, complement) = (word(JUDGED_OFFSET), word(JUDGED_OFFSET + 8));
         // No checksum covers it: a flipped bit must not make everything expire.
@@ -426,9 +425,8 @@ impl Generation {
     }
 
     /// The mapping that shows all that was published.
-    pub(super) fn mapping(&self) -> Arc<Mapping> {
-        let mapping = self.mapping.read().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&mapping)
+    pub(super) fn mapping(&self) -> &Arc<Mapping> {
+        self.mappings.newest()
     }
 
     /// Makes sure that the mapping shows the file's first `file_bytes` bytes.
@@ -439,12 +437,17 @@ impl Generation {
             return Ok(());
         }
         let len = mapping_len(file_bytes, self.mapping_step_bytes);
-        let larger = self.file.map(len).map_err(Error::io("map", &self.path))?;
-        larger.set_readable(file_bytes);
-        if self.contents.base.is_some() {
-            larger.expect_jumps();
-        }
-        *self.mapping.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(larger);
+        let larger = || {
+            let larger = self.file.map(len)?;
+            larger.set_readable(file_bytes);
+            if self.contents.base.is_some() {
+                larger.expect_jumps();
+            }
+            Ok(larger)
+        };
+        let covered = self.mappings.cover(file_bytes, larger);
+        covered.map_err(Error::io("map", &self.path))?;
+        self.mapping().set_readable(file_bytes);
         Ok(())
     }
 

@@ -113,6 +113,7 @@ impl Transaction {
 
     /// As [`Engine::scan_keys`](crate::engine::Engine::scan_keys).
     pub(crate) fn scan_keys(&mut self, database: u8, cursor: u64, count: usize) -> Result<KeyPage> {
+        self.see();
         let mut page = match self.origins[usize::from(database)] {
             Some(origin) => self.engine.scan_keys(origin, cursor, count)?,
             None => KeyPage::default(),
@@ -132,6 +133,7 @@ impl Transaction {
 
     /// As [`Engine::key_count`](crate::engine::Engine::key_count).
     pub(crate) fn key_count(&mut self, database: u8) -> Result<u64> {
+        self.see();
         let mut count = match self.origins[usize::from(database)] {
             Some(origin) => self.engine.key_count(origin)?,
             None => 0,

@@ -11,6 +11,7 @@
 //!    too, although it finds nothing: else what was deleted would be back after a step of the clock.
 //! 3. What the transaction sees is a function of the file and of what is staged: [`Transaction::take_effect`] is the one place
 //!    where a record changes it, so that forgetting the last records is staging the others once more.
+//! 4. A record that sets a string may wait to be seen until somebody looks ([`Transaction::see`]): nearly all commits end before that.
 
 mod look;
 mod staged;
@@ -41,6 +42,8 @@ pub(crate) struct Transaction {
     /// The time at which all of it happens; read once, when first needed.
     now_ms: Option<u64>,
     staged: Staged,
+    /// How many of the staged records have taken effect in `keys` and `origins`; those behind them set strings.
+    seen: usize,
     keys: BTreeMap<(u8, Vec<u8>), Entry>,
     /// For each database, which one of the file has its keys; `None` once it was cleared.
     origins: [Option<u8>; DATABASE_COUNT as usize],
@@ -55,21 +58,14 @@ struct Entry {
 }
 
 impl Transaction {
-    /// `bytes` is memory to use again.
-    pub(super) fn new(
-        engine: &Arc<Engine>,
-        generation: &Arc<Generation>,
-        mut bytes: Vec<u8>,
-    ) -> Self {
-        bytes.clear();
+    /// `staged` is empty, and has memory to use again.
+    pub(super) fn new(engine: &Arc<Engine>, generation: &Arc<Generation>, staged: Staged) -> Self {
         Self {
             engine: Arc::clone(engine),
             generation: Arc::clone(generation),
             now_ms: None,
-            staged: Staged {
-                bytes,
-                ..Staged::default()
-            },
+            staged,
+            seen: 0,
             keys: BTreeMap::new(),
             origins: every_database(),
         }
@@ -81,7 +77,7 @@ impl Transaction {
 
     /// All of it, for somebody else to go on with; what stays behind has staged nothing.
     pub(crate) fn take(&mut self) -> Transaction {
-        let rest = Transaction::new(&self.engine, &self.generation, Vec::new());
+        let rest = Transaction::new(&self.engine, &self.generation, Staged::default());
         std::mem::replace(self, rest)
     }
 
@@ -105,7 +101,8 @@ impl Transaction {
 
     /// Forgets what was done since.
     pub(crate) fn return_to(&mut self, mark: Mark) -> Result<()> {
-        match self.staged.cut(mark) {
+        self.staged.cut(mark);
+        match self.seen > self.staged.records.len() {
             true => self.see_again(),
             false => Ok(()),
         }
@@ -129,7 +126,23 @@ impl Transaction {
             self.take_effect(&change, value, old)
         });
         self.staged = staged;
+        self.seen = self.staged.records.len();
         seen
+    }
+
+    /// Sees what is staged and was not seen yet (invariant 4).
+    fn see(&mut self) {
+        while let Some(record) = self.staged.records.get(self.seen).copied() {
+            self.seen += 1;
+            if let Some((change, value)) = self.staged.change(record) {
+                let key = (change.database, change.key.to_vec());
+                let state = State::String {
+                    content: Content::Staged(value),
+                    deadline_ms: change.deadline_ms,
+                };
+                self.replace(key, state);
+            }
+        }
     }
 
     /// The time at which the commit happens, in Unix milliseconds.
@@ -276,7 +289,12 @@ impl Transaction {
             return Err(Error::DeadlineOutOfRange);
         }
         let hash = self.generation.hasher.hash(change.key);
+        if change.kind == Kind::Set {
+            return self.staged.push(change, hash).map(drop);
+        }
+        self.see();
         let value = self.staged.push(change, hash)?;
+        self.seen += 1;
         self.take_effect(change, value, old)
     }
 
@@ -290,14 +308,13 @@ impl Transaction {
         let (database, key, deadline_ms) = (change.database, change.key, change.deadline_ms);
         match change.kind {
             Kind::Set => self.replace(
-                database,
-                key,
+                (database, key.to_vec()),
                 State::String {
                     content: Content::Staged(value),
                     deadline_ms,
                 },
             ),
-            Kind::Delete => self.replace(database, key, State::GONE),
+            Kind::Delete => self.replace((database, key.to_vec()), State::GONE),
             Kind::Expire => self.state(database, key)?.expire(deadline_ms),
             Kind::HashSet => {
                 let old = old.map(|old| old.deadline_ms);
@@ -336,8 +353,8 @@ impl Transaction {
         Ok(())
     }
 
-    fn replace(&mut self, database: u8, key: &[u8], state: State) {
-        let entry = self.keys.entry((database, key.to_vec()));
+    fn replace(&mut self, place: (u8, Vec<u8>), state: State) {
+        let entry = self.keys.entry(place);
         let entry = entry.or_insert(Entry {
             state: State::GONE,
             was_there: None,
@@ -394,17 +411,17 @@ impl Transaction {
     fn state(&mut self, database: u8, key: &[u8]) -> Result<&mut State> {
         // Before a copy is made of it.
         check_length("a key", key.len(), MAX_KEY_BYTES)?;
+        self.see();
         let place = (database, key.to_vec());
-        if !self.keys.contains_key(&place) {
-            let state = self.stored_state(database, key)?;
-            let was_there = Some(!state.is_absent());
-            self.keys.insert(place.clone(), Entry { state, was_there });
-        }
-        let entry = self.keys.entry(place).or_insert(Entry {
+        let mut found = Entry {
             state: State::GONE,
             was_there: None,
-        });
-        Ok(&mut entry.state)
+        };
+        if !self.keys.contains_key(&place) {
+            found.state = self.stored_state(database, key)?;
+            found.was_there = Some(!found.state.is_absent());
+        }
+        Ok(&mut self.keys.entry(place).or_insert(found).state)
     }
 
     fn stored_state(&mut self, database: u8, key: &[u8]) -> Result<State> {

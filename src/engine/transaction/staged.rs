@@ -41,6 +41,20 @@ impl Default for Staged {
 }
 
 impl Staged {
+    /// Nothing, in the memory that this had, unless that is more than a writer should keep.
+    pub(in crate::engine) fn emptied(mut self) -> Staged {
+        /// As many as there are in a commit of [`KEPT_BYTES`] of the smallest records.
+        const KEPT_RECORDS: usize = KEPT_BYTES / record::HEADER_BYTES;
+        const KEPT_BYTES: usize = 1 << 20;
+        if self.bytes.capacity() > KEPT_BYTES || self.records.capacity() > KEPT_RECORDS {
+            return Staged::default();
+        }
+        self.bytes.clear();
+        self.records.clear();
+        self.frugal = true;
+        self
+    }
+
     /// Encodes a record; gives back where its value stands.
     pub(in crate::engine) fn push(
         &mut self,
@@ -70,13 +84,11 @@ impl Staged {
         }
     }
 
-    /// Forgets what was staged since; says whether that was anything.
-    pub(super) fn cut(&mut self, mark: Mark) -> bool {
-        let is_longer = self.records.len() > mark.records;
+    /// Forgets what was staged since.
+    pub(super) fn cut(&mut self, mark: Mark) {
         self.bytes.truncate(mark.bytes);
         self.records.truncate(mark.records);
         self.frugal = mark.frugal;
-        is_longer
     }
 
     /// A record, and where its value stands.

@@ -1,0 +1,62 @@
+//! The mapping that shows a file, as the file grows.
+//!
+//! A mapping is replaced by a larger one, at least twice as long, and never goes before the generation does. So whoever looks something up
+//! has the newest at the cost of a load, and takes no lock and no count for it.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crate::storage::Mapping;
+
+/// From the shortest file to the longest it doubles less often than that.
+const MOST_LATER: usize = 48;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Mappings {
+    first: Arc<Mapping>,
+    later: [OnceLock<Arc<Mapping>>; MOST_LATER],
+    /// How many of `later` there are.
+    count: AtomicUsize,
+    growing: Mutex<()>,
+}
+
+impl Mappings {
+    pub(super) fn new(first: Mapping) -> Mappings {
+        Mappings {
+            first: Arc::new(first),
+            later: [const { OnceLock::new() }; MOST_LATER],
+            count: AtomicUsize::new(0),
+            growing: Mutex::new(()),
+        }
+    }
+
+    /// The one that shows most.
+    pub(super) fn newest(&self) -> &Arc<Mapping> {
+        let last = self.count.load(Ordering::Acquire).checked_sub(1);
+        let later = last.and_then(|last| self.later.get(last)?.get());
+        later.unwrap_or(&self.first)
+    }
+
+    /// Puts what `map` gives in its place, where it does not show the file up to `end`.
+    pub(super) fn cover(
+        &self,
+        end: u64,
+        map: impl FnOnce() -> io::Result<Mapping>,
+    ) -> io::Result<()> {
+        let _one = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.newest().covers(end) {
+            return Ok(());
+        }
+        let count = self.count.load(Ordering::Acquire);
+        let place = self.later.get(count);
+        let place = place.ok_or_else(|| io::Error::other("it has been mapped too often"))?;
+        if place.set(Arc::new(map()?)).is_ok() {
+            let old = Arc::clone(self.newest());
+            self.count.store(count + 1, Ordering::Release);
+            old.rest();
+        }
+        Ok(())
+    }
+}
