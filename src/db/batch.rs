@@ -11,43 +11,33 @@ use super::strings::set_with;
 /// Changes that are collected, and then take effect together; see [`Db::batch`].
 #[derive(Debug, Default)]
 pub struct Batch {
+    /// Keys, fields and values, one behind the other: one piece of memory for all of them.
+    bytes: Vec<u8>,
     changes: Vec<Change>,
 }
 
+/// A change, and how long its key, field and value are.
 #[derive(Debug)]
-enum Change {
-    Set {
-        key: Vec<u8>,
-        value: Vec<u8>,
-        ttl: Option<Duration>,
-    },
-    Delete {
-        key: Vec<u8>,
-    },
-    Expire {
-        key: Vec<u8>,
-        ttl: Duration,
-    },
-    HashSet {
-        key: Vec<u8>,
-        field: Vec<u8>,
-        value: Vec<u8>,
-    },
-    HashDelete {
-        key: Vec<u8>,
-        field: Vec<u8>,
-    },
+struct Change {
+    kind: Kind,
+    lengths: [usize; 3],
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Set,
+    SetFor(Duration),
+    Delete,
+    Expire(Duration),
+    HashSet,
+    HashDelete,
     Clear,
 }
 
 impl Batch {
     /// Sets a string, as [`Db::set`].
     pub fn set(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> &mut Self {
-        self.push(Change::Set {
-            key: key.as_ref().to_vec(),
-            value: value.as_ref().to_vec(),
-            ttl: None,
-        })
+        self.push(Kind::Set, key.as_ref(), &[], value.as_ref())
     }
 
     /// Sets a string with a time to live, counted from the moment of the commit; zero deletes it.
@@ -57,26 +47,17 @@ impl Batch {
         value: impl AsRef<[u8]>,
         ttl: Duration,
     ) -> &mut Self {
-        self.push(Change::Set {
-            key: key.as_ref().to_vec(),
-            value: value.as_ref().to_vec(),
-            ttl: Some(ttl),
-        })
+        self.push(Kind::SetFor(ttl), key.as_ref(), &[], value.as_ref())
     }
 
     /// Removes a key, as [`Db::del`].
     pub fn del(&mut self, key: impl AsRef<[u8]>) -> &mut Self {
-        self.push(Change::Delete {
-            key: key.as_ref().to_vec(),
-        })
+        self.push(Kind::Delete, key.as_ref(), &[], &[])
     }
 
     /// Gives a key a time to live, counted from the moment of the commit, as [`Db::expire`].
     pub fn expire(&mut self, key: impl AsRef<[u8]>, ttl: Duration) -> &mut Self {
-        self.push(Change::Expire {
-            key: key.as_ref().to_vec(),
-            ttl,
-        })
+        self.push(Kind::Expire(ttl), key.as_ref(), &[], &[])
     }
 
     /// Sets a field of a hash, as [`Db::hset`].
@@ -86,29 +67,43 @@ impl Batch {
         field: impl AsRef<[u8]>,
         value: impl AsRef<[u8]>,
     ) -> &mut Self {
-        self.push(Change::HashSet {
-            key: key.as_ref().to_vec(),
-            field: field.as_ref().to_vec(),
-            value: value.as_ref().to_vec(),
-        })
+        self.push(Kind::HashSet, key.as_ref(), field.as_ref(), value.as_ref())
     }
 
     /// Removes a field of a hash, as [`Db::hdel`].
     pub fn hdel(&mut self, key: impl AsRef<[u8]>, field: impl AsRef<[u8]>) -> &mut Self {
-        self.push(Change::HashDelete {
-            key: key.as_ref().to_vec(),
-            field: field.as_ref().to_vec(),
-        })
+        self.push(Kind::HashDelete, key.as_ref(), field.as_ref(), &[])
     }
 
     /// Removes every key of the database, as [`Db::clear`].
     pub fn clear(&mut self) -> &mut Self {
-        self.push(Change::Clear)
+        self.push(Kind::Clear, &[], &[], &[])
     }
 
-    fn push(&mut self, change: Change) -> &mut Self {
-        self.changes.push(change);
+    fn push(&mut self, kind: Kind, key: &[u8], field: &[u8], value: &[u8]) -> &mut Self {
+        for part in [key, field, value] {
+            self.bytes.extend_from_slice(part);
+        }
+        self.changes.push(Change {
+            kind,
+            lengths: [key.len(), field.len(), value.len()],
+        });
         self
+    }
+
+    /// Does all of it, in the order in which it was collected.
+    fn apply(&self, tx: &mut Transaction, database: u8) -> Result<()> {
+        let mut rest = &self.bytes[..];
+        for change in &self.changes {
+            // They were put there in this order.
+            let [key, field, value] = change.lengths.map(|length| {
+                let (part, behind) = rest.split_at_checked(length).unwrap_or_default();
+                rest = behind;
+                part
+            });
+            apply(tx, database, change.kind, key, field, value)?;
+        }
+        Ok(())
     }
 }
 
@@ -140,31 +135,31 @@ impl Db {
     pub fn batch(&self, collect: impl FnOnce(&mut Batch)) -> Result<()> {
         let mut batch = Batch::default();
         collect(&mut batch);
-        self.write(|tx| {
-            batch
-                .changes
-                .iter()
-                .try_for_each(|change| apply(tx, self.database, change))
-        })
+        self.write(|tx| batch.apply(tx, self.database))
     }
 }
 
-fn apply(tx: &mut Transaction, database: u8, change: &Change) -> Result<()> {
-    match change {
-        Change::Set { key, value, ttl } => match ttl {
-            None => tx.set(database, key, value, 0),
-            Some(ttl) => set_with(tx, database, key, value, SetOptions::new().ttl(*ttl)).map(drop),
-        },
-        Change::Delete { key } => tx.delete(database, key).map(drop),
-        Change::Expire { key, ttl } => {
-            let deadline_ms = deadline_after(tx.now_ms(), *ttl)?;
+fn apply(
+    tx: &mut Transaction,
+    database: u8,
+    kind: Kind,
+    key: &[u8],
+    field: &[u8],
+    value: &[u8],
+) -> Result<()> {
+    match kind {
+        Kind::Set => tx.set(database, key, value, 0),
+        Kind::SetFor(ttl) => {
+            set_with(tx, database, key, value, SetOptions::new().ttl(ttl)).map(drop)
+        }
+        Kind::Delete => tx.delete(database, key).map(drop),
+        Kind::Expire(ttl) => {
+            let deadline_ms = deadline_after(tx.now_ms(), ttl)?;
             expire(tx, database, key, deadline_ms).map(drop)
         }
-        Change::HashSet { key, field, value } => {
-            tx.hash_set(database, key, field, value, 0).map(drop)
-        }
-        Change::HashDelete { key, field } => tx.hash_delete(database, key, field).map(drop),
-        Change::Clear => tx.clear(database),
+        Kind::HashSet => tx.hash_set(database, key, field, value, 0).map(drop),
+        Kind::HashDelete => tx.hash_delete(database, key, field).map(drop),
+        Kind::Clear => tx.clear(database),
     }
 }
 

@@ -192,11 +192,24 @@ impl Db {
         if self.scope.is_some() {
             return self.staged(|tx| tx.attempt(change));
         }
+        self.with_threads(|engine| engine.write(change))
+    }
+
+    /// Sets a string without a look at what is there: nearly all writes of a cache, and the shortest way that there is.
+    fn set_blindly(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        if self.scope.is_some() {
+            return self.staged(|tx| tx.attempt(|tx| tx.set(self.database, key, value, 0)));
+        }
+        self.with_threads(|engine| engine.set_blindly(self.database, key, value))
+    }
+
+    /// Sees to what has to be done in the background for a write.
+    fn with_threads<R>(&self, write: impl FnOnce(&Arc<Engine>) -> Result<R>) -> Result<R> {
         let threads = &self.handle.threads;
         if let Some(sync) = &threads.sync {
             sync.ensure_started()?;
         }
-        let result = self.engine().write(change);
+        let result = write(self.engine());
         if let Some(compactor) = &threads.compactor
             && self.engine().takes_work_due()
         {

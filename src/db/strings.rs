@@ -30,8 +30,7 @@ impl Db {
     /// # }
     /// ```
     pub fn set(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
-        let (key, value) = (key.as_ref(), value.as_ref());
-        self.write(|tx| tx.set(self.database, key, value, 0))
+        self.set_blindly(key.as_ref(), value.as_ref())
     }
 
     /// Sets the string at `key` with a time to live, a condition, or both; as Redis's SET.

@@ -242,7 +242,6 @@ impl<'a> Target<'a> {
     ) -> Result<()> {
         let change = &record.change;
         let old = self.lookup.field(shard, hash, change.field)?;
-        let field_hash = self.lookup.hasher.hash(change.field).in_hash();
         if let Some(old) = &old.record {
             shard.forget_deadline(old.offset);
         }
@@ -250,7 +249,7 @@ impl<'a> Target<'a> {
             let location = Location::Record(record.offset);
             match old.slot {
                 Some(slot) => hash.fields.replace(slot, location),
-                None => hash.fields.insert(field_hash, location),
+                None => hash.fields.insert(old.hash, location),
             }
             let summary = &mut hash.summary;
             count_field(summary, old.record.as_ref(), -1);
@@ -277,13 +276,12 @@ impl<'a> Target<'a> {
         let Some(old) = field.record else {
             return Ok(());
         };
-        let field_hash = self.lookup.hasher.hash(change.field).in_hash();
-        let beneath = self.lookup.field_beneath(hash, field_hash, change.field)?;
+        let beneath = self.lookup.field_beneath(hash, field.hash, change.field)?;
         let number = own_hash(shard, found, hash, record);
         if change.kind == Kind::FieldExpire {
             if let Some(hash) = shard.hash_mut(number) {
                 if field.slot.is_none() {
-                    hash.fields.insert(field_hash, Location::Record(old.offset));
+                    hash.fields.insert(field.hash, Location::Record(old.offset));
                 }
                 let summary = &mut hash.summary;
                 let had_deadline = u64::from(old.deadline_ms != 0);
@@ -299,7 +297,7 @@ impl<'a> Target<'a> {
             match field.slot {
                 Some(slot) if beneath.is_none() => hash.fields.remove(slot),
                 Some(slot) => hash.fields.replace(slot, location),
-                None => hash.fields.insert(field_hash, location),
+                None => hash.fields.insert(field.hash, location),
             }
             count_field(&mut hash.summary, Some(&old), -1);
         });

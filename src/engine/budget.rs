@@ -61,7 +61,7 @@ impl Engine {
         let mut touched: Vec<KeyHash> = staged.records.iter().map(|record| record.hash).collect();
         touched.sort_unstable();
         touched.dedup();
-        let (added, replaced) = generation.sizes_of(&mapping, staged, now_ms)?;
+        let (added, replaced) = generation.sizes_of(mapping, staged, now_ms)?;
         let needed = |generation: &Generation| {
             let live_bytes = generation.statistics().live_bytes(now_ms);
             live_bytes.saturating_add(added).saturating_sub(replaced)
@@ -92,10 +92,10 @@ impl Engine {
             }
             let mut victims = Staged::default();
             let reached_end =
-                self.choose_victims(writer, &mapping, excess, now_ms, &touched, &mut victims)?;
+                self.choose_victims(writer, mapping, excess, now_ms, &touched, &mut victims)?;
             rounds += usize::from(reached_end);
             if !victims.records.is_empty() {
-                self.commit(writer, &mut victims)?;
+                self.commit(writer, &generation, &mut victims)?;
             }
         }
     }

@@ -107,6 +107,43 @@ impl Engine {
         self: &Arc<Self>,
         change: impl FnOnce(&mut Transaction) -> Result<R>,
     ) -> Result<R> {
+        self.in_turn(|writer, generation| {
+            let staged = std::mem::take(&mut writer.staged);
+            let mut transaction = Transaction::new(self, generation, staged);
+            let result = change(&mut transaction);
+            let mut staged = transaction.into_staged();
+            let committed = match &result {
+                Ok(_) => self.commit_with_room(writer, generation, &mut staged),
+                Err(_) => Ok(0),
+            };
+            writer.staged = staged.emptied();
+            let end = committed?;
+            Ok((result?, end))
+        })
+    }
+
+    /// Sets a string without a look at what is there: what [`Engine::write`] does, without a transaction.
+    pub(crate) fn set_blindly(&self, database: u8, key: &[u8], value: &[u8]) -> Result<()> {
+        let change = &Change {
+            value,
+            ..Change::of_key(Kind::Set, database, key)
+        };
+        self.in_turn(|writer, generation| {
+            let mut staged = std::mem::take(&mut writer.staged);
+            let committed = staged
+                .push(change, generation.hasher.hash(change.key))
+                .and_then(|_| self.commit_with_room(writer, generation, &mut staged));
+            writer.staged = staged.emptied();
+            Ok(((), committed?))
+        })
+    }
+
+    /// Runs `act` with the right to append; it gives back where its commit ends, or 0 where there is none. Under
+    /// [`Durability::Always`] returns once that is on the device.
+    fn in_turn<R>(
+        &self,
+        act: impl FnOnce(&mut Writer, &Arc<Generation>) -> Result<(R, u64)>,
+    ) -> Result<R> {
         if self.settings.read_only {
             return Err(Error::ReadOnly {
                 path: self.path.clone(),
@@ -118,7 +155,7 @@ impl Engine {
         let generation = Arc::clone(&writer.generation);
         let outcome = generation
             .check_not_poisoned(&self.path)
-            .and_then(|()| self.transact(&mut writer, &generation, change));
+            .and_then(|()| act(&mut writer, &generation));
         self.end_turn(&mut writer);
         drop(writer);
         drop(writing);
@@ -129,39 +166,40 @@ impl Engine {
         Ok(result)
     }
 
-    /// Runs a change and commits what it stages; gives back where the commit ends, or 0 where there is none.
-    fn transact<R>(
-        self: &Arc<Self>,
+    /// Commits what is staged, and makes room for it first; gives back where it ends, or 0 where there is nothing.
+    fn commit_with_room(
+        &self,
         writer: &mut Writer,
         generation: &Arc<Generation>,
-        change: impl FnOnce(&mut Transaction) -> Result<R>,
-    ) -> Result<(R, u64)> {
-        let mut transaction =
-            Transaction::new(self, generation, std::mem::take(&mut writer.staged));
-        let result = change(&mut transaction);
-        let mut staged = transaction.into_staged();
-        let committed = match &result {
-            Ok(_) if !staged.records.is_empty() => self
-                .make_room(writer, &staged)
-                .and_then(|()| self.commit(writer, &mut staged)),
-            _ => Ok(0),
-        };
-        writer.staged = staged.emptied();
-        let end = committed?;
-        Ok((result?, end))
+        staged: &mut Staged,
+    ) -> Result<u64> {
+        if staged.records.is_empty() {
+            return Ok(0);
+        }
+        self.make_room(writer, staged)?;
+        self.commit(writer, generation, staged)
     }
 
     /// Brings a commit into file and index; gives back where it ends.
-    pub(super) fn commit(&self, writer: &mut Writer, staged: &mut Staged) -> Result<u64> {
+    pub(super) fn commit(
+        &self,
+        writer: &mut Writer,
+        generation: &Generation,
+        staged: &mut Staged,
+    ) -> Result<u64> {
         writer.is_committing = true;
-        let committed = self.commit_begun(writer, staged);
+        let committed = self.commit_begun(writer, generation, staged);
         writer.is_committing = false;
         committed
     }
 
-    fn commit_begun(&self, writer: &mut Writer, staged: &mut Staged) -> Result<u64> {
+    fn commit_begun(
+        &self,
+        writer: &mut Writer,
+        generation: &Generation,
+        staged: &mut Staged,
+    ) -> Result<u64> {
         let commit_bytes = staged.bytes.len() as u64;
-        let generation = Arc::clone(&writer.generation);
         for staged_record in &staged.records {
             if let Some(change) = record::reparse_at(&staged.bytes, staged_record.start) {
                 generation.touch(change.database, staged_record.hash, &change)?;

@@ -100,7 +100,7 @@ impl Generation {
         // Behind the lock, as below.
         let mapping = self.mapping();
         Ok(
-            match self.lookup(contents, &mapping).key(&shard, hash, key)?.held {
+            match self.lookup(contents, mapping).key(&shard, hash, key)?.held {
                 Held::Hash(hash) => hash.summary.deadline_ms,
                 _ => 0,
             },
@@ -139,7 +139,7 @@ impl Generation {
             // Taken behind the lock on the shard: a mapping that was taken before it may not show what others have written since, and
             // the shard points at.
             let mapping = self.mapping();
-            let lookup = self.lookup(contents, &mapping);
+            let lookup = self.lookup(contents, mapping);
             if let Some(found) = look(lookup, &shard, hash)? {
                 return Ok(Some((database, found)));
             }

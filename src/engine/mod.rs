@@ -33,7 +33,7 @@ mod value;
 mod watch;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ pub use watch::{Change, ChangeKind};
 pub(crate) use watch::{Place, Seen};
 
 use crate::clock::Clock;
-use crate::storage::{Access, Storage};
+use crate::storage::{Access, FileId, Storage};
 use crate::{Durability, Error, Options, Result};
 
 use budget::Budget;
@@ -70,6 +70,9 @@ pub(crate) struct Engine {
     settings: Settings,
     /// What readers see; who writes has it in `writer`.
     generation: RwLock<Arc<Generation>>,
+    /// Which file that is.
+    device: u64,
+    inode: AtomicU64,
     writer: Mutex<Writer>,
     /// Held by whoever goes on with another file that has taken the path.
     following: Mutex<()>,
@@ -179,6 +182,24 @@ impl Engine {
             *number = u64::from_le_bytes(bytes);
         }
         Ok(numbers)
+    }
+
+    /// Goes on with another file.
+    fn set_generation(&self, new: Arc<Generation>) {
+        let mut generation = self
+            .generation
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.inode.store(new.id.inode, Ordering::Release);
+        *generation = new;
+    }
+
+    /// Which file it is now, without a lock: a file that takes another's name is in the same directory, on the same device.
+    fn id_now(&self) -> FileId {
+        FileId {
+            device: self.device,
+            inode: self.inode.load(Ordering::Acquire),
+        }
     }
 
     /// The file as it is now, for a short look: who holds this keeps a compaction from ending.

@@ -136,6 +136,8 @@ impl Engine {
                 &settings,
             )),
             generation: RwLock::new(Arc::clone(&generation)),
+            device: generation.id.device,
+            inode: AtomicU64::new(generation.id.inode),
             following: Mutex::new(()),
             fork_count: fork_count(),
             lease_kept: AtomicBool::new(false),

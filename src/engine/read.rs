@@ -1,6 +1,6 @@
 //! Reading: from a key to its value, and walking in hash order.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use super::generation::{Contents, Generation};
@@ -231,6 +231,7 @@ impl Engine {
         {
             let page = self.view_in(&generation, database, number, |view| {
                 let (mut found, mut gone) = (Vec::new(), Vec::new());
+                view.lookup.touch_ahead(view.shard, first, count - seen);
                 let keys = view.lookup.keys_from(view.shard, number, first);
                 let mut visited = 0;
                 let next = walk(keys, count - seen, |held| {
@@ -305,22 +306,37 @@ impl Engine {
     }
 
     /// What the file holds for a key, expired or not: what a transaction begins with.
-    pub(super) fn stored(&self, database: u8, key: &[u8], now_ms: u64) -> Result<Stored> {
+    pub(super) fn stored(
+        &self,
+        database: u8,
+        key: &[u8],
+        now_ms: impl FnMut() -> u64,
+    ) -> Result<Stored> {
+        let now_ms = RefCell::new(now_ms);
         self.view_of(database, key, |view, hash| {
-            Ok(match view.held(hash, key)? {
-                Held::Nothing => Stored::Absent,
-                Held::String(record) => {
-                    view.check(&record)?;
-                    Stored::String(view.dated(&record))
-                }
-                Held::Hash(hash) => Stored::Hash {
-                    deadline_ms: hash.summary.deadline_ms,
-                    field_count: hash.summary.field_count,
-                    live_field_count: view.live_field_count(&hash, || now_ms)?,
-                },
-            })
+            view.stored(view.held(hash, key)?, || now_ms.borrow_mut()())
         })
         .map(|found| found.unwrap_or(Stored::Absent))
+    }
+
+    /// As [`Engine::stored`], and a field of it, expired or not.
+    pub(super) fn stored_with_field(
+        &self,
+        database: u8,
+        key: &[u8],
+        field: &[u8],
+        now_ms: impl FnMut() -> u64,
+    ) -> Result<(Stored, Option<Dated>)> {
+        let now_ms = RefCell::new(now_ms);
+        self.view_of(database, key, |view, hash| {
+            let held = view.held(hash, key)?;
+            let found = match &held {
+                Held::Hash(hash) => view.field(hash, field)?,
+                _ => None,
+            };
+            Ok((view.stored(held, || now_ms.borrow_mut()())?, found))
+        })
+        .map(|found| found.unwrap_or((Stored::Absent, None)))
     }
 
     /// A field of a hash, expired or not.
@@ -390,7 +406,7 @@ impl Engine {
             let mapping = generation.mapping();
             let views: Vec<View<'_>> = shards
                 .iter()
-                .map(|shard| View::new(self, generation, contents, shard, &mapping))
+                .map(|shard| View::new(self, generation, contents, shard, mapping))
                 .collect();
             let found = look(&views);
             drop(views);
@@ -412,7 +428,7 @@ impl Engine {
         // Taken after the lock on the shard, so that it shows all that the shard points at
         // (invariant 2).
         let mapping = generation.mapping();
-        look(&View::new(self, generation, contents, shard, &mapping))
+        look(&View::new(self, generation, contents, shard, mapping))
     }
 }
 
@@ -488,6 +504,21 @@ impl<'a> View<'a> {
         }
     }
 
+    fn stored(&self, held: Held<'a>, now_ms: impl FnOnce() -> u64) -> Result<Stored> {
+        Ok(match held {
+            Held::Nothing => Stored::Absent,
+            Held::String(record) => {
+                self.check(&record)?;
+                Stored::String(self.dated(&record))
+            }
+            Held::Hash(hash) => Stored::Hash {
+                deadline_ms: hash.summary.deadline_ms,
+                field_count: hash.summary.field_count,
+                live_field_count: self.live_field_count(&hash, now_ms)?,
+            },
+        })
+    }
+
     /// The hash at a key; `None` where there is none or its time is up.
     fn hash(&self, hash: KeyHash, key: &[u8]) -> Result<Option<HashAt<'a>>> {
         let held = self.held(hash, key)?;
@@ -554,12 +585,14 @@ impl<'a> View<'a> {
 
     /// The key that an entry stands for.
     fn key_of(&self, held: &Held<'a>) -> Result<Value> {
-        let offset = match held {
-            Held::String(record) => record.offset,
-            Held::Hash(hash) => hash.summary.key_offset,
+        let (offset, change) = match held {
+            Held::String(record) => (record.offset, record.change),
+            Held::Hash(hash) => {
+                let offset = hash.summary.key_offset;
+                (offset, self.lookup.record(offset)?)
+            }
             Held::Nothing => return Ok(Value::owned(&[])),
         };
-        let change = self.lookup.record(offset)?;
         Ok(self.part(change.key, offset + record::HEADER_BYTES as u64))
     }
 

@@ -114,7 +114,7 @@ impl Engine {
 
     /// Refuses a write from within another one of the same file, which would wait for itself.
     pub(super) fn enter(&self) -> Result<Writing<'_>> {
-        let id = self.generation_now().id;
+        let id = self.id_now();
         WRITING.with_borrow_mut(|files| {
             if files.contains(&id) {
                 return Err(Error::Reentered {
@@ -370,10 +370,7 @@ impl Engine {
             return Ok(());
         }
         let new = self.open_named()?;
-        *self
-            .generation
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(new);
+        self.set_generation(Arc::new(new));
         let _ = old.file.unlock(LockByte::Users);
         Ok(())
     }

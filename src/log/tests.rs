@@ -341,3 +341,54 @@ fn nothing_is_looked_for_behind_a_poisoned_record() {
         (poisoned_at, image.tail.offset)
     );
 }
+
+/// Both ways in are given the same commits, of all sizes, and what they leave is the same.
+#[test]
+fn a_commit_is_the_same_whichever_way_it_goes_in() {
+    use crate::storage::{DiskStorage, Storage};
+    const FILE_BYTES: u64 = 8 << 20;
+    let directory = tempfile::tempdir().unwrap();
+    let create = |name: &str| {
+        let path = directory.path().join(name);
+        let temporary = DiskStorage.create_temporary(&path).unwrap();
+        let file = temporary.file();
+        temporary.persist_new(&path).unwrap();
+        file.allocate(FILE_BYTES).unwrap();
+        file
+    };
+    let (by_call, by_window) = (create("by_call"), create("by_window"));
+    let mut ways: [Box<dyn Append>; 2] = [
+        Box::new(Pwrite(by_call.clone())),
+        Box::new(Mapped::new(by_window.clone())),
+    ];
+    let mut offset = LOG_START;
+    let mut state = 1_u64;
+    loop {
+        // Knuth's generator, of which the upper bits are good.
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        // Mostly small, some beyond a window, and some of one word.
+        let words = match state >> 61 {
+            0 => state >> 50 & 0x3fff,
+            1 => 0,
+            _ => state >> 52 & 0x3f,
+        };
+        let len = usize::try_from(8 * (1 + words)).unwrap();
+        if offset + len as u64 + 8 > FILE_BYTES {
+            break;
+        }
+        let mut commit = vec![(state >> 40) as u8 | 1; len];
+        commit.extend_from_slice(&END_WORD);
+        for way in &mut ways {
+            way.append(&commit, offset, FILE_BYTES).unwrap();
+        }
+        offset += len as u64;
+    }
+    let contents = |file: &dyn crate::storage::StorageFile| {
+        let mut contents = vec![0; usize::try_from(FILE_BYTES).unwrap()];
+        assert_eq!(file.read_at(&mut contents, 0).unwrap() as u64, FILE_BYTES);
+        contents
+    };
+    assert!(contents(&*by_call) == contents(&*by_window), "they differ");
+}

@@ -220,6 +220,7 @@ fn checksum(record: &[u8], salt: u32, offset: u64) -> u32 {
     // therefore gathered into one run of bytes, and no more of them is cleared than that takes.
     match record.len() {
         0..=120 => checksum_gathered(&mut [0; 128], record, salt, offset),
+        121..=248 => checksum_gathered(&mut [0; 256], record, salt, offset),
         _ => checksum_gathered(&mut [0; 512], record, salt, offset),
     }
 }

@@ -190,3 +190,71 @@ fn a_lock_excludes_other_handles_and_ends_with_its_own() {
         assert!(!waited.unwrap());
     });
 }
+
+/// A file of zeros with a window from its second page on, where there are windows: on a file system that is not known to be safe there is none.
+#[cfg(target_os = "linux")]
+fn with_window(test: impl Fn(&dyn StorageFile, Window)) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = create(&DiskStorage, &directory.path().join("file"));
+    // A hole, as a copy of a file may have one: the window is to fill it.
+    file.write_at(&[0], (1 << 20) - 1).unwrap();
+    if let Some(window) = file.window(4096, 8192) {
+        test(&*file, window);
+    } else {
+        let name = directory.path().display();
+        eprintln!("NOT RUN: the file system of {name} has no windows");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn what_is_published_through_a_window_is_in_the_file() {
+    with_window(|file, window| {
+        let mapping = file.map(1 << 20).unwrap();
+        let commit: Vec<u8> = (1..=120).collect();
+        assert!(window.publish(&commit, 4104));
+        assert_eq!(mapping.bytes(4104, 120).unwrap(), commit);
+        let mut written = vec![1; 136];
+        assert_eq!(file.read_at(&mut written, 4096).unwrap(), 136);
+        assert_eq!(written[..8], [0; 8]);
+        assert_eq!(written[8..128], commit);
+        assert_eq!(written[128..], [0; 8]);
+        // One word alone, and the very last one.
+        assert!(window.publish(&[7; 8], 4096 + 8192 - 8));
+        assert_eq!(mapping.word(4096 + 8192 - 8), Some([7; 8]));
+    });
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_window_writes_nothing_outside_of_itself() {
+    with_window(|file, window| {
+        for (offset, len) in [(4088, 16), (4096 + 8192 - 8, 16), (0, 8), (1 << 40, 8)] {
+            assert!(!window.publish(&vec![7; len], offset), "{offset} {len}");
+        }
+        // No whole words, or not at one.
+        assert!(!window.publish(&[7; 12], 4096));
+        assert!(!window.publish(&[7; 8], 4100));
+        assert!(!window.publish(&[], 4096));
+        assert!(!window.publish(&[7; 8], u64::MAX - 7));
+        let mut contents = vec![1; 1 << 20];
+        assert_eq!(file.read_at(&mut contents, 0).unwrap(), 1 << 20);
+        assert!(contents.iter().all(|byte| *byte == 0));
+    });
+}
+
+/// Behind a window there must be space, or a full disk is a SIGBUS: also where the file had a hole.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_window_has_its_space_on_the_device() {
+    use std::os::unix::fs::MetadataExt;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file");
+    let file = create(&DiskStorage, &path);
+    file.write_at(&[0], (1 << 20) - 1).unwrap();
+    let blocks = || std::fs::metadata(&path).unwrap().blocks();
+    let before = blocks();
+    if file.window(0, 512 << 10).is_some() {
+        assert!(blocks() - before >= (512 << 10) / 512);
+    }
+}

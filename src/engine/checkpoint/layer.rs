@@ -78,7 +78,7 @@ pub(super) fn write_layer(
     let beneath = layers.get(merged).map(|layer| &layer.closing);
     let layer = Layer {
         contents,
-        lookup: generation.lookup(contents, &mapping),
+        lookup: generation.lookup(contents, mapping),
         merged,
         kept: beneath.map_or(Kept::default(), |closing| Kept {
             exact_upto: closing.exact_upto.offset,

@@ -116,7 +116,7 @@ impl LogCopy {
         let mut stride_end = self.source.offset + STRIDE_BYTES;
         let mut asked_upto = 0;
         loop {
-            ask_ahead(&mapping, self.source.offset, &mut asked_upto);
+            ask_ahead(mapping, self.source.offset, &mut asked_upto);
             if self.phase == Phase::Live && self.source.offset >= self.began_at {
                 if !mutation::is_on(Mutation::ForgetHashDeadlines) {
                     copy_hash_deadlines(source, rewrite, self.began_ms)?;
@@ -201,7 +201,7 @@ fn copy_hash_deadlines(source: &Generation, rewrite: &mut Rewrite, began_ms: u64
             };
             // Behind the lock, so that it shows all that the shard points at.
             let mapping = source.mapping();
-            let lookup = source.lookup(contents, &mapping);
+            let lookup = source.lookup(contents, mapping);
             for key in lookup.keys_from(&shard, number, 0) {
                 let (_, Held::Hash(hash)) = key? else {
                     continue;

@@ -1,7 +1,7 @@
 //! The end of a compaction: the new file takes the old one's name.
 
 use std::io;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use super::copy::Stopped;
 use super::{CompactionReport, Running};
@@ -97,10 +97,7 @@ impl Engine {
         writer.file_bytes = placed.file_bytes;
         writer.must_fence = false;
         *sync = SyncState::new(placed.slots);
-        *self
-            .generation
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = new;
+        self.set_generation(new);
         // It has no name any more; whoever waits for it is to see that. (The lock of the syncs goes with its claim.)
         for byte in [LockByte::Users, LockByte::Writer] {
             let _ = source.file.unlock(byte);

@@ -116,7 +116,7 @@ impl Generation {
         }
         let mapping = generation.mapping();
         mapping.expect_jumps();
-        match Base::open(&mapping, header.salt, path, checkpoint) {
+        match Base::open(mapping, header.salt, path, checkpoint) {
             Err(reason) => Ok((generation, Some(reason))),
             Ok((base, statistics)) => {
                 generation.begin_at(base, statistics);
@@ -209,7 +209,7 @@ impl Generation {
         let mapping = self.mapping();
         let is_record = hand < self.published_upto()
             && hand.is_multiple_of(8)
-            && base.is_some_and(|base| base.record(&mapping, hand).is_ok());
+            && base.is_some_and(|base| base.record(mapping, hand).is_ok());
         if is_record { hand } else { LOG_START }
     }
 
@@ -346,7 +346,7 @@ impl Generation {
         self.note_control_kind(Kind::Set);
         let contents = self.contents();
         let mapping = self.mapping();
-        let lookup = self.lookup(contents, &mapping);
+        let lookup = self.lookup(contents, mapping);
         let applied = apply_commit(&contents.index, &mut self.statistics(), lookup, records);
         match applied {
             // It was touched before, and holds no longer.
@@ -374,13 +374,12 @@ impl Generation {
             return Ok(());
         };
         let mapping = self.mapping();
-        let lookup = self.lookup(contents, &mapping);
+        let lookup = self.lookup(contents, mapping);
         let found = lookup.key(&shard, hash, change.key)?;
         lookup.is_beneath(&shard, hash, change.key)?;
         if let Held::Hash(hash) = &found.held {
-            lookup.field(&shard, hash, change.field)?;
-            let field_hash = self.hasher.hash(change.field).in_hash();
-            lookup.field_beneath(hash, field_hash, change.field)?;
+            let found = lookup.field(&shard, hash, change.field)?;
+            lookup.field_beneath(hash, found.hash, change.field)?;
         }
         Ok(())
     }

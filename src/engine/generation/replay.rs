@@ -76,14 +76,14 @@ impl Generation {
         let contents = Contents::default();
         let mut statistics = Statistics::default();
         let mapping = self.mapping();
-        let mut reader = self.reader(&mapping, Tail::first(self.header.salt));
+        let mut reader = self.reader(mapping, Tail::first(self.header.salt));
         let mut ahead = Ahead::default();
         let mut asked_upto = 0;
         while reader.link().offset < tail.offset {
-            ask_ahead(&mapping, reader.link().offset, &mut asked_upto);
+            ask_ahead(mapping, reader.link().offset, &mut asked_upto);
             let stop = self.read_ahead(&mut reader, tail.offset, &mut ahead);
             for_each_commit(&ahead, |records, _| {
-                let lookup = self.lookup(&contents, &mapping);
+                let lookup = self.lookup(&contents, mapping);
                 apply_commit(&contents.index, &mut statistics, lookup, records)
             })?;
             match stop {
@@ -158,12 +158,12 @@ impl Generation {
         let mapping = self.mapping();
         let contents = self.contents();
         let mut statistics = self.statistics();
-        let mut reader = self.reader(&mapping, *tail);
+        let mut reader = self.reader(mapping, *tail);
         let mut ahead = Ahead::default();
         let (begun_at, mut asked_upto) = (tail.offset, 0);
         loop {
             if tail.offset - begun_at >= SHORT_TAIL_BYTES {
-                ask_ahead(&mapping, tail.offset, &mut asked_upto);
+                ask_ahead(mapping, tail.offset, &mut asked_upto);
             }
             let stop = self.read_ahead(&mut reader, u64::MAX, &mut ahead);
             contents.index.touch(
@@ -173,7 +173,7 @@ impl Generation {
                     .map(|record| (record.change.database, record.hash)),
             );
             for_each_commit(&ahead, |records, commit| {
-                let lookup = self.lookup(contents, &mapping);
+                let lookup = self.lookup(contents, mapping);
                 apply_commit(&contents.index, &mut statistics, lookup, records)?;
                 self.note_control(records, commit.behind.offset);
                 replayed.bytes += commit.bytes;

@@ -11,22 +11,20 @@ use crate::{Error, Result};
 impl Transaction {
     /// What a key holds.
     pub(crate) fn key(&mut self, database: u8, key: &[u8]) -> Result<KeyState> {
-        Ok(self.state(database, key)?.key_state())
+        Ok(self.look(database, key)?.key_state())
     }
 
     /// The string at a key.
     pub(crate) fn string(&mut self, database: u8, key: &[u8]) -> Result<Option<Dated>> {
-        match self.state(database, key)? {
-            State::Absent { .. } => Ok(None),
-            State::Hash(_) => Err(Error::WrongType),
+        let (content, deadline_ms) = match &*self.look(database, key)? {
+            State::Absent { .. } => return Ok(None),
+            State::Hash(_) => return Err(Error::WrongType),
             State::String {
                 content,
                 deadline_ms,
-            } => {
-                let (content, deadline_ms) = (content.clone(), *deadline_ms);
-                Ok(Some(self.dated(&content, deadline_ms)))
-            }
-        }
+            } => (content.clone(), *deadline_ms),
+        };
+        Ok(Some(self.dated(&content, deadline_ms)))
     }
 
     /// Several strings; a hash counts as absent.
@@ -64,14 +62,13 @@ impl Transaction {
         key: &[u8],
         field: &[u8],
     ) -> Result<Option<Dated>> {
-        let found = self.any_field(database, key, field)?;
-        let now_ms = self.now_ms();
-        Ok(found.filter(|dated| !has_passed(dated.deadline_ms, now_ms)))
+        let (found, _) = self.any_field(database, key, field)?;
+        Ok(found.filter(|dated| !self.is_over(dated.deadline_ms)))
     }
 
     /// How many fields the hash at a key has.
     pub(crate) fn field_count(&mut self, database: u8, key: &[u8]) -> Result<u64> {
-        match self.state(database, key)? {
+        match &*self.look(database, key)? {
             State::Absent { .. } => Ok(0),
             State::String { .. } => Err(Error::WrongType),
             State::Hash(hash) => Ok(hash.live_field_count),
@@ -88,13 +85,12 @@ impl Transaction {
     ) -> Result<FieldPage> {
         let now_ms = self.now_ms();
         let origin = self.origins[usize::from(database)];
-        let hash = match self.state(database, key)? {
+        let (changed, is_stored) = match &*self.look(database, key)? {
             State::Absent { .. } => return Ok(FieldPage::default()),
             State::String { .. } => return Err(Error::WrongType),
-            State::Hash(hash) => hash,
+            State::Hash(hash) => (hash.fields.clone(), hash.stored),
         };
-        let changed = hash.fields.clone();
-        let mut page = match origin.filter(|_| hash.stored) {
+        let mut page = match origin.filter(|_| is_stored) {
             Some(origin) => self.engine.scan_fields(origin, key, cursor, count)?,
             None => FieldPage::default(),
         };
@@ -113,7 +109,7 @@ impl Transaction {
 
     /// As [`Engine::scan_keys`](crate::engine::Engine::scan_keys).
     pub(crate) fn scan_keys(&mut self, database: u8, cursor: u64, count: usize) -> Result<KeyPage> {
-        self.see();
+        self.see()?;
         let mut page = match self.origins[usize::from(database)] {
             Some(origin) => self.engine.scan_keys(origin, cursor, count)?,
             None => KeyPage::default(),
@@ -133,7 +129,7 @@ impl Transaction {
 
     /// As [`Engine::key_count`](crate::engine::Engine::key_count).
     pub(crate) fn key_count(&mut self, database: u8) -> Result<u64> {
-        self.see();
+        self.see()?;
         let mut count = match self.origins[usize::from(database)] {
             Some(origin) => self.engine.key_count(origin)?,
             None => 0,

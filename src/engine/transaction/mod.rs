@@ -11,14 +11,16 @@
 //!    too, although it finds nothing: else what was deleted would be back after a step of the clock.
 //! 3. What the transaction sees is a function of the file and of what is staged: [`Transaction::take_effect`] is the one place
 //!    where a record changes it, so that forgetting the last records is staging the others once more.
-//! 4. A record that sets a string may wait to be seen until somebody looks ([`Transaction::see`]): nearly all commits end before that.
+//! 4. What is staged may wait to be seen until somebody looks ([`Transaction::see`]): nearly all commits end before that. A record whose effect
+//!    depends on the field that was there waits alone, with what that was; those behind it set strings.
+//! 5. What was only looked at is not kept: under the writer lock the file says the same when it is asked again.
 
 mod look;
 mod staged;
 mod state;
 
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use super::generation::Generation;
@@ -42,14 +44,16 @@ pub(crate) struct Transaction {
     /// The time at which all of it happens; read once, when first needed.
     now_ms: Option<u64>,
     staged: Staged,
-    /// How many of the staged records have taken effect in `keys` and `origins`; those behind them set strings.
+    /// How many of the staged records have taken effect in `keys` and `origins` (invariant 4).
     seen: usize,
+    /// What the field of the record of this number was before.
+    waiting: Option<(usize, Dated)>,
     keys: BTreeMap<(u8, Vec<u8>), Entry>,
     /// For each database, which one of the file has its keys; `None` once it was cleared.
     origins: [Option<u8>; DATABASE_COUNT as usize],
 }
 
-/// A key that was looked up or changed.
+/// A key that was changed.
 #[derive(Debug)]
 struct Entry {
     state: State,
@@ -66,6 +70,7 @@ impl Transaction {
             now_ms: None,
             staged,
             seen: 0,
+            waiting: None,
             keys: BTreeMap::new(),
             origins: every_database(),
         }
@@ -102,7 +107,9 @@ impl Transaction {
     /// Forgets what was done since.
     pub(crate) fn return_to(&mut self, mark: Mark) -> Result<()> {
         self.staged.cut(mark);
-        match self.seen > self.staged.records.len() {
+        let record_count = self.staged.records.len();
+        self.waiting.take_if(|(of, _)| *of >= record_count);
+        match self.seen > record_count {
             true => self.see_again(),
             false => Ok(()),
         }
@@ -119,7 +126,7 @@ impl Transaction {
             };
             let old = match change.kind {
                 Kind::HashSet | Kind::HashDelete | Kind::FieldExpire => {
-                    self.any_field(change.database, change.key, change.field)?
+                    self.any_field(change.database, change.key, change.field)?.0
                 }
                 _ => None,
             };
@@ -127,22 +134,33 @@ impl Transaction {
         });
         self.staged = staged;
         self.seen = self.staged.records.len();
+        self.waiting = None;
         seen
     }
 
     /// Sees what is staged and was not seen yet (invariant 4).
-    fn see(&mut self) {
+    fn see(&mut self) -> Result<()> {
         while let Some(record) = self.staged.records.get(self.seen).copied() {
+            let number = self.seen;
             self.seen += 1;
-            if let Some((change, value)) = self.staged.change(record) {
-                let key = (change.database, change.key.to_vec());
-                let state = State::String {
-                    content: Content::Staged(value),
-                    deadline_ms: change.deadline_ms,
-                };
-                self.replace(key, state);
-            }
+            let waiting = self.waiting.take_if(|(of, _)| *of == number);
+            // The bytes are lent out meanwhile; nothing that takes effect looks at them.
+            let staged = std::mem::take(&mut self.staged);
+            let seen = match staged.change(record) {
+                Some((change, value)) => {
+                    self.take_effect(&change, value, waiting.map(|(_, old)| old))
+                }
+                None => Ok(()),
+            };
+            self.staged = staged;
+            seen?;
         }
+        Ok(())
+    }
+
+    /// Whether a deadline, 0 for none, has passed. Without one no clock is asked.
+    fn is_over(&mut self, deadline_ms: u64) -> bool {
+        deadline_ms != 0 && has_passed(deadline_ms, self.now_ms())
     }
 
     /// The time at which the commit happens, in Unix milliseconds.
@@ -172,7 +190,7 @@ impl Transaction {
     /// Removes a key; gives back whether it was there. What is there with its time up gets its
     /// tombstone, too.
     pub(crate) fn delete(&mut self, database: u8, key: &[u8]) -> Result<bool> {
-        let was_there = match *self.state(database, key)? {
+        let was_there = match *self.look(database, key)? {
             State::Absent {
                 tombstone_due: false,
             } => return Ok(false),
@@ -187,7 +205,7 @@ impl Transaction {
 
     /// Changes a key's deadline, 0 for none; gives back whether there is such a key.
     pub(crate) fn expire(&mut self, database: u8, key: &[u8], deadline_ms: u64) -> Result<bool> {
-        if self.state(database, key)?.is_absent() {
+        if self.look(database, key)?.is_absent() {
             return Ok(false);
         }
         let change = Change {
@@ -209,11 +227,10 @@ impl Transaction {
     ) -> Result<bool> {
         check_length("a field", field.len(), MAX_FIELD_BYTES)?;
         check_length("a value", value.len(), MAX_VALUE_BYTES)?;
-        let found = self.any_field(database, key, field)?;
-        let now_ms = self.now_ms();
-        if self.state(database, key)?.is_absent() {
+        let (found, tombstone_due) = self.any_field(database, key, field)?;
+        if tombstone_due {
             // Invariant 2.
-            self.delete(database, key)?;
+            self.stage(&Change::of_key(Kind::Delete, database, key), None)?;
         }
         let change = Change {
             deadline_ms,
@@ -221,23 +238,22 @@ impl Transaction {
             value,
             ..Change::of_key(Kind::HashSet, database, key)
         };
-        let is_new = found
-            .as_ref()
-            .is_none_or(|old| has_passed(old.deadline_ms, now_ms));
+        let old_deadline_ms = found.as_ref().map(|old| old.deadline_ms);
+        let is_new = old_deadline_ms.is_none_or(|deadline_ms| self.is_over(deadline_ms));
         self.stage(&change, found)?;
         Ok(is_new)
     }
 
     /// Removes a field; gives back whether it was there. The hash goes with the last that has not expired.
     pub(crate) fn hash_delete(&mut self, database: u8, key: &[u8], field: &[u8]) -> Result<bool> {
-        let Some(found) = self.any_field(database, key, field)? else {
-            if self.state(database, key)?.is_absent() {
-                self.delete(database, key)?;
+        let (found, tombstone_due) = self.any_field(database, key, field)?;
+        let Some(found) = found else {
+            if tombstone_due {
+                self.stage(&Change::of_key(Kind::Delete, database, key), None)?;
             }
             return Ok(false);
         };
-        let now_ms = self.now_ms();
-        let was_live = !has_passed(found.deadline_ms, now_ms);
+        let was_live = !self.is_over(found.deadline_ms);
         let change = Change {
             field,
             ..Change::of_key(Kind::HashDelete, database, key)
@@ -289,13 +305,14 @@ impl Transaction {
             return Err(Error::DeadlineOutOfRange);
         }
         let hash = self.generation.hasher.hash(change.key);
-        if change.kind == Kind::Set {
-            return self.staged.push(change, hash).map(drop);
+        if change.kind != Kind::Set {
+            self.see()?;
         }
-        self.see();
-        let value = self.staged.push(change, hash)?;
-        self.seen += 1;
-        self.take_effect(change, value, old)
+        self.staged.push(change, hash)?;
+        if let Some(old) = old {
+            self.waiting = Some((self.staged.records.len() - 1, old));
+        }
+        Ok(())
     }
 
     /// Sees what a record does whose value is staged here (invariant 3).
@@ -378,22 +395,40 @@ impl Transaction {
             .collect();
     }
 
-    /// A field, expired or not.
-    fn any_field(&mut self, database: u8, key: &[u8], field: &[u8]) -> Result<Option<Dated>> {
+    /// A field, expired or not; and whether the key is absent such that a tombstone is due before anything is set there.
+    fn any_field(
+        &mut self,
+        database: u8,
+        key: &[u8],
+        field: &[u8],
+    ) -> Result<(Option<Dated>, bool)> {
+        check_length("a key", key.len(), MAX_KEY_BYTES)?;
+        self.see()?;
         let origin = self.origins[usize::from(database)];
-        match self.state(database, key)? {
-            State::Absent { .. } => Ok(None),
-            State::String { .. } => Err(Error::WrongType),
-            State::Hash(hash) => match (hash.fields.get(field), origin) {
-                (Some(None), _) => Ok(None),
-                (Some(Some(found)), _) => {
-                    let found = found.clone();
-                    Ok(Some(self.dated(&found.content, found.deadline_ms)))
-                }
-                (None, Some(origin)) if hash.stored => self.engine.stored_field(origin, key, field),
-                _ => Ok(None),
-            },
-        }
+        let engine = Arc::clone(&self.engine);
+        let Some(state) = self.changed(database, key) else {
+            let Some(origin) = origin else {
+                return Ok((None, false));
+            };
+            let (stored, found) = engine.stored_with_field(origin, key, field, || self.now_ms())?;
+            return match self.judge(stored) {
+                State::Absent { tombstone_due } => Ok((None, tombstone_due)),
+                State::String { .. } => Err(Error::WrongType),
+                State::Hash(_) => Ok((found, false)),
+            };
+        };
+        let (found, is_stored) = match state {
+            State::Absent { tombstone_due } => return Ok((None, *tombstone_due)),
+            State::String { .. } => return Err(Error::WrongType),
+            State::Hash(hash) => (hash.fields.get(field).cloned(), hash.stored),
+        };
+        let field = match (found, origin) {
+            (Some(None), _) => None,
+            (Some(Some(found)), _) => Some(self.dated(&found.content, found.deadline_ms)),
+            (None, Some(origin)) if is_stored => engine.stored_field(origin, key, field)?,
+            _ => None,
+        };
+        Ok((field, false))
     }
 
     fn dated(&self, content: &Content, deadline_ms: u64) -> Dated {
@@ -407,11 +442,28 @@ impl Transaction {
         Dated { value, deadline_ms }
     }
 
-    /// The key as the transaction sees it; looked up when it is first asked for.
-    fn state(&mut self, database: u8, key: &[u8]) -> Result<&mut State> {
+    /// The key as the transaction sees it.
+    fn look(&mut self, database: u8, key: &[u8]) -> Result<Looked<'_>> {
         // Before a copy is made of it.
         check_length("a key", key.len(), MAX_KEY_BYTES)?;
-        self.see();
+        self.see()?;
+        match self.changed(database, key).is_some() {
+            true => Ok(Looked::Changed(self.state(database, key)?)),
+            false => self.stored_state(database, key).map(Looked::Stored),
+        }
+    }
+
+    /// What was made of a key; `None` where nothing of it has changed.
+    fn changed(&self, database: u8, key: &[u8]) -> Option<&State> {
+        if self.keys.is_empty() {
+            return None;
+        }
+        let entry = self.keys.get(&(database, key.to_vec()))?;
+        Some(&entry.state)
+    }
+
+    /// The key as the transaction sees it, to be changed.
+    fn state(&mut self, database: u8, key: &[u8]) -> Result<&mut State> {
         let place = (database, key.to_vec());
         let mut found = Entry {
             state: State::GONE,
@@ -428,22 +480,19 @@ impl Transaction {
         let Some(origin) = self.origins[usize::from(database)] else {
             return Ok(State::GONE);
         };
-        let now_ms = self.now_ms();
-        let expired = State::Absent {
-            tombstone_due: true,
-        };
-        Ok(match self.engine.stored(origin, key, now_ms)? {
-            Stored::Absent => State::GONE,
-            Stored::String(dated) if has_passed(dated.deadline_ms, now_ms) => expired,
+        let engine = Arc::clone(&self.engine);
+        let stored = engine.stored(origin, key, || self.now_ms())?;
+        Ok(self.judge(stored))
+    }
+
+    /// What the file holds, as it is at the time of the commit.
+    fn judge(&mut self, stored: Stored) -> State {
+        let state = match stored {
+            Stored::Absent => return State::GONE,
             Stored::String(dated) => State::String {
                 content: Content::Stored(dated.value),
                 deadline_ms: dated.deadline_ms,
             },
-            Stored::Hash { deadline_ms, .. } if has_passed(deadline_ms, now_ms) => expired,
-            Stored::Hash {
-                live_field_count: 0,
-                ..
-            } => expired,
             Stored::Hash {
                 deadline_ms,
                 field_count,
@@ -455,7 +504,35 @@ impl Transaction {
                 live_field_count,
                 deadline_ms,
             }),
-        })
+        };
+        let is_over = match &state {
+            State::Hash(hash) => hash.live_field_count == 0 || self.is_over(hash.deadline_ms),
+            State::String { deadline_ms, .. } => self.is_over(*deadline_ms),
+            State::Absent { .. } => false,
+        };
+        match is_over {
+            true => State::Absent {
+                tombstone_due: true,
+            },
+            false => state,
+        }
+    }
+}
+
+/// A key as it was found.
+enum Looked<'a> {
+    Changed(&'a State),
+    Stored(State),
+}
+
+impl Deref for Looked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        match self {
+            Looked::Changed(state) => state,
+            Looked::Stored(state) => state,
+        }
     }
 }
 
