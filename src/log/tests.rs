@@ -378,7 +378,7 @@ fn a_commit_is_the_same_whichever_way_it_goes_in() {
         if offset + len as u64 + 8 > FILE_BYTES {
             break;
         }
-        let mut commit = vec![(state >> 40) as u8 | 1; len];
+        let mut commit = vec![u8::try_from(state >> 56).unwrap() | 1; len];
         commit.extend_from_slice(&END_WORD);
         for way in &mut ways {
             way.append(&commit, offset, FILE_BYTES).unwrap();
