@@ -435,7 +435,7 @@ fn a_plain_copy_taken_at_any_moment_opens_to_a_prefix() {
         .open(&path)
         .unwrap();
     let done = AtomicBool::new(false);
-    let written = AtomicU64::new(0);
+    let (written, copied) = (AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for number in 1_u64.. {
@@ -446,13 +446,21 @@ fn a_plain_copy_taken_at_any_moment_opens_to_a_prefix() {
                     .unwrap();
                 db.set("last", number.to_string()).unwrap();
                 written.store(number, Ordering::Release);
+                // Else it fills the disk while a copy is looked at.
+                while number > copied.load(Ordering::Relaxed) + 20_000
+                    && !done.load(Ordering::Relaxed)
+                {
+                    std::thread::yield_now();
+                }
             }
         });
         for number in 0..200 {
-            let copy = directory.path().join(number.to_string());
+            let name = directory.path().join(number.to_string());
             let at_least = written.load(Ordering::Acquire);
-            std::fs::copy(&path, &copy).unwrap();
-            let copy = by_hand().open(&copy).unwrap();
+            copied.store(at_least, Ordering::Relaxed);
+            std::fs::copy(&path, &name).unwrap();
+            let copy = by_hand().open(&name).unwrap();
+            std::fs::remove_file(&name).unwrap();
             let Some(last) = copy.get("last").unwrap() else {
                 assert_eq!(at_least, 0);
                 continue;

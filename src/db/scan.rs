@@ -79,7 +79,9 @@ impl Iterator for Keys {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some(key) = self.page.find(|key| key.starts_with(&self.prefix)) {
+            let prefix = &self.prefix;
+            let is_of_it = |key: &Value| prefix.is_empty() || key.starts_with(prefix);
+            if let Some(key) = self.page.find(is_of_it) {
                 return Some(Ok(key));
             }
             let options = ScanOptions::new().count(PAGE_KEYS);

@@ -58,6 +58,13 @@ impl Db {
         options: SetOptions,
     ) -> Result<SetOutcome> {
         let (key, value) = (key.as_ref(), value.as_ref());
+        if options.is_blind() && !options.return_previous {
+            self.set_blindly(key, value)?;
+            return Ok(SetOutcome {
+                written: true,
+                previous: None,
+            });
+        }
         self.write(|tx| set_with(tx, self.database, key, value, options))
     }
 
@@ -432,10 +439,9 @@ pub(super) fn set_with(
     value: &[u8],
     options: SetOptions,
 ) -> Result<SetOutcome> {
-    let now_ms = tx.now_ms();
     let new_deadline_ms = match options.expiry {
         Expiry::None | Expiry::Keep => None,
-        Expiry::After(ttl) => Some(deadline_after(now_ms, ttl)?),
+        Expiry::After(ttl) => Some(deadline_after(tx.now_ms(), ttl)?),
         Expiry::At(deadline_ms) => Some(storable(deadline_ms)?),
     };
     let previous = if options.return_previous {
@@ -443,6 +449,14 @@ pub(super) fn set_with(
     } else {
         None
     };
+    if options.is_blind() {
+        tx.set(database, key, value, 0)?;
+        return Ok(SetOutcome {
+            written: true,
+            previous,
+        });
+    }
+    let now_ms = tx.now_ms();
     let state = tx.key(database, key)?;
     let allowed = match options.condition {
         Condition::Always => true,

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::generation::{Contents, Generation};
 use super::lookup::{HashAt, Held, Lookup, RecordAt};
 use super::{Engine, Value};
-use crate::index::{KeyHash, SHARD_COUNT, Shard};
-use crate::log::Source;
-use crate::record;
+use crate::index::{Item, KeyHash, Location, SHARD_COUNT, Shard};
+use crate::log::{Source, stored_change};
+use crate::record::{self, Kind};
 use crate::storage::Mapping;
 use crate::{Error, Result};
 
@@ -232,14 +232,15 @@ impl Engine {
             let page = self.view_in(&generation, database, number, |view| {
                 let (mut found, mut gone) = (Vec::new(), Vec::new());
                 view.lookup.touch_ahead(view.shard, first, count - seen);
-                let keys = view.lookup.keys_from(view.shard, number, first);
+                let lookup = view.lookup;
+                let entries = lookup.entries_from(view.shard, number, first, usize::MAX);
                 let mut visited = 0;
-                let next = walk(keys, count - seen, |held| {
+                let next = walk(entries, count - seen, |item| {
                     visited += 1;
-                    let state = view.key_state(&held)?;
-                    match state {
-                        KeyState::Absent => gone.push(view.key_of(&held)?),
-                        state => found.push((view.key_of(&held)?, state)),
+                    match view.named(item)? {
+                        None => {}
+                        Some((key, KeyState::Absent)) => gone.push(key),
+                        Some(key) => found.push(key),
                     }
                     Ok(())
                 })?;
@@ -581,6 +582,28 @@ impl<'a> View<'a> {
             }
         }
         Ok(count)
+    }
+
+    /// The key that an entry stands for and what it holds, nothing where its time is up; `None` where the entry says that it is gone.
+    fn named(&self, item: Item) -> Result<Option<(Value, KeyState)>> {
+        if let Item::Own(Location::Record(offset)) = item
+            && let Some(change) = stored_change(&**self.mapping, offset)
+            && change.kind == Kind::Set
+        {
+            // Nearly all there are, by the shortest way.
+            let key = self.part(change.key, offset + record::HEADER_BYTES as u64);
+            let deadline_ms = self.shard.deadline_ms(offset, change.deadline_ms);
+            let is_over = deadline_ms != 0 && has_passed(deadline_ms, self.engine.now_ms());
+            let state = match is_over {
+                true => KeyState::Absent,
+                false => KeyState::String { deadline_ms },
+            };
+            return Ok(Some((key, state)));
+        }
+        match self.lookup.item(self.shard, item)? {
+            Held::Nothing => Ok(None),
+            held => Ok(Some((self.key_of(&held)?, self.key_state(&held)?))),
+        }
     }
 
     /// The key that an entry stands for.

@@ -110,6 +110,11 @@ impl<'a, P: Pages<'a>, N: Names<'a>> Iterator for Merge<'a, P, N> {
     type Item = Result<(u32, Item)>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if self.runs.is_empty() && self.group.is_empty() {
+            // Nothing to merge with.
+            let (hash, location) = self.own.as_mut()?.next()?;
+            return Some(Ok((hash, Item::Own(location))));
+        }
         if self.group.is_empty()
             && let Err(error) = self.gather()
         {

@@ -30,7 +30,10 @@ mod writer;
 
 use std::collections::BTreeMap;
 use std::mem;
-use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
 
 pub(crate) use closing::{Closing, Joint, LayerGap, Roots};
 pub(crate) use hash::{KeyHash, KeyHasher};
@@ -52,10 +55,22 @@ pub(crate) const SHARD_COUNT: usize = 1 << hash::SHARD_BITS;
 pub(crate) struct Index {
     // A database that holds nothing takes no memory.
     databases: [OnceLock<Box<[RwLock<Shard>]>>; DATABASE_COUNT as usize],
+    /// What [`Index::freeze`] has begun and [`Index::thaw`] has not ended.
+    freezing: AtomicBool,
+    frozen: Mutex<BTreeMap<(u8, usize), Frozen>>,
+}
+
+/// A shard as it was when the index was frozen.
+#[derive(Debug)]
+enum Frozen {
+    /// As it is.
+    Unchanged,
+    /// It has changed since.
+    Copied(Shard),
 }
 
 /// The keys of one database that share the top bits of their hash.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Shard {
     pub(crate) keys: Table,
     /// The database of the checkpoint that this is the overlay of.
@@ -64,7 +79,7 @@ pub(crate) struct Shard {
 }
 
 /// What many shards do not need.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Rare {
     hashes: Vec<Option<HashObject>>,
     free: Vec<usize>,
@@ -73,7 +88,7 @@ struct Rare {
 }
 
 /// A hash: where its fields are.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct HashObject {
     /// Its fields; where there is something beneath, those that have changed since, or are gone.
     pub(crate) fields: Table,
@@ -103,9 +118,51 @@ impl Index {
             let empty = || RwLock::new(Shard::default());
             std::iter::repeat_with(empty).take(SHARD_COUNT).collect()
         });
-        shards[shard]
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
+        let place = &shards[shard];
+        let guard = place.write().unwrap_or_else(PoisonError::into_inner);
+        if self.freezing.load(Ordering::Acquire)
+            && let Some(frozen) = self.lock_frozen().get_mut(&(database, shard))
+            && matches!(frozen, Frozen::Unchanged)
+        {
+            *frozen = Frozen::Copied(guard.clone());
+        }
+        guard
+    }
+
+    /// Keeps the index as it is now for [`Index::thaw`]: a shard that changes meanwhile is copied before, by whoever changes it, so that
+    /// nobody waits for more than a copy of one. The caller keeps writers out.
+    pub(crate) fn freeze(&self) {
+        let numbers = (0..DATABASE_COUNT).zip(&self.databases);
+        let held = numbers.filter(|(_, shards)| shards.get().is_some());
+        let places =
+            held.flat_map(|(database, _)| (0..SHARD_COUNT).map(move |shard| (database, shard)));
+        *self.lock_frozen() = places.map(|place| (place, Frozen::Unchanged)).collect();
+        self.freezing.store(true, Ordering::Release);
+    }
+
+    /// The index as it was when it was frozen.
+    pub(crate) fn thaw(&self) -> Index {
+        let thawed = Index::default();
+        for database in 0..DATABASE_COUNT {
+            for number in 0..SHARD_COUNT {
+                // Locked before the other, as in `write`.
+                let Some(shard) = self.read(database, number) else {
+                    break;
+                };
+                let shard = match self.lock_frozen().remove(&(database, number)) {
+                    None => continue,
+                    Some(Frozen::Unchanged) => shard.clone(),
+                    Some(Frozen::Copied(copy)) => copy,
+                };
+                *thawed.write(database, number) = shard;
+            }
+        }
+        self.freezing.store(false, Ordering::Release);
+        thawed
+    }
+
+    fn lock_frozen(&self) -> MutexGuard<'_, BTreeMap<(u8, usize), Frozen>> {
+        self.frozen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks at where keys have their entries, so that the cache has it when they are looked for.
@@ -228,6 +285,11 @@ impl Shard {
             }
         }
         Some(hash)
+    }
+
+    /// The deadline of a record, if it is another one than the record says.
+    pub(crate) fn changed_deadline_ms(&self, offset: u64) -> Option<u64> {
+        self.rare.as_ref()?.deadlines.get(&offset).copied()
     }
 
     /// The deadline of a record, of which `written_ms` was written in it.

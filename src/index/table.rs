@@ -34,7 +34,7 @@ pub(crate) enum Location {
 }
 
 /// The table; see the module.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Table {
     slots: Vec<u64>,
     /// How many slots hashes are scaled to. Behind them are some for what runs over.

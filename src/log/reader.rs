@@ -259,6 +259,7 @@ pub(super) fn record_at<S: Source + ?Sized>(
 
 /// The change at an offset where a reader found a valid record before; `None` only where that is
 /// not so.
+#[inline]
 pub(crate) fn stored_change<S: Source + ?Sized>(source: &S, offset: u64) -> Option<Change<'_>> {
     let size = record::size_of_record(source.word(offset)?).ok()?;
     record::reparse(source.bytes(offset, size)?)

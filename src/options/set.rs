@@ -85,6 +85,11 @@ impl SetOptions {
         self.return_previous = true;
         self
     }
+
+    /// Whether nothing that is there has a say in what will be.
+    pub(crate) fn is_blind(&self) -> bool {
+        self.condition == Condition::Always && self.expiry == Expiry::None
+    }
 }
 
 /// What [`Db::set_with`](crate::Db::set_with) did.

@@ -148,6 +148,13 @@ impl<'g> Layer<'g> {
         writer: &mut LayerWriter<'_>,
     ) -> Result<()> {
         match item {
+            // Whether it says that something is or that it is gone: the entry is the same.
+            Item::Own(Location::Record(offset)) if keeps_gone || shard.continues.is_none() => {
+                match shard.changed_deadline_ms(offset) {
+                    None => writer.add_record(run, hash, offset),
+                    Some(deadline_ms) => writer.add_dated(run, hash, offset, deadline_ms, false),
+                }
+            }
             // As it is, and its record unread: of many that are taken up, most are anywhere in the file and in no cache. One that says that
             // something is gone stays where it is no longer needed, until the file is compacted.
             Item::Stored(Place::Record(offset)) => writer.add_record(run, hash, offset),
@@ -186,7 +193,19 @@ impl<'g> Layer<'g> {
         let mut fields = RunBuilder::default();
         for entry in entries {
             let (field_hash, item) = entry?;
-            if let Item::Stored(Place::Record(offset)) = item {
+            let unread = match item {
+                Item::Stored(Place::Record(offset)) => Some(offset),
+                // Of several, none of which can be gone.
+                Item::Own(Location::Record(offset))
+                    if found.beneath.is_none()
+                        && summary.field_count > 1
+                        && shard.changed_deadline_ms(offset).is_none() =>
+                {
+                    Some(offset)
+                }
+                _ => None,
+            };
+            if let Some(offset) = unread {
                 writer.add_record(&mut fields, field_hash, offset)?;
                 continue;
             }

@@ -13,7 +13,7 @@
 //! Invariants:
 //!
 //! 1. What a layer is written from does not change meanwhile: either nothing can be appended, since the writer lock is held, or it is a
-//!    generation of its own that nobody else knows.
+//!    copy of the index that nobody else knows ([`Index::freeze`](crate::index::Index::freeze)).
 //! 2. All pages and closing records of a log together are no longer than everything else in it: see [`Engine::is_affordable`]. One that somebody
 //!    asks for by name is written all the same.
 //! 3. One compaction or checkpoint at a time.
@@ -30,7 +30,7 @@ use super::generation::Contents;
 use super::open::{is_named, read_header};
 use super::rewrite::Rewrite;
 use super::{Engine, Generation};
-use crate::index::{Joint, PageSink};
+use crate::index::{Joint, PageSink, Statistics};
 use crate::log::{LOG_START, Slot};
 use crate::mutation::{self, Mutation};
 use crate::record::{Change, Kind};
@@ -45,6 +45,10 @@ const LONG_TAIL_BYTES: u64 = 1 << 20;
 
 /// In the background: a checkpoint for each of so many bytes of log at most.
 const BACKGROUND_TAIL_BYTES: u64 = 16 << 20;
+
+/// And for so many times the bytes that it would have: what this handle knows is written each time as a whole, on top of the checkpoint
+/// that it has found.
+const BACKGROUND_TAIL_LAYERS: u64 = 4;
 
 /// A layer so large is written without holding the writer lock all the time, if others may wait for it: writing one takes a millisecond.
 const LONG_LAYER_BYTES: u64 = 128 << 10;
@@ -118,8 +122,11 @@ impl Engine {
     }
 
     pub(super) fn is_checkpoint_due(&self, generation: &Generation) -> bool {
+        let tail_bytes = tail_bytes(generation);
         let least = BACKGROUND_TAIL_BYTES.max(self.settings.checkpoint_bytes);
-        !self.settings.read_only && tail_bytes(generation) >= least
+        !self.settings.read_only
+            && tail_bytes >= least
+            && tail_bytes / BACKGROUND_TAIL_LAYERS >= estimate(generation.contents())
     }
 
     /// `false` where somebody else is at it, or it would cost too much. Layers are taken up as long as they have no more than
@@ -148,24 +155,16 @@ impl Engine {
         // Else others have written one since, and this index says more than what has changed.
         let is_newest = generation.is_rebuilt() || closes_at(own) == named;
         let bytes = estimate(own);
-        let plan = |contents: &Contents| self.plan(reason, &generation, contents, share_bytes);
+        let Some(merged) = self.plan(reason, &generation, own, share_bytes) else {
+            return Ok(false);
+        };
         let waits_nobody = || Ok(reason == Reason::Closing && self.is_alone(&generation)?);
         let closed = if is_newest && (bytes <= LONG_LAYER_BYTES || waits_nobody()?) {
-            let written = match plan(own) {
-                None => Ok(None),
-                Some(merged) => self.write_own(&generation, merged).map(Some),
-            };
+            let written = self.write_own(&generation, merged);
             self.let_others_in(&generation);
-            written
+            written?
         } else {
-            let (replica, _) = self.load_again(&generation, named)?;
-            match plan(replica.contents()) {
-                None => Ok(None),
-                Some(merged) => self.write_replica(&generation, &replica, merged).map(Some),
-            }
-        };
-        let Some(closed) = closed? else {
-            return Ok(false);
+            self.write_frozen(&generation, merged)?
         };
         self.name_checkpoint(&generation, closed)?;
         Ok(true)
@@ -221,38 +220,35 @@ impl Engine {
         written
     }
 
-    /// Writes what another reading of the file has found, while others write.
-    fn write_replica(
-        &self,
-        generation: &Arc<Generation>,
-        replica: &Generation,
-        merged: usize,
-    ) -> Result<ClosedAt> {
-        let at = joint(replica);
+    /// Writes this handle's index as it is at one moment, while others write.
+    fn write_frozen(&self, generation: &Arc<Generation>, merged: usize) -> Result<ClosedAt> {
+        let (at, hand, statistics) = self.freeze(generation)?;
+        let own = generation.contents();
+        let index = own.index.thaw();
+        let frozen = generation.frozen(&self.settings, index, statistics)?;
         let mut sink = LiveSink::waiting(self, generation, at);
-        let closing = replica.contents().base.as_ref().map(Base::newest);
-        let hand = closing.map_or(0, |newest| newest.closing.hand);
-        write_layer(replica, merged, at, hand, &mut sink)
+        write_layer(&frozen, merged, at, hand, &mut sink)
     }
 
-    /// The same file, read by its checkpoint once more.
-    fn load_again(
-        &self,
-        generation: &Generation,
-        checkpoint: u64,
-    ) -> Result<(Generation, Option<String>)> {
-        let loaded = Generation::open(
-            Arc::clone(&generation.file),
-            generation.header,
-            &self.path,
-            &self.settings,
-            checkpoint,
-        )?;
-        loaded.0.note_synced(generation.synced_upto());
-        let mut tail = loaded.0.lock_tail();
-        let (_, _) = loaded.0.catch_up(&mut tail)?;
-        drop(tail);
-        Ok(loaded)
+    /// Keeps the index as it is now, for the caller to thaw at once; gives back what it is exact for, and what is counted.
+    fn freeze(&self, generation: &Arc<Generation>) -> Result<(Joint, u64, Statistics)> {
+        let _writing = self.enter()?;
+        let mut writer = self.lock_writer()?;
+        let frozen = match Arc::ptr_eq(&writer.generation, generation) {
+            false => Err(replaced(self)),
+            true => {
+                // Nor does a reader apply what others have written.
+                let tail = generation.lock_tail();
+                generation.contents().index.freeze();
+                let at = Joint {
+                    offset: tail.offset,
+                    previous: tail.previous,
+                };
+                Ok((at, writer.hand, generation.statistics().clone()))
+            }
+        };
+        self.give_up_turn(&mut writer);
+        frozen
     }
 
     /// Whether nobody else has the file open; who opens it from now on waits until [`Engine::let_others_in`].

@@ -168,6 +168,27 @@ impl Generation {
         })
     }
 
+    /// The same file, with what its index said at some moment: for who writes that down while this one goes on.
+    pub(super) fn frozen(
+        &self,
+        settings: &Settings,
+        index: Index,
+        statistics: Statistics,
+    ) -> Result<Generation> {
+        let file = Arc::clone(&self.file);
+        let mut frozen = Generation::new(file, self.header, &self.path, settings)?;
+        if let Some(base) = &self.contents().base {
+            let closing = base.newest().closing.offset;
+            let opened = Base::open(frozen.mapping(), self.header.salt, &self.path, closing);
+            let (base, _) = opened.map_err(|reason| Error::corrupt(&self.path, closing, reason))?;
+            frozen.mapping().expect_jumps();
+            frozen.contents.base = Some(base);
+        }
+        frozen.contents.index = index;
+        frozen.statistics = Mutex::new(statistics);
+        Ok(frozen)
+    }
+
     /// Begins with what a checkpoint says: what it is exact for counts as applied.
     fn begin_at(&mut self, base: Base, statistics: Statistics) {
         for database in base.databases() {
