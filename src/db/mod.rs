@@ -279,6 +279,12 @@ impl Db {
         }
     }
 
+    /// Looks at where these keys are, each with a field or an empty one, for who is going to look them up.
+    #[cfg(feature = "server")]
+    pub(crate) fn touch_ahead(&self, names: &[(&[u8], &[u8])]) {
+        self.engine().touch_ahead(self.database, names);
+    }
+
     /// Whether all calls belong to a transaction.
     #[cfg(feature = "server")]
     pub(crate) fn is_in_transaction(&self) -> bool {

@@ -10,6 +10,8 @@
 //!    function of the log alone.
 //! 4. After a failed sync nothing more is acknowledged.
 
+#[cfg(feature = "server")]
+mod ahead;
 mod apply;
 mod base;
 mod budget;

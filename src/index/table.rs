@@ -91,8 +91,14 @@ impl Table {
         }
     }
 
+    /// What the first entry with this hash points at: nearly always the one that is looked for.
+    #[cfg(feature = "server")]
+    pub(crate) fn guess(&self, hash: u32) -> Option<Location> {
+        self.find(hash, |_| true).map(|(_, location)| location)
+    }
+
     /// What stands where the search for this hash begins.
-    pub(super) fn touch(&self, hash: u32) -> u64 {
+    pub(crate) fn touch(&self, hash: u32) -> u64 {
         let first = self.slots.get(self.first_slot(hash));
         first.copied().unwrap_or(EMPTY)
     }

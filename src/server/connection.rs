@@ -38,6 +38,9 @@ const TOGETHER: usize = 256;
 /// Bytes of requests that become one commit, at most; what is longer gains nothing by it.
 const TOGETHER_BYTES: usize = 256 << 10;
 
+/// Requests whose keys are looked at ahead, at most: their records are to be in the cache yet when they are executed.
+const AHEAD: usize = 32;
+
 /// Requests of so many words are executed without a list of them being allocated.
 const FEW_WORDS: usize = 16;
 
@@ -55,6 +58,10 @@ pub(super) struct Connection<S> {
     output: Vec<u8>,
     /// Up to here of the input, commands are executed one by one: together they could not be committed.
     alone_upto: usize,
+    /// Up to here of the input, the keys of requests were looked at.
+    touched_upto: usize,
+    /// For requests that are not executed yet.
+    scout: Decoder,
 }
 
 /// What becomes of a connection.
@@ -88,6 +95,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             executed: 0,
             output: Vec::new(),
             alone_upto: 0,
+            touched_upto: 0,
+            scout: Decoder::default(),
         }
     }
 
@@ -173,6 +182,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Ok(None) => break Next::Read,
                 Ok(Some(0)) => continue,
                 Ok(Some(_)) => {
+                    self.touch_ahead(start, &limits);
                     let was_trusted = self.session.is_trusted();
                     match self.begins_several(start) {
                         true => self.execute_together(start, &limits),
@@ -196,6 +206,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.input.drain(..self.executed);
             self.executed = 0;
             self.alone_upto = 0;
+            self.touched_upto = 0;
         }
         let is_halfway = next == Next::Read && !self.input.is_empty();
         self.state.is_halfway.store(is_halfway, Ordering::Relaxed);
@@ -229,6 +240,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let text = format!("-ERR Protocol error: {text}\r\n");
                 self.output.extend_from_slice(text.as_bytes());
             }
+        }
+    }
+
+    /// Looks at the keys of the requests from an offset of the input on, where several have arrived: a miss of the cache that is had beside
+    /// others costs a fraction of one that is waited for.
+    fn touch_ahead(&mut self, start: usize, limits: &Limits) {
+        if start < self.touched_upto || self.executed == self.input.len() {
+            return;
+        }
+        self.scout.forget();
+        let mut places = Vec::with_capacity(AHEAD);
+        let mut at = start;
+        while places.len() < AHEAD {
+            let bytes = self.input.get(at..).unwrap_or_default();
+            // What is wrong with it is found when it is executed.
+            let Ok(Decoded::Request(len)) = self.scout.decode(bytes, limits) else {
+                break;
+            };
+            let place = |index| {
+                let place = self.scout.place(index).unwrap_or_default();
+                at + place.start..at + place.end
+            };
+            places.push((place(1), place(2)));
+            at += len;
+        }
+        self.touched_upto = at.max(self.executed);
+        if self.session.is_trusted() && places.len() > 1 {
+            let word = |place| self.input.get(place).unwrap_or_default();
+            let places = places.into_iter();
+            let names: Vec<_> = places
+                .map(|(key, field)| (word(key), word(field)))
+                .collect();
+            self.session.db().touch_ahead(&names);
         }
     }
 

@@ -87,6 +87,14 @@ pub enum Decoded {
 }
 
 impl Decoder {
+    /// Begins anew, whatever was decoded in part.
+    pub(super) fn forget(&mut self) {
+        self.scanned = 0;
+        self.at = 0;
+        self.words_left = None;
+        self.word_len = None;
+    }
+
     /// Looks for a request at the beginning of `bytes`, which may have grown since the last look and have lost nothing.
     pub fn decode(&mut self, bytes: &[u8], limits: &Limits) -> Result<Decoded, ProtocolError> {
         if self.words_left.is_none() {
@@ -247,6 +255,11 @@ impl Decoder {
             Some(range) => bytes.get(range.clone()).unwrap_or_default(),
             None => self.line.get(index).map_or(&[], Vec::as_slice),
         }
+    }
+
+    /// Where a word of the request that was found last stands in its bytes; `None` for one of a line.
+    pub(super) fn place(&self, index: usize) -> Option<Range<usize>> {
+        self.words.get(index).cloned()
     }
 
     /// How many bytes are still to come of the word that is being received, if that is known.

@@ -115,10 +115,9 @@ impl Transaction {
             None => KeyPage::default(),
         };
         page.keys
-            .retain(|(key, _)| !self.keys.contains_key(&(database, key.to_vec())));
+            .retain(|(key, _)| self.keys.get(database, key).is_none());
         if page.cursor == 0 {
-            let seen = self.keys.iter().filter(|((of, _), _)| *of == database);
-            let live = seen.filter_map(|((_, key), entry)| {
+            let live = self.keys.of(database).filter_map(|(key, entry)| {
                 let state = entry.state.key_state();
                 (state != KeyState::Absent).then(|| (Value::owned(key), state))
             });
@@ -137,21 +136,19 @@ impl Transaction {
         // Those of which only what they are to be was asked.
         let unknown: Vec<Vec<u8>> = self
             .keys
-            .iter()
-            .filter(|((of, _), entry)| *of == database && entry.was_there.is_none())
-            .map(|((_, key), _)| key.clone())
+            .of(database)
+            .filter(|(_, entry)| entry.was_there.is_none())
+            .map(|(key, _)| key.to_vec())
             .collect();
         for key in unknown {
             let was_there = !self.stored_state(database, &key)?.is_absent();
-            if let Some(entry) = self.keys.get_mut(&(database, key)) {
+            if let Some(entry) = self.keys.get_mut(database, &key) {
                 entry.was_there = Some(was_there);
             }
         }
-        for ((of, _), entry) in &self.keys {
-            if *of == database {
-                count = count.saturating_sub(u64::from(entry.was_there == Some(true)));
-                count += u64::from(!entry.state.is_absent());
-            }
+        for (_, entry) in self.keys.of(database) {
+            count = count.saturating_sub(u64::from(entry.was_there == Some(true)));
+            count += u64::from(!entry.state.is_absent());
         }
         Ok(count)
     }

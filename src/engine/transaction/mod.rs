@@ -11,10 +11,11 @@
 //!    too, although it finds nothing: else what was deleted would be back after a step of the clock.
 //! 3. What the transaction sees is a function of the file and of what is staged: [`Transaction::take_effect`] is the one place
 //!    where a record changes it, so that forgetting the last records is staging the others once more.
-//! 4. What is staged may wait to be seen until somebody looks ([`Transaction::see`]): nearly all commits end before that. A record whose effect
-//!    depends on the field that was there waits alone, with what that was; those behind it set strings.
+//! 4. What is staged of a key may wait to be seen until somebody looks at that key ([`Transaction::see_for`]): nearly all commits end before
+//!    that. A record whose effect depends on the field that was there waits alone, with what that was; those behind it set strings.
 //! 5. What was only looked at is not kept: under the writer lock the file says the same when it is asked again.
 
+mod changed;
 mod look;
 mod staged;
 mod state;
@@ -33,8 +34,9 @@ use crate::limits::{
 use crate::record::{Change, Kind};
 use crate::{Error, Result};
 
-use staged::Mark;
+use changed::{Changed, Entry};
 pub(super) use staged::Staged;
+use staged::{Mark, StagedRecord};
 use state::{Content, Field, HashState, State};
 
 /// Changes on their way into a commit.
@@ -48,17 +50,9 @@ pub(crate) struct Transaction {
     seen: usize,
     /// What the field of the record of this number was before.
     waiting: Option<(usize, Dated)>,
-    keys: BTreeMap<(u8, Vec<u8>), Entry>,
+    keys: Changed,
     /// For each database, which one of the file has its keys; `None` once it was cleared.
     origins: [Option<u8>; DATABASE_COUNT as usize],
-}
-
-/// A key that was changed.
-#[derive(Debug)]
-struct Entry {
-    state: State,
-    /// Whether it was there before; `None` as long as nobody has looked.
-    was_there: Option<bool>,
 }
 
 impl Transaction {
@@ -71,7 +65,7 @@ impl Transaction {
             staged,
             seen: 0,
             waiting: None,
-            keys: BTreeMap::new(),
+            keys: Changed::default(),
             origins: every_database(),
         }
     }
@@ -156,6 +150,19 @@ impl Transaction {
             seen?;
         }
         Ok(())
+    }
+
+    /// Sees what is staged of a key, or more (invariant 4).
+    fn see_for(&mut self, key: &[u8]) -> Result<()> {
+        /// So many records are passed over rather than seen.
+        const FEW: usize = 64;
+        let unseen = self.staged.records.get(self.seen..).unwrap_or_default();
+        let hash = self.generation.hasher.hash(key);
+        let is_other = |record: &StagedRecord| record.hash != hash;
+        match unseen.len() <= FEW && unseen.iter().all(is_other) {
+            true => Ok(()),
+            false => self.see(),
+        }
     }
 
     /// Whether a deadline, 0 for none, has passed. Without one no clock is asked.
@@ -312,7 +319,11 @@ impl Transaction {
         if let Some(old) = old {
             self.waiting = Some((self.staged.records.len() - 1, old));
         }
-        Ok(())
+        match change.kind.is_key() {
+            true => Ok(()),
+            // Of all keys.
+            false => self.see(),
+        }
     }
 
     /// Sees what a record does whose value is staged here (invariant 3).
@@ -325,13 +336,14 @@ impl Transaction {
         let (database, key, deadline_ms) = (change.database, change.key, change.deadline_ms);
         match change.kind {
             Kind::Set => self.replace(
-                (database, key.to_vec()),
+                database,
+                key,
                 State::String {
                     content: Content::Staged(value),
                     deadline_ms,
                 },
             ),
-            Kind::Delete => self.replace((database, key.to_vec()), State::GONE),
+            Kind::Delete => self.replace(database, key, State::GONE),
             Kind::Expire => self.state(database, key)?.expire(deadline_ms),
             Kind::HashSet => {
                 let old = old.map(|old| old.deadline_ms);
@@ -357,7 +369,7 @@ impl Transaction {
                 }
             }
             Kind::Clear => {
-                self.keys.retain(|(of, _), _| *of != database);
+                self.keys.clear_database(database);
                 self.origins[usize::from(database)] = None;
             }
             Kind::SwapDatabases => {
@@ -370,29 +382,17 @@ impl Transaction {
         Ok(())
     }
 
-    fn replace(&mut self, place: (u8, Vec<u8>), state: State) {
-        let entry = self.keys.entry(place);
-        let entry = entry.or_insert(Entry {
+    fn replace(&mut self, database: u8, key: &[u8], state: State) {
+        let new = Entry {
             state: State::GONE,
             was_there: None,
-        });
-        entry.state = state;
+        };
+        self.keys.get_or_insert(database, key, new).state = state;
     }
 
     fn swap(&mut self, one: u8, other: u8) {
         self.origins.swap(usize::from(one), usize::from(other));
-        let keys = std::mem::take(&mut self.keys);
-        self.keys = keys
-            .into_iter()
-            .map(|((database, key), entry)| {
-                let database = match database {
-                    _ if database == one => other,
-                    _ if database == other => one,
-                    _ => database,
-                };
-                ((database, key), entry)
-            })
-            .collect();
+        self.keys.swap(one, other);
     }
 
     /// A field, expired or not; and whether the key is absent such that a tombstone is due before anything is set there.
@@ -403,7 +403,7 @@ impl Transaction {
         field: &[u8],
     ) -> Result<(Option<Dated>, bool)> {
         check_length("a key", key.len(), MAX_KEY_BYTES)?;
-        self.see()?;
+        self.see_for(key)?;
         let origin = self.origins[usize::from(database)];
         let engine = Arc::clone(&self.engine);
         let Some(state) = self.changed(database, key) else {
@@ -446,7 +446,7 @@ impl Transaction {
     fn look(&mut self, database: u8, key: &[u8]) -> Result<Looked<'_>> {
         // Before a copy is made of it.
         check_length("a key", key.len(), MAX_KEY_BYTES)?;
-        self.see()?;
+        self.see_for(key)?;
         match self.changed(database, key).is_some() {
             true => Ok(Looked::Changed(self.state(database, key)?)),
             false => self.stored_state(database, key).map(Looked::Stored),
@@ -455,25 +455,20 @@ impl Transaction {
 
     /// What was made of a key; `None` where nothing of it has changed.
     fn changed(&self, database: u8, key: &[u8]) -> Option<&State> {
-        if self.keys.is_empty() {
-            return None;
-        }
-        let entry = self.keys.get(&(database, key.to_vec()))?;
-        Some(&entry.state)
+        self.keys.get(database, key).map(|entry| &entry.state)
     }
 
     /// The key as the transaction sees it, to be changed.
     fn state(&mut self, database: u8, key: &[u8]) -> Result<&mut State> {
-        let place = (database, key.to_vec());
         let mut found = Entry {
             state: State::GONE,
             was_there: None,
         };
-        if !self.keys.contains_key(&place) {
+        if self.keys.get(database, key).is_none() {
             found.state = self.stored_state(database, key)?;
             found.was_there = Some(!found.state.is_absent());
         }
-        Ok(&mut self.keys.entry(place).or_insert(found).state)
+        Ok(&mut self.keys.get_or_insert(database, key, found).state)
     }
 
     fn stored_state(&mut self, database: u8, key: &[u8]) -> Result<State> {
