@@ -30,6 +30,7 @@
 //! - `brasa serve`, feature `server`, is a server of Redis's protocol over the same file.
 //! - [`docs::space`] says when a file shrinks, and what goes when it has a budget.
 //! - [`docs::opening`] says what opening costs, and what a checkpoint is.
+//! - [`docs::speed`] says what calls cost, and what bounds them.
 //! - [`docs::format`] is the specification of the file, byte by byte.
 //! - [`docs::architecture`] is the map of the modules, for whoever changes them.
 //! - [`inspect`] looks into a file without opening it: its records, whether they are sound, and what can be saved.
@@ -102,6 +103,8 @@ pub mod docs {
     pub mod processes {}
     #[doc = include_str!("docs/server.md")]
     pub mod server {}
+    #[doc = include_str!("docs/speed.md")]
+    pub mod speed {}
     #[doc = include_str!("docs/space.md")]
     pub mod space {}
 }

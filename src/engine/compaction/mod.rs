@@ -37,7 +37,7 @@ use crate::{Error, Result};
 use copy::{LogCopy, Observer, Stopped};
 
 /// How often the log is caught up with before writers have to wait.
-const MAX_ROUNDS: usize = 3;
+const MAX_ROUNDS: usize = 8;
 
 /// How much may be left to copy when they do.
 const LAST_ROUND_BYTES: u64 = 1 << 20;
