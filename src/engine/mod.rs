@@ -62,7 +62,7 @@ use budget::Budget;
 use commit::Writer;
 use compaction::Trigger;
 use generation::Generation;
-use sync::SyncState;
+use sync::{SyncState, Waiting};
 
 /// One open file.
 pub(crate) struct Engine {
@@ -85,6 +85,8 @@ pub(crate) struct Engine {
     /// Whether that has begun since it was last asked.
     lease_started: AtomicBool,
     sync: Mutex<SyncState>,
+    /// Who waits for it.
+    waiting: Waiting,
     /// Held by whoever compacts.
     compaction: Mutex<()>,
     /// Who is told of automatic compactions.

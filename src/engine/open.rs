@@ -10,7 +10,7 @@ use super::commit::Writer;
 use super::generation::Generation;
 use super::repair::RepairReport;
 use super::rewrite::{Rewrite, write_error};
-use super::sync::SyncState;
+use super::sync::{SyncState, Waiting};
 use super::{Engine, Settings};
 use crate::clock::Clock;
 use crate::log::{
@@ -143,6 +143,7 @@ impl Engine {
             lease_kept: AtomicBool::new(false),
             lease_started: AtomicBool::new(false),
             sync: Mutex::new(SyncState::new(loaded.slots)),
+            waiting: Waiting::default(),
             compaction: Mutex::new(()),
             on_compaction: options.on_compaction.clone(),
             stopping: AtomicBool::new(false),

@@ -10,7 +10,8 @@
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use super::Engine;
@@ -46,9 +47,50 @@ impl SyncState {
     }
 }
 
+/// Threads that wait for a sync to end, to find that it has covered what they wrote, or to be the next to sync.
+#[derive(Debug, Default)]
+pub(super) struct Waiting(Mutex<Vec<Thread>>);
+
+impl Waiting {
+    fn threads(&self) -> MutexGuard<'_, Vec<Thread>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The state of syncing, locked between threads.
+pub(super) struct SyncGuard<'a> {
+    // Dropped in this order: who is woken finds the lock free.
+    state: MutexGuard<'a, SyncState>,
+    _wake: Wake<'a>,
+}
+
+/// Wakes all who wait, when it is dropped: together, since each needs nothing but a look.
+struct Wake<'a>(&'a Waiting);
+
+impl Drop for Wake<'_> {
+    fn drop(&mut self) {
+        let threads = std::mem::take(&mut *self.0.threads());
+        threads.iter().for_each(Thread::unpark);
+    }
+}
+
+impl Deref for SyncGuard<'_> {
+    type Target = SyncState;
+
+    fn deref(&self) -> &SyncState {
+        &self.state
+    }
+}
+
+impl DerefMut for SyncGuard<'_> {
+    fn deref_mut(&mut self) -> &mut SyncState {
+        &mut self.state
+    }
+}
+
 /// The right to sync and to write slots; given up when it is dropped.
 pub(super) struct SyncClaim<'a> {
-    pub(super) state: MutexGuard<'a, SyncState>,
+    pub(super) state: SyncGuard<'a>,
     /// What is locked between processes.
     file: Option<Arc<dyn StorageFile>>,
 }
@@ -114,10 +156,22 @@ impl Engine {
     /// Returns once the log is on the device up to `end`. Who waits while another syncs finds, as
     /// a rule, that the next sync covers it too: one sync for many.
     pub(super) fn sync_covering(&self, generation: &Arc<Generation>, end: u64) -> Result<()> {
-        if generation.synced_upto() >= end && generation.poison.get().is_none() {
-            return Ok(());
-        }
-        let (mut state, current) = self.claim_sync()?;
+        let is_covered = || generation.synced_upto() >= end && generation.poison.get().is_none();
+        let state = loop {
+            if is_covered() {
+                return Ok(());
+            }
+            if let Some(state) = self.try_lock_sync() {
+                break state;
+            }
+            self.waiting.threads().push(thread::current());
+            // Whoever had the lock may have given it up, and woken the others, just before.
+            if let Some(state) = self.try_lock_sync() {
+                break state;
+            }
+            thread::park();
+        };
+        let (mut state, current) = self.claim_sync_by(state)?;
         current.check_not_poisoned(&self.path)?;
         // A generation is replaced only by one that holds all of it, on the device.
         if generation.synced_upto() >= end || !Arc::ptr_eq(generation, &current) {
@@ -141,7 +195,14 @@ impl Engine {
 
     /// Takes the lock that syncing needs, between threads and between processes, and reads what others have synced.
     pub(super) fn claim_sync(&self) -> Result<(SyncClaim<'_>, Arc<Generation>)> {
-        let state = self.lock_sync();
+        self.claim_sync_by(self.lock_sync())
+    }
+
+    /// As [`Engine::claim_sync`], for who has the lock between threads.
+    fn claim_sync_by<'a>(
+        &'a self,
+        state: SyncGuard<'a>,
+    ) -> Result<(SyncClaim<'a>, Arc<Generation>)> {
         let generation = self.generation();
         if self.settings.exclusive {
             return Ok((SyncClaim { state, file: None }, generation));
@@ -170,9 +231,24 @@ impl Engine {
         Ok((claim, generation))
     }
 
-    pub(super) fn lock_sync(&self) -> MutexGuard<'_, SyncState> {
-        // Its state is only replaced as a whole.
-        self.sync.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock_sync(&self) -> SyncGuard<'_> {
+        SyncGuard {
+            // Its state is only replaced as a whole.
+            state: self.sync.lock().unwrap_or_else(PoisonError::into_inner),
+            _wake: Wake(&self.waiting),
+        }
+    }
+
+    fn try_lock_sync(&self) -> Option<SyncGuard<'_>> {
+        let state = match self.sync.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(state)) => state.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(SyncGuard {
+            state,
+            _wake: Wake(&self.waiting),
+        })
     }
 
     pub(super) fn sync_locked(&self, generation: &Generation, state: &mut SyncState) -> Result<()> {
