@@ -362,8 +362,39 @@ pub fn find(name: &[u8]) -> Option<&'static Command> {
     let lower = buffer.get_mut(..name.len())?;
     lower.copy_from_slice(name);
     lower.make_ascii_lowercase();
-    let at = TABLE
-        .binary_search_by(|command| command.name.as_bytes().cmp(lower))
-        .ok()?;
-    TABLE.get(at).copied()
+    let places = &*PLACES;
+    let mut place = place_of(lower);
+    loop {
+        // The places outnumber the commands, so that some are free.
+        let number = usize::from(places[place]).checked_sub(1)?;
+        let command = TABLE.get(number)?;
+        if command.name.as_bytes() == lower {
+            return Some(command);
+        }
+        place = (place + 1) % PLACE_COUNT;
+    }
+}
+
+/// Four times as many as there are commands, or more.
+const PLACE_COUNT: usize = 1024;
+
+/// Where each command stands in [`TABLE`], plus one, at the place that its name has or behind it: each request looks for one.
+static PLACES: LazyLock<[u16; PLACE_COUNT]> = LazyLock::new(|| {
+    let mut places = [0; PLACE_COUNT];
+    for (number, command) in (1..).zip(TABLE.iter()) {
+        let mut place = place_of(command.name.as_bytes());
+        while places[place] != 0 {
+            place = (place + 1) % PLACE_COUNT;
+        }
+        places[place] = number;
+    }
+    places
+});
+
+/// The place of a name: FNV-1a (Fowler, Noll and Vo).
+fn place_of(name: &[u8]) -> usize {
+    let hash = name.iter().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+    });
+    (hash >> 16) as usize % PLACE_COUNT
 }

@@ -34,20 +34,26 @@ impl Generation {
             return Ok(None);
         }
         let found = self.find_in_databases(change, |lookup, shard, hash| {
-            if lookup.base.is_none() && change.kind == Kind::Set {
-                // Most records are dead or live by their place alone.
-                let here = |location| location == Location::Record(offset);
-                if shard.keys.find(hash.in_shard(), here).is_none() {
+            // Most records are dead or live by their place alone, and what stands at another place is not looked at.
+            let here = |location| location == Location::Record(offset);
+            let deadline_ms = shard.deadline_ms(offset, change.deadline_ms);
+            if change.kind == Kind::Set {
+                if shard.keys.find(hash.in_shard(), here).is_some() {
+                    return Ok(Some((deadline_ms, offset)));
+                }
+                if lookup.base.is_none() {
                     return Ok(None);
                 }
-                return Ok(Some((
-                    shard.deadline_ms(offset, change.deadline_ms),
-                    offset,
-                )));
             }
             let (record, queued_at) = match lookup.key(shard, hash, change.key)?.held {
                 Held::String(record) => (Some(record), offset),
                 Held::Hash(hash) if !has_passed(hash.summary.deadline_ms, now_ms) => {
+                    let own = hash.own.and_then(|number| shard.hash(number));
+                    if let (None, Some(own)) = (lookup.base, own) {
+                        let field_hash = self.hasher.hash(change.field).in_hash();
+                        let found = own.fields.find(field_hash, here);
+                        return Ok(found.map(|_| (deadline_ms, hash.summary.key_offset)));
+                    }
                     let field = lookup.field(shard, &hash, change.field)?.record;
                     (field, hash.summary.key_offset)
                 }

@@ -271,11 +271,21 @@ impl Decoder {
 
 /// A number as Redis reads it in the protocol.
 fn number(text: &[u8]) -> Option<i64> {
-    let digits = text.strip_prefix(b"-").unwrap_or(text);
-    if digits.is_empty() || digits.len() > 19 || !digits.iter().all(u8::is_ascii_digit) {
+    let digits = text.strip_prefix(b"-");
+    let magnitude = digits.unwrap_or(text);
+    if magnitude.is_empty() || magnitude.len() > 19 {
         return None;
     }
-    std::str::from_utf8(text).ok()?.parse().ok()
+    let mut number = 0_u64;
+    for byte in magnitude {
+        let digit = Some(byte.wrapping_sub(b'0')).filter(|digit| *digit < 10)?;
+        // Of 19 digits at most: below 2^64.
+        number = number * 10 + u64::from(digit);
+    }
+    match digits {
+        None => i64::try_from(number).ok(),
+        Some(_) => 0_i64.checked_sub_unsigned(number),
+    }
 }
 
 #[cfg(test)]

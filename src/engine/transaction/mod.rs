@@ -28,6 +28,7 @@ use super::generation::Generation;
 use super::read::{Dated, Stored, has_passed};
 use super::{Engine, Value};
 use crate::error::check_length;
+use crate::index::KeyHash;
 use crate::limits::{
     DATABASE_COUNT, MAX_DEADLINE_MS, MAX_FIELD_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES,
 };
@@ -35,8 +36,8 @@ use crate::record::{Change, Kind};
 use crate::{Error, Result};
 
 use changed::{Changed, Entry};
+use staged::Mark;
 pub(super) use staged::Staged;
-use staged::{Mark, StagedRecord};
 use state::{Content, Field, HashState, State};
 
 /// Changes on their way into a commit.
@@ -48,6 +49,8 @@ pub(crate) struct Transaction {
     staged: Staged,
     /// How many of the staged records have taken effect in `keys` and `origins` (invariant 4).
     seen: usize,
+    /// A bit for each key of the others, by its hash: most keys that are looked at are none of them.
+    unseen: [u64; UNSEEN_WORDS],
     /// What the field of the record of this number was before.
     waiting: Option<(usize, Dated)>,
     keys: Changed,
@@ -64,6 +67,7 @@ impl Transaction {
             now_ms: None,
             staged,
             seen: 0,
+            unseen: [0; UNSEEN_WORDS],
             waiting: None,
             keys: Changed::default(),
             origins: every_database(),
@@ -149,19 +153,24 @@ impl Transaction {
             self.staged = staged;
             seen?;
         }
+        self.unseen = [0; UNSEEN_WORDS];
         Ok(())
     }
 
     /// Sees what is staged of a key, or more (invariant 4).
     fn see_for(&mut self, key: &[u8]) -> Result<()> {
-        /// So many records are passed over rather than seen.
-        const FEW: usize = 64;
+        /// More of them are seen at once, or looking through them would take longer.
+        const MOST_UNSEEN: usize = 1024;
         let unseen = self.staged.records.get(self.seen..).unwrap_or_default();
+        if unseen.is_empty() {
+            return Ok(());
+        }
         let hash = self.generation.hasher.hash(key);
-        let is_other = |record: &StagedRecord| record.hash != hash;
-        match unseen.len() <= FEW && unseen.iter().all(is_other) {
-            true => Ok(()),
-            false => self.see(),
+        let (word, bit) = unseen_bit(hash);
+        let is_among_them = || unseen.iter().any(|record| record.hash == hash);
+        match unseen.len() > MOST_UNSEEN || (self.unseen[word] & bit != 0 && is_among_them()) {
+            true => self.see(),
+            false => Ok(()),
         }
     }
 
@@ -316,6 +325,8 @@ impl Transaction {
             self.see()?;
         }
         self.staged.push(change, hash)?;
+        let (word, bit) = unseen_bit(hash);
+        self.unseen[word] |= bit;
         if let Some(old) = old {
             self.waiting = Some((self.staged.records.len() - 1, old));
         }
@@ -529,6 +540,15 @@ impl Deref for Looked<'_> {
             Looked::Stored(state) => state,
         }
     }
+}
+
+/// Words of [`Transaction::unseen`].
+const UNSEEN_WORDS: usize = 16;
+
+/// The bit of a key there: its word, and which one in it.
+fn unseen_bit(hash: KeyHash) -> (usize, u64) {
+    let bit = hash.in_shard();
+    (bit as usize / 64 % UNSEEN_WORDS, 1 << (bit % 64))
 }
 
 /// Each database has its own keys.
