@@ -185,7 +185,7 @@ fn reads_and_writes_go_on_during_compactions() {
                 assert_eq!(both[0], both[1], "half a batch");
             }
         });
-        for _ in 0..30 {
+        for _ in 0..10 {
             let report = db.compact().unwrap();
             assert!(report.after_bytes < report.before_bytes + (1 << 20));
         }

@@ -1,0 +1,263 @@
+//! Figures, as they are shown and kept.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use plotters::prelude::*;
+use serde_json::json;
+
+use crate::floors::FLOOR;
+use crate::peers::Peer;
+
+/// All that was measured.
+pub struct Results {
+    size: usize,
+    rows: Vec<Row>,
+    growth: Vec<Point>,
+}
+
+/// One work by one peer, a figure a round.
+struct Row {
+    work: String,
+    peer: &'static str,
+    figures: Vec<f64>,
+}
+
+struct Point {
+    work: &'static str,
+    peer: &'static str,
+    size: usize,
+    ns: f64,
+}
+
+impl Row {
+    fn median(&self) -> f64 {
+        let mut sorted = self.figures.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted[sorted.len() / 2]
+    }
+
+    fn ends(&self) -> (f64, f64) {
+        let least = self.figures.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = self.figures.iter().copied().fold(0.0, f64::max);
+        (least, most)
+    }
+}
+
+impl Results {
+    pub fn new(size: usize) -> Results {
+        Results {
+            size,
+            rows: Vec::new(),
+            growth: Vec::new(),
+        }
+    }
+
+    pub fn add(&mut self, work: &str, peer: &'static str, figure: f64) {
+        let found = self
+            .rows
+            .iter_mut()
+            .find(|row| row.work == work && row.peer == peer);
+        match found {
+            Some(row) => row.figures.push(figure),
+            None => self.rows.push(Row {
+                work: work.to_owned(),
+                peer,
+                figures: vec![figure],
+            }),
+        }
+    }
+
+    pub fn add_growth(&mut self, work: &'static str, peer: &'static str, size: usize, ns: f64) {
+        self.growth.push(Point {
+            work,
+            peer,
+            size,
+            ns,
+        });
+    }
+
+    fn row(&self, work: &str, peer: &str) -> Option<&Row> {
+        self.rows
+            .iter()
+            .find(|row| row.work == work && row.peer == peer)
+    }
+
+    fn works(&self) -> Vec<&str> {
+        let mut works: Vec<&str> = Vec::new();
+        for row in &self.rows {
+            if !works.contains(&&*row.work) {
+                works.push(&row.work);
+            }
+        }
+        works
+    }
+
+    /// A table with a line for each work and a column for each peer.
+    pub fn markdown(&self, peers: &[Peer]) -> String {
+        let mut text = String::new();
+        let names: Vec<&str> = std::iter::once(FLOOR)
+            .chain(peers.iter().map(|peer| peer.name))
+            .collect();
+        let _ = writeln!(text, "| work | {} | best peer / brasa |", names.join(" | "));
+        let _ = writeln!(text, "| --- |{} ---: |", " ---: |".repeat(names.len()));
+        for work in self.works() {
+            let cells: Vec<String> = names
+                .iter()
+                .map(|name| {
+                    self.row(work, name).map_or_else(String::new, |row| {
+                        let (least, most) = row.ends();
+                        match row.figures.len() {
+                            1 => shown(row.median()),
+                            _ => format!(
+                                "{} ({} to {})",
+                                shown(row.median()),
+                                shown(least),
+                                shown(most)
+                            ),
+                        }
+                    })
+                })
+                .collect();
+            let own = self.row(work, "brasa").map(Row::median);
+            let others = names
+                .iter()
+                .filter(|name| **name != FLOOR && !name.starts_with("brasa"));
+            let best = others
+                .filter_map(|name| self.row(work, name))
+                .map(Row::median)
+                .fold(f64::INFINITY, f64::min);
+            let ratio = own
+                .filter(|_| best.is_finite())
+                .map_or_else(String::new, |own| format!("{:.2}", best / own));
+            let _ = writeln!(text, "| {work} | {} | {ratio} |", cells.join(" | "));
+        }
+        let _ = writeln!(
+            text,
+            "\nNanoseconds each, medians of the rounds with their spread; {} keys of 16 bytes, values of 100. {}",
+            self.size,
+            machine(peers)
+        );
+        text
+    }
+
+    pub fn write(&self, out: &Path, peers: &[Peer]) -> Result<(), Box<dyn std::error::Error>> {
+        std::fs::create_dir_all(out)?;
+        let rows: Vec<_> = self.rows.iter().map(|row| json!({
+            "work": row.work, "peer": row.peer, "median": row.median(), "rounds": row.figures,
+        })).collect();
+        let growth: Vec<_> = self
+            .growth
+            .iter()
+            .map(|point| {
+                json!({
+                    "work": point.work, "peer": point.peer, "keys": point.size, "ns": point.ns,
+                })
+            })
+            .collect();
+        let all =
+            json!({ "machine": machine(peers), "keys": self.size, "rows": rows, "growth": growth });
+        std::fs::write(
+            out.join("results.json"),
+            serde_json::to_string_pretty(&all)?,
+        )?;
+        std::fs::write(out.join("results.md"), self.markdown(peers))?;
+        for work in ["get", "set"] {
+            self.plot(work, peers, &out.join(format!("growth-{work}.svg")))?;
+        }
+        Ok(())
+    }
+
+    /// The cost of a call as the data grows, both on a logarithmic scale.
+    fn plot(
+        &self,
+        work: &str,
+        peers: &[Peer],
+        path: &Path,
+    ) -> Result<(), Box<dyn std::error::Error>> {
+        let points: Vec<&Point> = self
+            .growth
+            .iter()
+            .filter(|point| point.work == work)
+            .collect();
+        let most = points.iter().map(|point| point.ns).fold(1.0, f64::max);
+        let least = points.iter().map(|point| point.ns).fold(most, f64::min);
+        let root = SVGBackend::new(path, (800, 500)).into_drawing_area();
+        root.fill(&WHITE)?;
+        let keys = (1_000_f64..self.size as f64 * 1.1).log_scale();
+        let mut chart = ChartBuilder::on(&root)
+            .caption(format!("{work}: nanoseconds by keys"), ("sans-serif", 20))
+            .margin(12)
+            .x_label_area_size(36)
+            .y_label_area_size(70)
+            .build_cartesian_2d(keys, (least / 1.5..most * 1.5).log_scale())?;
+        chart.configure_mesh().x_desc("keys").y_desc("ns").draw()?;
+        for (number, peer) in peers.iter().enumerate() {
+            let color = Palette99::pick(number).to_rgba();
+            let line = points.iter().filter(|point| point.peer == peer.name);
+            let line = line.map(|point| (point.size as f64, point.ns));
+            chart
+                .draw_series(LineSeries::new(line, color.stroke_width(2)))?
+                .label(peer.name)
+                .legend(move |(x, y)| {
+                    PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2))
+                });
+        }
+        chart
+            .configure_series_labels()
+            .background_style(WHITE)
+            .border_style(BLACK)
+            .draw()?;
+        root.present()?;
+        Ok(())
+    }
+}
+
+fn shown(figure: f64) -> String {
+    match figure {
+        ..100.0 => format!("{figure:.1}"),
+        ..100_000.0 => format!("{figure:.0}"),
+        _ => format!("{:.1} ms", figure / 1e6),
+    }
+}
+
+/// What was measured, and on what.
+fn machine(peers: &[Peer]) -> String {
+    let lock = include_str!("../Cargo.lock");
+    let version = |package: &str| {
+        let name = format!("name = \"{package}\"\nversion = \"");
+        let found = lock
+            .split(&name)
+            .nth(1)
+            .and_then(|rest| rest.split('"').next());
+        format!("{package} {}", found.unwrap_or("?"))
+    };
+    let mut packages: Vec<&str> = peers.iter().map(|peer| peer.package).collect();
+    packages.dedup();
+    let versions: Vec<String> = packages.into_iter().map(version).collect();
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cpuinfo = read("/proc/cpuinfo");
+    let cpu = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .unwrap_or("?");
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let file_system = std::process::Command::new("stat")
+        .args(["-f", "-c", "%T", "."])
+        .output();
+    let file_system = file_system.map(|output| {
+        String::from_utf8_lossy(&output.stdout)
+            .split_whitespace()
+            .last()
+            .unwrap_or("?")
+            .to_owned()
+    });
+    format!(
+        "{}; {}, {cores} cores, Linux {}, {}.",
+        versions.join(", "),
+        cpu.trim_start_matches([' ', '\t', ':']),
+        kernel.trim(),
+        file_system.unwrap_or_default()
+    )
+}
