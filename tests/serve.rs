@@ -187,3 +187,14 @@ fn write_until_killed(address: SocketAddr, writer: usize, acknowledged: &AtomicU
         }
     }
 }
+
+#[test]
+fn a_level_of_logging_that_there_is_not_is_wrong_usage() {
+    let run = Command::new(env!("CARGO_BIN_EXE_brasa"))
+        .args(["serve", "--log", "inof", "nowhere.brasa"])
+        .output()
+        .unwrap();
+    assert_eq!(run.status.code(), Some(2));
+    let said = String::from_utf8(run.stderr).unwrap();
+    assert!(said.contains("inof") && said.contains("info"), "{said}");
+}

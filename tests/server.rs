@@ -532,6 +532,53 @@ fn a_socket_has_its_mode_and_is_taken_from_nobody_alive() {
     assert_eq!(std::fs::read(&socket).unwrap(), b"mine");
 }
 
+/// Lines are allowed for whoever has given the password; before it, the bounds are those of a stranger, and their errors too.
+#[test]
+fn a_stranger_may_do_no_more_where_lines_are_allowed() {
+    let served = Served::new(|server| server.password("secret").inline_commands(true));
+    let mut client = served.client();
+    client.send(b"*11\r\n");
+    assert_eq!(
+        client.rest(),
+        "-ERR Protocol error: unauthenticated multibulk length\r\n"
+    );
+}
+
+#[test]
+fn who_watches_all_requests_sees_no_secrets() {
+    let served = Served::new(|server| server.password("secret"));
+    let mut watching = served.client();
+    assert_eq!(watching.say("AUTH secret"), "OK");
+    assert_eq!(watching.say("MONITOR"), "OK");
+    // A stranger's password, though it tries it as a key.
+    assert!(served.client().say("GET hidden").starts_with("-NOAUTH"));
+    let mut client = served.client();
+    assert_eq!(client.say("AUTH secret"), "OK");
+    assert_eq!(client.say("CONFIG SET requirepass hidden"), "OK");
+    assert_eq!(client.say("GET shown"), "nil");
+    let line = watching.line();
+    assert!(line.ends_with("\"GET\" \"shown\""), "{line}");
+}
+
+#[test]
+fn the_password_of_a_server_that_others_reach_cannot_be_taken_away() {
+    let server = Server::new(Db::in_memory().unwrap()).password("secret");
+    let running = server.bind("0.0.0.0:0".parse().unwrap()).start().unwrap();
+    let port = running.local_addr().unwrap().port();
+    let mut client = Client::connect(SocketAddr::from(([127, 0, 0, 1], port)));
+    assert_eq!(client.say("AUTH secret"), "OK");
+    client.send(&request(&["CONFIG", "SET", "requirepass", ""]));
+    let refused = client.reply();
+    assert!(refused.contains("it needs a password"), "{refused}");
+    assert!(
+        Client::connect(SocketAddr::from(([127, 0, 0, 1], port)))
+            .say("GET k")
+            .starts_with("-NOAUTH")
+    );
+    running.handle().stop();
+    running.wait().unwrap();
+}
+
 #[test]
 fn a_port_that_is_taken_is_said_and_an_open_door_refused() {
     let served = Served::new(|server| server);

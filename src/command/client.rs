@@ -16,11 +16,56 @@ pub(super) struct Client {
     pub(super) name: String,
     /// The library that it says it uses, and that one's version.
     pub(super) library: [String; 2],
-    pub(super) subscriptions: BTreeSet<Subscription>,
+    pub(super) subscriptions: Subscriptions,
     /// Whether it wants no replies, or none to the next command: CLIENT REPLY.
     pub(super) silence: Silence,
     /// Whether it wants to be disconnected.
     pub(super) is_leaving: bool,
+}
+
+/// What a client has subscribed to, counted: each reply to one of a million names says how many there are.
+#[derive(Default)]
+pub(super) struct Subscriptions {
+    all: BTreeSet<Subscription>,
+    counts: [usize; 3],
+}
+
+impl Subscriptions {
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Subscription> {
+        self.all.iter()
+    }
+
+    /// How many channels, patterns and sharded channels there are.
+    pub(super) fn counts(&self) -> [usize; 3] {
+        self.counts
+    }
+
+    /// Gives back whether it was not there.
+    pub(super) fn insert(&mut self, subscription: Subscription) -> bool {
+        let kind = kind_of(&subscription);
+        let is_new = self.all.insert(subscription);
+        self.counts[kind] += usize::from(is_new);
+        is_new
+    }
+
+    /// Gives back whether it was there.
+    pub(super) fn remove(&mut self, subscription: &Subscription) -> bool {
+        let was_there = self.all.remove(subscription);
+        self.counts[kind_of(subscription)] -= usize::from(was_there);
+        was_there
+    }
+}
+
+fn kind_of(subscription: &Subscription) -> usize {
+    match subscription {
+        Subscription::Channel(_) => 0,
+        Subscription::Pattern(_) => 1,
+        Subscription::Shard(_) => 2,
+    }
 }
 
 /// Which replies a client wants.
@@ -44,23 +89,10 @@ impl Client {
             is_trusted: true,
             name: String::new(),
             library: [String::new(), String::new()],
-            subscriptions: BTreeSet::new(),
+            subscriptions: Subscriptions::default(),
             silence: Silence::None,
             is_leaving: false,
         }
-    }
-
-    /// How many channels, patterns and sharded channels it has subscribed to.
-    pub(super) fn subscription_counts(&self) -> [usize; 3] {
-        let mut counts = [0; 3];
-        for subscription in &self.subscriptions {
-            counts[match subscription {
-                Subscription::Channel(_) => 0,
-                Subscription::Pattern(_) => 1,
-                Subscription::Shard(_) => 2,
-            }] += 1;
-        }
-        counts
     }
 
     /// Whether only what concerns subscriptions may be sent: messages and replies could not be told apart in version 2.

@@ -210,8 +210,9 @@ fn reset(session: &mut Session, _: &[&[u8]]) -> Result<Reply, Failure> {
     session.select(0)?;
     let host = session.client.host.clone();
     if let Some(host) = &host {
-        for subscription in std::mem::take(&mut session.client.subscriptions) {
-            host.unsubscribe(session.client.id, &subscription);
+        let subscriptions = std::mem::take(&mut session.client.subscriptions);
+        for subscription in subscriptions.iter() {
+            host.unsubscribe(session.client.id, subscription);
         }
     }
     let client = &mut session.client;

@@ -122,7 +122,7 @@ fn words_of(subscription: &Subscription) -> (&'static str, &'static str) {
 }
 
 fn count_with(session: &Session, subscription: &Subscription) -> Reply {
-    let [channels, patterns, shards] = session.client.subscription_counts();
+    let [channels, patterns, shards] = session.client.subscriptions.counts();
     Reply::count(match subscription {
         Subscription::Shard(_) => shards as u64,
         _ => (channels + patterns) as u64,

@@ -103,7 +103,7 @@ impl Session {
     /// As [`Session::client_info`], into what was told before.
     pub fn describe(&self, info: &mut ClientInfo) {
         info.database = self.db.database_number();
-        info.subscriptions = self.client.subscription_counts();
+        info.subscriptions = self.client.subscriptions.counts();
         info.collected = self.pending.collected().map(|(count, _)| count);
         info.command = self.last_command;
         info.protocol = self.client.protocol;

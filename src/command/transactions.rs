@@ -3,6 +3,8 @@
 //! WATCH costs nothing until EXEC: the file's log says whether a key was touched since, whoever did it.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::error::{ErrorReply, Failure};
 use super::table::{Command, Flags, Group, KeyPositions};
@@ -59,16 +61,12 @@ struct Queue {
 /// Keys that EXEC must find untouched.
 struct Watched {
     changes: Watch,
-    keys: Vec<WatchedKey>,
+    keys: WatchedKeys,
     is_touched: bool,
 }
 
-struct WatchedKey {
-    database: u8,
-    key: Vec<u8>,
-    /// Whether it was there. One that was not cannot be removed.
-    was_there: bool,
-}
+/// By database and name, whether each was there: one that was not cannot be removed.
+type WatchedKeys = BTreeMap<(u8, Vec<u8>), bool>;
 
 impl Pending {
     /// Whether commands are being collected.
@@ -164,18 +162,13 @@ fn watch(session: &mut Session, keys: &[&[u8]]) -> Result<Reply, Failure> {
         }
         None => Watched {
             changes: session.db().watch()?,
-            keys: Vec::new(),
+            keys: BTreeMap::new(),
             is_touched: false,
         },
     };
     for key in keys {
-        let is_known = |known: &WatchedKey| known.database == database && known.key == **key;
-        if !watched.keys.iter().any(is_known) {
-            watched.keys.push(WatchedKey {
-                database,
-                key: key.to_vec(),
-                was_there: session.db().exists(key)?,
-            });
+        if let Entry::Vacant(place) = watched.keys.entry((database, key.to_vec())) {
+            place.insert(session.db().exists(key)?);
         }
     }
     session.pending.watched = Some(watched);
@@ -232,7 +225,8 @@ impl Watched {
     fn look(&mut self) -> Result<()> {
         for change in self.changes.by_ref() {
             let change = change?;
-            self.is_touched |= self.keys.iter().any(|key| key.is_touched_by(&change));
+            // All of them have to be read, and one that counts is enough.
+            self.is_touched = self.is_touched || Watched::is_touched_by(&self.keys, &change);
         }
         Ok(())
     }
@@ -240,23 +234,30 @@ impl Watched {
     /// As [`Watched::look`], and whether a key has expired since: in the middle of a transaction, in which nothing else happens.
     fn is_touched_now(&mut self, db: &Db) -> Result<bool> {
         self.look()?;
-        for key in &self.keys {
-            self.is_touched |= key.was_there && !db.database(key.database)?.exists(&key.key)?;
+        if !self.is_touched {
+            for ((database, key), was_there) in &self.keys {
+                if *was_there && !db.database(*database)?.exists(key)? {
+                    self.is_touched = true;
+                    break;
+                }
+            }
         }
         Ok(self.is_touched)
     }
-}
 
-impl WatchedKey {
-    fn is_touched_by(&self, change: &Change) -> bool {
-        let is_key = change.database == self.database && change.key == self.key;
+    fn is_touched_by(keys: &WatchedKeys, change: &Change) -> bool {
+        let database = change.database;
+        let was_there = |key: Vec<u8>| keys.get(&(database, key)).copied();
         match change.kind {
-            ChangeKind::Set | ChangeKind::HashSet => is_key,
+            ChangeKind::Set | ChangeKind::HashSet => was_there(change.key.to_vec()).is_some(),
             ChangeKind::Delete
             | ChangeKind::Expire
             | ChangeKind::HashDelete
-            | ChangeKind::FieldExpire => is_key && self.was_there,
-            ChangeKind::Clear => change.database == self.database && self.was_there,
+            | ChangeKind::FieldExpire => was_there(change.key.to_vec()) == Some(true),
+            ChangeKind::Clear => {
+                let mut keys = keys.iter();
+                keys.any(|((of, _), was_there)| *of == database && *was_there)
+            }
             // Which other one is not told: this one, perhaps.
             ChangeKind::SwapDatabases => true,
             // Nobody knows.

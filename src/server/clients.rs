@@ -126,6 +126,8 @@ struct Subscribers {
     of: HashMap<Subscription, Vec<u64>>,
     /// How many of the keys of `of` are patterns, so that a message need not look at all of them where there are none.
     pattern_count: usize,
+    /// How many subscriptions each client has, so that nothing is searched when one leaves that has none.
+    counts: HashMap<u64, usize>,
 }
 
 fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
@@ -144,13 +146,7 @@ impl Clients {
     /// Forgets a client and all that it has subscribed to.
     pub(super) fn remove(&self, id: u64) {
         write(&self.connected).remove(&id);
-        let mut subscribers = write(&self.subscribers);
-        subscribers.of.retain(|_, clients| {
-            clients.retain(|client| *client != id);
-            !clients.is_empty()
-        });
-        subscribers.count_patterns();
-        drop(subscribers);
+        write(&self.subscribers).forget(id);
         let mut monitors = write(&self.monitors);
         monitors.retain(|client| *client != id);
         self.monitor_count.store(monitors.len(), Ordering::Release);
@@ -167,23 +163,11 @@ impl Clients {
     }
 
     pub(super) fn subscribe(&self, id: u64, subscription: &Subscription) {
-        let mut subscribers = write(&self.subscribers);
-        let clients = subscribers.of.entry(subscription.clone()).or_default();
-        if !clients.contains(&id) {
-            clients.push(id);
-        }
-        subscribers.count_patterns();
+        write(&self.subscribers).add(id, subscription);
     }
 
     pub(super) fn unsubscribe(&self, id: u64, subscription: &Subscription) {
-        let mut subscribers = write(&self.subscribers);
-        if let Some(clients) = subscribers.of.get_mut(subscription) {
-            clients.retain(|client| *client != id);
-            if clients.is_empty() {
-                subscribers.of.remove(subscription);
-            }
-        }
-        subscribers.count_patterns();
+        write(&self.subscribers).remove(id, subscription);
     }
 
     /// Whether anybody has subscribed to anything.
@@ -260,11 +244,56 @@ impl Clients {
     }
 }
 
+/// Each step costs the same however many subscriptions there are: a request may name a million of them.
 impl Subscribers {
-    fn count_patterns(&mut self) {
-        let patterns = self.of.keys();
-        self.pattern_count = patterns
-            .filter(|subscription| matches!(subscription, Subscription::Pattern(_)))
-            .count();
+    fn add(&mut self, id: u64, subscription: &Subscription) {
+        let clients = self.of.entry(subscription.clone()).or_default();
+        let is_new_pattern = clients.is_empty() && is_pattern(subscription);
+        if clients.contains(&id) {
+            return;
+        }
+        clients.push(id);
+        self.pattern_count += usize::from(is_new_pattern);
+        *self.counts.entry(id).or_default() += 1;
     }
+
+    fn remove(&mut self, id: u64, subscription: &Subscription) {
+        let Some(clients) = self.of.get_mut(subscription) else {
+            return;
+        };
+        let Some(at) = clients.iter().position(|client| *client == id) else {
+            return;
+        };
+        clients.swap_remove(at);
+        if clients.is_empty() {
+            self.of.remove(subscription);
+            self.pattern_count -= usize::from(is_pattern(subscription));
+        }
+        if let Some(count) = self.counts.get_mut(&id) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&id);
+            }
+        }
+    }
+
+    /// Forgets all that a client has subscribed to.
+    fn forget(&mut self, id: u64) {
+        if self.counts.remove(&id).is_none() {
+            return;
+        }
+        self.of.retain(|_, clients| {
+            clients.retain(|client| *client != id);
+            !clients.is_empty()
+        });
+        let patterns = self
+            .of
+            .keys()
+            .filter(|subscription| is_pattern(subscription));
+        self.pattern_count = patterns.count();
+    }
+}
+
+fn is_pattern(subscription: &Subscription) -> bool {
+    matches!(subscription, Subscription::Pattern(_))
 }

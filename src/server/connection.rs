@@ -444,7 +444,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Ok(());
         }
         self.state.is_halfway.store(true, Ordering::Relaxed);
-        self.stream.write_all(&self.output).await?;
+        let mut rest = &self.output[..];
+        while !rest.is_empty() {
+            // Who takes some of it now and then is no client that has gone to sleep.
+            let seconds = self.shared.seconds.load(Ordering::Relaxed);
+            self.state.heard_at.store(seconds, Ordering::Relaxed);
+            let count = self.stream.write(rest).await?;
+            if count == 0 {
+                return Err(std::io::ErrorKind::WriteZero.into());
+            }
+            rest = rest.get(count..).unwrap_or_default();
+        }
         self.state
             .is_halfway
             .store(!self.input.is_empty(), Ordering::Relaxed);
@@ -483,7 +493,11 @@ fn may_wait(session: &Session, words: &[&[u8]]) -> bool {
 /// Shows a request to those who watch all of them. What is secret is not shown.
 fn show(shared: &Shared, session: &Session, state: &ClientState, words: &[&[u8]]) {
     let command = words.first().and_then(|name| find(name));
-    if command.is_none_or(|command| ["auth", "hello", "monitor"].contains(&command.name)) {
+    let is_secret = |command: &Command| {
+        command.flags.contains(Flags::ADMIN)
+            || ["auth", "config", "hello", "monitor"].contains(&command.name)
+    };
+    if !session.is_trusted() || command.is_none_or(is_secret) {
         return;
     }
     let now_ms = session.db().now_ms();

@@ -226,6 +226,10 @@ impl Server {
                 address: address.ip(),
             });
         }
+        let mut settings = self.settings;
+        settings.is_reachable = self
+            .address
+            .is_some_and(|address| !address.ip().is_loopback());
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(self.threads)
             .thread_name("brasa-server")
@@ -256,7 +260,7 @@ impl Server {
         let shared = Arc::new(Shared {
             syncer: Syncer::start(self.db.clone()).map_err(ServerError::System)?,
             clients: Clients::default(),
-            settings: RwLock::new(self.settings),
+            settings: RwLock::new(settings),
             counters: Counters::default(),
             started_at: Instant::now(),
             seconds: AtomicU64::new(0),

@@ -13,6 +13,9 @@ use std::ops::Range;
 use crate::command::split_words;
 use crate::limits::MAX_VALUE_BYTES;
 
+/// Words that a decoder keeps memory for.
+const KEPT_WORDS: usize = 1024;
+
 /// Longest line: a length, or a request that is a line.
 const MAX_LINE_BYTES: usize = 64 << 10;
 
@@ -45,6 +48,16 @@ impl Limits {
         request_bytes: 1 << 30,
         lines: false,
     };
+
+    /// Whether they are those before the password, lines or not: the errors say so.
+    fn is_of_stranger(&self) -> bool {
+        let lines = self.lines;
+        *self
+            == Limits {
+                lines,
+                ..Self::STRANGER
+            }
+    }
 }
 
 /// Why a client is not listened to any longer.
@@ -99,6 +112,8 @@ impl Decoder {
     pub fn decode(&mut self, bytes: &[u8], limits: &Limits) -> Result<Decoded, ProtocolError> {
         if self.words_left.is_none() {
             self.words.clear();
+            // Of a request with very many words, which are rare.
+            self.words.shrink_to(KEPT_WORDS);
             self.line.clear();
             match bytes.first() {
                 None => return Ok(Decoded::Part),
@@ -123,7 +138,7 @@ impl Decoder {
                         // An empty array, or none, is no request.
                         Ok(0) | Err(_) => return Ok(self.finish()),
                         Ok(count) if count <= limits.words => self.words_left = Some(count),
-                        Ok(_) if *limits == Limits::STRANGER => {
+                        Ok(_) if limits.is_of_stranger() => {
                             return said("unauthenticated multibulk length");
                         }
                         Ok(_) => return said("invalid multibulk length"),
@@ -151,7 +166,7 @@ impl Decoder {
                     let len = number(&line[1..]).and_then(|len| usize::try_from(len).ok());
                     match len {
                         Some(len) if len <= limits.word_bytes => self.word_len = Some(len),
-                        Some(_) if *limits == Limits::STRANGER => {
+                        Some(_) if limits.is_of_stranger() => {
                             return said("unauthenticated bulk length");
                         }
                         _ => return said("invalid bulk length"),

@@ -56,6 +56,8 @@ pub(super) struct Settings {
     pub(super) notify_events: String,
     /// Whether requests may be lines.
     pub(super) lines: bool,
+    /// Whether other machines can reach the server.
+    pub(super) is_reachable: bool,
 }
 
 impl Default for Settings {
@@ -68,6 +70,7 @@ impl Default for Settings {
             halfway_timeout: Duration::from_secs(60),
             notify_events: String::new(),
             lines: false,
+            is_reachable: false,
         }
     }
 }
@@ -119,6 +122,11 @@ impl Settings {
                 self.notify_events = text.to_owned();
             }
             "requirepass" => {
+                if value.is_empty() && self.is_reachable {
+                    return Err(wrong(
+                        "other machines can reach this server: it needs a password",
+                    ));
+                }
                 self.password = (!value.is_empty()).then(|| value.to_vec());
             }
             // Clients set these to what they are.

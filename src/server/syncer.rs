@@ -11,11 +11,21 @@ use tokio::sync::watch;
 
 use crate::Db;
 
-/// What a sync has come to: all numbers up to here are on the device, or why none will be any more.
+/// What the last syncs have come to.
 #[derive(Debug, Clone, Default)]
 struct Outcome {
+    /// All numbers up to here are on the device.
     covered: u64,
-    failure: Option<String>,
+    /// The last number that a failed sync was for, and why it failed.
+    failed: Option<(u64, String)>,
+}
+
+impl Outcome {
+    /// Why what this number stands for may not be on the device.
+    fn failure_of(&self, number: u64) -> Option<&str> {
+        let (upto, failure) = self.failed.as_ref()?;
+        (number <= *upto && number > self.covered).then_some(&**failure)
+    }
 }
 
 #[derive(Debug)]
@@ -63,12 +73,12 @@ impl Syncer {
         self.asked.wake();
         let mut outcomes = self.outcomes.clone();
         let reached = outcomes
-            .wait_for(|outcome| outcome.covered >= number || outcome.failure.is_some())
+            .wait_for(|outcome| outcome.covered >= number || outcome.failure_of(number).is_some())
             .await;
         match reached {
-            Ok(outcome) => match &outcome.failure {
-                Some(failure) if outcome.covered < number => Err(failure.clone()),
-                _ => Ok(()),
+            Ok(outcome) => match outcome.failure_of(number) {
+                Some(failure) => Err(failure.to_owned()),
+                None => Ok(()),
             },
             Err(_) => Err("the server is being ended".to_owned()),
         }
@@ -97,10 +107,10 @@ impl Asked {
     }
 
     fn sync_while_asked(&self, db: &Db, outcomes: &watch::Sender<Outcome>) {
-        let mut covered = 0;
+        let (mut covered, mut done) = (0, 0);
         loop {
             let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-            while self.last.load(Ordering::Acquire) == covered {
+            while self.last.load(Ordering::Acquire) == done {
                 if self.is_over.load(Ordering::Acquire) {
                     return;
                 }
@@ -114,14 +124,13 @@ impl Asked {
             let number = self.last.load(Ordering::Acquire);
             let synced = db.sync();
             let failure = synced.err().map(|error| error.to_string());
-            if failure.is_none() {
+            let failed = failure.map(|failure| (number, failure));
+            if failed.is_none() {
                 covered = number;
             }
-            let is_over = failure.is_some();
-            let _ = outcomes.send(Outcome { covered, failure });
-            if is_over {
-                return;
-            }
+            done = number;
+            // Another time it may be a file that a compaction has made, and that can be synced.
+            let _ = outcomes.send(Outcome { covered, failed });
         }
     }
 }

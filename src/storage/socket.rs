@@ -71,16 +71,25 @@ fn put_away(path: &Path, away: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     }
-    if UnixStream::connect(path).is_ok() {
+    if !is_dead(path)? {
         return Err(io::ErrorKind::AddrInUse.into());
     }
     fs::rename(path, away)?;
-    if UnixStream::connect(away).is_ok() {
+    if !is_dead(away)? {
         // Somebody else has just put a living one there: it gets its name back.
         let _ = fs::hard_link(away, path);
         return Err(io::ErrorKind::AddrInUse.into());
     }
     fs::remove_file(away)
+}
+
+/// Whether nobody listens on a socket: only a refusal says so, and not that this user may not connect.
+fn is_dead(path: &Path) -> io::Result<bool> {
+    match UnixStream::connect(path) {
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 impl Drop for UnixSocket {

@@ -243,8 +243,8 @@ fn machine(peers: &[Peer]) -> String {
         .unwrap_or("?");
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let kernel = read("/proc/sys/kernel/osrelease");
-    let file_system = std::process::Command::new("stat")
-        .args(["-f", "-c", "%T", "."])
+    let file_system = std::process::Command::new("df")
+        .args(["--output=fstype", "."])
         .output();
     let file_system = file_system.map(|output| {
         String::from_utf8_lossy(&output.stdout)

@@ -29,6 +29,8 @@ pub struct Data {
     pub keys: Vec<Key>,
     /// The same, in an order that no prefetching foresees.
     pub shuffled: Vec<Key>,
+    /// The same in a third order: who reads in the order of writing walks through a log from end to end.
+    reads: Vec<Key>,
     /// As many, of which some come much more often than others (Zipf, with an exponent of 0.99, as in YCSB).
     skewed: Vec<Key>,
     pub value: [u8; VALUE_BYTES],
@@ -46,10 +48,15 @@ impl Data {
             state ^= state << 17;
             state
         };
-        let mut shuffled = keys.clone();
-        for at in (1..size).rev() {
-            shuffled.swap(at, (draw() % (at as u64 + 1)) as usize);
-        }
+        // Fisher and Yates.
+        let mut shuffle = |mut keys: Vec<Key>| {
+            for at in (1..keys.len()).rev() {
+                keys.swap(at, (draw() % (at as u64 + 1)) as usize);
+            }
+            keys
+        };
+        let shuffled = shuffle(keys.clone());
+        let reads = shuffle(keys.clone());
         let skewed = {
             let weights = (1..=size).map(|rank| (rank as f64).powf(-0.99));
             let sums: Vec<f64> = weights
@@ -61,13 +68,14 @@ impl Data {
             let all = sums[size - 1];
             let mut pick = || {
                 let at = draw() as f64 / u64::MAX as f64 * all;
-                shuffled[sums.partition_point(|sum| *sum < at).min(size - 1)]
+                reads[sums.partition_point(|sum| *sum < at).min(size - 1)]
             };
             (0..size).map(|_| pick()).collect()
         };
         Data {
             keys,
             shuffled,
+            reads,
             skewed,
             value: [b'v'; VALUE_BYTES],
         }
@@ -152,10 +160,6 @@ pub fn measure(peer: &Peer, scratch: &Path, data: &Data, results: &mut Results) 
     add("scan", per(begun.elapsed(), data.keys.len()));
     measure_hash(&*store, data, &mut add);
     drop(store);
-    add(
-        "file bytes",
-        file_bytes(&directory) as f64 / data.keys.len() as f64,
-    );
     if let Some(replay) = peer.replay {
         let begun = Instant::now();
         replay(&directory);
@@ -194,18 +198,14 @@ fn measure_synced(peer: &Peer, scratch: &Path, data: &Data, add: &mut impl FnMut
 fn measure_reads(store: &dyn Store, data: &Data, add: &mut impl FnMut(&str, f64)) {
     let get = |key: &Key| assert_eq!(store.get(key), Some(VALUE_BYTES));
     // Once to have all at hand.
-    for_keys(LIMIT, &data.shuffled, get);
-    let (ns, _) = for_keys(LIMIT, &data.shuffled, get);
+    for_keys(LIMIT, &data.reads, get);
+    let (ns, _) = for_keys(LIMIT, &data.reads, get);
     add("get", ns);
     for threads in [2, 4] {
         let read = AtomicUsize::new(0);
         let begun = Instant::now();
         std::thread::scope(|scope| {
-            for keys in data
-                .shuffled
-                .chunks(data.shuffled.len() / threads)
-                .take(threads)
-            {
+            for keys in data.reads.chunks(data.reads.len() / threads).take(threads) {
                 let read = &read;
                 scope.spawn(move || {
                     let (_, count) = for_keys(LIMIT, keys, get);
@@ -218,7 +218,7 @@ fn measure_reads(store: &dyn Store, data: &Data, add: &mut impl FnMut(&str, f64)
             per(begun.elapsed(), read.into_inner()),
         );
     }
-    let (ns, _) = for_keys(LIMIT, &data.shuffled, |key| {
+    let (ns, _) = for_keys(LIMIT, &data.reads, |key| {
         assert_eq!(store.get(&key[1..]), None)
     });
     add("get, absent", ns);
@@ -335,7 +335,17 @@ pub fn measure_memory(peer: &Peer, scratch: &Path, data: &Data, results: &mut Re
         .trim()
         .parse()
         .unwrap();
-    results.add("memory bytes", peer.name, bytes / data.keys.len() as f64);
+    results.add(
+        "memory, bytes a key",
+        peer.name,
+        bytes / data.keys.len() as f64,
+    );
+    let bytes = file_bytes(&directory) as f64;
+    results.add(
+        "files, bytes a key",
+        peer.name,
+        bytes / data.keys.len() as f64,
+    );
     std::fs::remove_dir_all(&directory).unwrap();
 }
 

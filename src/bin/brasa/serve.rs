@@ -54,7 +54,7 @@ pub(super) struct ServeOptions {
     inline: bool,
 
     /// What is logged to standard error: error, warn, info, debug or trace.
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = ["error", "warn", "info", "debug", "trace"])]
     log: String,
 }
 
