@@ -532,6 +532,27 @@ fn a_socket_has_its_mode_and_is_taken_from_nobody_alive() {
     assert_eq!(std::fs::read(&socket).unwrap(), b"mine");
 }
 
+#[test]
+fn a_socket_may_have_the_longest_path_there_is() {
+    const LONGEST: usize = 107;
+    let directory = support::scratch_directory();
+    let room = LONGEST - directory.path().as_os_str().len() - 2;
+    // A short name in a long directory: there is no room for another one in it.
+    let long = directory.path().join("d".repeat(room - 1));
+    std::fs::create_dir(&long).unwrap();
+    let socket = long.join("s");
+    assert_eq!(socket.as_os_str().len(), LONGEST);
+    for _ in 0..2 {
+        // The second takes the place of what the first has left.
+        drop(std::os::unix::net::UnixListener::bind(&socket));
+        let db = Db::open(directory.path().join("file")).unwrap();
+        let running = Server::new(db).unix_socket(&socket, 0o700).start().unwrap();
+        UnixStream::connect(&socket).unwrap();
+        running.handle().stop();
+        running.wait().unwrap();
+    }
+}
+
 /// Lines are allowed for whoever has given the password; before it, the bounds are those of a stranger, and their errors too.
 #[test]
 fn a_stranger_may_do_no_more_where_lines_are_allowed() {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -28,7 +29,8 @@ impl UnixSocket {
         let private = tempfile::Builder::new()
             .prefix(".brasa-")
             .tempdir_in(directory)?;
-        let hidden = private.path().join("s");
+        let (inside, _open) = by_a_short_name(private.path())?;
+        let (hidden, away) = (inside.join("s"), inside.join("old"));
         let listener = UnixListener::bind(&hidden)?;
         listener.set_nonblocking(true)?;
         fs::set_permissions(&hidden, fs::Permissions::from_mode(mode))?;
@@ -43,7 +45,7 @@ impl UnixSocket {
                     });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    put_away(path, &private.path().join("old"))?;
+                    put_away(path, &away)?;
                 }
                 Err(error) => return Err(error),
             }
@@ -55,6 +57,17 @@ impl UnixSocket {
     pub(crate) fn listener(&self) -> io::Result<UnixListener> {
         self.listener.try_clone()
     }
+}
+
+/// Another name for a directory, that holds as long as the file beside it is open: a socket's path has 107 bytes, and one that fits may not
+/// leave as many for a directory in it.
+fn by_a_short_name(directory: &Path) -> io::Result<(PathBuf, fs::File)> {
+    let file = fs::File::open(directory)?;
+    let name = match cfg!(target_os = "linux") {
+        true => PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())),
+        false => directory.to_owned(),
+    };
+    Ok((name, file))
 }
 
 /// Takes the name from a socket that nobody listens on; leaves everything else alone.

@@ -216,7 +216,8 @@ impl Results {
 fn shown(figure: f64) -> String {
     match figure {
         ..100.0 => format!("{figure:.1}"),
-        ..100_000.0 => format!("{figure:.0}"),
+        ..10_000.0 => format!("{figure:.0}"),
+        ..1e6 => format!("{:.1} µs", figure / 1e3),
         _ => format!("{:.1} ms", figure / 1e6),
     }
 }
