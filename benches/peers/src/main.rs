@@ -10,6 +10,7 @@
 //! at once `processes`; the cache `cache`.
 
 mod floors;
+mod kills;
 mod peers;
 mod report;
 mod works;
@@ -61,6 +62,12 @@ fn main() -> ExitCode {
         works::print_memory(peer, Path::new(directory), size.parse().unwrap());
         return ExitCode::SUCCESS;
     }
+    if let [word, peer, directory] = &words[..]
+        && word == "set-until-killed"
+    {
+        kills::set_until_killed(peer, Path::new(directory));
+        return ExitCode::SUCCESS;
+    }
     let Some(choices) = Choices::parse(&words) else {
         eprintln!(
             "usage: brasa-peers [--size N] [--rounds N] [--only NAME,NAME] [--directory DIR] [--out DIR]"
@@ -86,6 +93,7 @@ fn main() -> ExitCode {
         }
     }
     for peer in &peers {
+        kills::measure(peer, scratch.path(), &mut results);
         works::measure_sizes(peer, scratch.path(), &data, &mut results);
         works::measure_growth(peer, scratch.path(), &data, &mut results);
         works::measure_memory(peer, scratch.path(), &data, &mut results);

@@ -7,6 +7,7 @@ use plotters::prelude::*;
 use serde_json::json;
 
 use crate::floors::FLOOR;
+use crate::kills::LOST;
 use crate::peers::Peer;
 
 /// All that was measured.
@@ -34,7 +35,11 @@ impl Row {
     fn median(&self) -> f64 {
         let mut sorted = self.figures.clone();
         sorted.sort_by(f64::total_cmp);
-        sorted[sorted.len() / 2]
+        let middle = sorted.len() / 2;
+        match sorted.len() % 2 {
+            0 => f64::midpoint(sorted[middle - 1], sorted[middle]),
+            _ => sorted[middle],
+        }
     }
 
     fn ends(&self) -> (f64, f64) {
@@ -99,8 +104,16 @@ impl Results {
         let names: Vec<&str> = std::iter::once(FLOOR)
             .chain(peers.iter().map(|peer| peer.name))
             .collect();
-        let _ = writeln!(text, "| work | {} | best peer / brasa |", names.join(" | "));
-        let _ = writeln!(text, "| --- |{} ---: |", " ---: |".repeat(names.len()));
+        let _ = writeln!(
+            text,
+            "| work | {} | brasa / floor | best peer / brasa |",
+            names.join(" | ")
+        );
+        let _ = writeln!(
+            text,
+            "| --- |{} ---: | ---: |",
+            " ---: |".repeat(names.len())
+        );
         for work in self.works() {
             let cells: Vec<String> = names
                 .iter()
@@ -119,18 +132,17 @@ impl Results {
                     })
                 })
                 .collect();
-            let own = self.row(work, "brasa").map(Row::median);
+            let own = self.row(work, "brasa");
             let others = names
                 .iter()
                 .filter(|name| **name != FLOOR && !name.starts_with("brasa"));
             let best = others
                 .filter_map(|name| self.row(work, name))
-                .map(Row::median)
-                .fold(f64::INFINITY, f64::min);
-            let ratio = own
-                .filter(|_| best.is_finite())
-                .map_or_else(String::new, |own| format!("{:.2}", best / own));
-            let _ = writeln!(text, "| {work} | {} | {ratio} |", cells.join(" | "));
+                .min_by(|a, b| a.median().total_cmp(&b.median()));
+            let to_best = ratio(best, own);
+            let to_floor = ratio(own, self.row(work, FLOOR));
+            let cells = cells.join(" | ");
+            let _ = writeln!(text, "| {work} | {cells} | {to_floor} | {to_best} |");
         }
         let _ = writeln!(
             text,
@@ -138,6 +150,16 @@ impl Results {
             self.size,
             machine(peers)
         );
+        for row in &self.rows {
+            let lost = row.median();
+            if row.work == LOST && lost > 0.0 {
+                let _ = writeln!(
+                    text,
+                    "{}'s figures are of writes that a kill takes: {lost} of 1,000.",
+                    row.peer
+                );
+            }
+        }
         text
     }
 
@@ -213,6 +235,24 @@ impl Results {
     }
 }
 
+/// How often the first contains the second: the ratio of the medians, and the least and the most of the rounds.
+fn ratio(over: Option<&Row>, under: Option<&Row>) -> String {
+    let (Some(over), Some(under)) = (over, under) else {
+        return String::new();
+    };
+    if under.figures.contains(&0.0) {
+        return String::new();
+    }
+    let all = over.median() / under.median();
+    let rounds = || over.figures.iter().zip(&under.figures).map(|(a, b)| a / b);
+    if rounds().count() == 1 {
+        return format!("{all:.2}");
+    }
+    let least = rounds().fold(f64::INFINITY, f64::min);
+    let most = rounds().fold(0.0, f64::max);
+    format!("{all:.2} ({least:.2} to {most:.2})")
+}
+
 fn shown(figure: f64) -> String {
     match figure {
         ..100.0 => format!("{figure:.1}"),
@@ -254,8 +294,15 @@ fn machine(peers: &[Peer]) -> String {
             .unwrap_or("?")
             .to_owned()
     });
+    let rustc = std::process::Command::new("rustc")
+        .arg("--version")
+        .output();
+    let rustc = rustc.map_or_else(
+        |_| "rustc ?".to_owned(),
+        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+    );
     format!(
-        "{}; {}, {cores} cores, Linux {}, {}.",
+        "{}; {rustc}; {}, {cores} cores, Linux {}, {}.",
         versions.join(", "),
         cpu.trim_start_matches([' ', '\t', ':']),
         kernel.trim(),

@@ -117,7 +117,7 @@ fn for_keys(limit: Duration, keys: &[Key], mut act: impl FnMut(&Key)) -> (f64, u
 }
 
 /// An empty directory of its own.
-fn fresh(scratch: &Path, peer: &Peer) -> PathBuf {
+pub fn fresh(scratch: &Path, peer: &Peer) -> PathBuf {
     let directory = scratch.join(peer.name);
     let _ = std::fs::remove_dir_all(&directory);
     std::fs::create_dir(&directory).unwrap();
@@ -159,11 +159,13 @@ pub fn measure(peer: &Peer, scratch: &Path, data: &Data, results: &mut Results) 
     assert_eq!(store.count(), data.keys.len(), "{}", peer.name);
     add("scan", per(begun.elapsed(), data.keys.len()));
     measure_hash(&*store, data, &mut add);
+    let count = store.count();
     drop(store);
     if let Some(replay) = peer.replay {
         let begun = Instant::now();
-        replay(&directory);
+        let store = replay(&directory);
         add("replay", per(begun.elapsed(), data.keys.len()));
+        assert_eq!(store.count(), count, "{}", peer.name);
     }
     std::fs::remove_dir_all(&directory).unwrap();
 }
@@ -350,10 +352,7 @@ pub fn measure_memory(peer: &Peer, scratch: &Path, data: &Data, results: &mut Re
 }
 
 pub fn print_memory(name: &str, directory: &Path, size: usize) {
-    let peer = peers::all()
-        .into_iter()
-        .find(|peer| peer.name == name)
-        .unwrap();
+    let peer = peers::named(name);
     let data = Data::new(size);
     let before = own_memory();
     let store = (peer.open)(directory, Safe::Killed).unwrap();

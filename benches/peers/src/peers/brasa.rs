@@ -10,14 +10,7 @@ pub const EXCLUSIVE: Peer = Peer {
     open: |directory, safe| Some(Box::new(open(directory, safe, true))),
     replay: Some(|directory| {
         let options = Db::options().ignore_checkpoints(true).read_only(true);
-        assert!(
-            options
-                .open(directory.join("file"))
-                .unwrap()
-                .recovery()
-                .record_count
-                > 0
-        );
+        Box::new(options.open(directory.join("file")).unwrap())
     }),
 };
 

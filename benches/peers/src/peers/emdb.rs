@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use emdb::Emdb;
 
 use super::{Peer, Safe, Store, looked_at};
@@ -5,16 +7,18 @@ use super::{Peer, Safe, Store, looked_at};
 pub const PEER: Peer = Peer {
     name: "emdb",
     package: "emdb",
-    open: |directory, safe| {
-        let store = Emdb::open(directory.join("file")).unwrap();
-        Some(Box::new(Log { store, safe }))
-    },
-    replay: Some(|directory| drop(Emdb::open(directory.join("file")).unwrap())),
+    open: |directory, safe| Some(Box::new(open(directory, safe))),
+    replay: Some(|directory| Box::new(open(directory, Safe::Killed))),
 };
 
 struct Log {
     store: Emdb,
     safe: Safe,
+}
+
+fn open(directory: &Path, safe: Safe) -> Log {
+    let store = Emdb::open(directory.join("file")).unwrap();
+    Log { store, safe }
 }
 
 impl Store for Log {

@@ -1,7 +1,7 @@
 //! Who is compared, each behind one trait, by the calls that its users would make.
 //!
 //! Every write is safe against a kill of the process once its call has returned: it is in the system's page cache, or on the device where a
-//! peer has nothing between the two. Where that takes an option, it is set here.
+//! peer has nothing between the two. Where that takes an option, it is set here. [`crate::kills`] looks whether it is so: of kevy's it is not.
 
 mod brasa;
 mod emdb;
@@ -46,6 +46,8 @@ pub trait Store: Sync {
     }
 }
 
+type Replay = fn(&Path) -> Box<dyn Store>;
+
 /// Someone to compare with.
 pub struct Peer {
     pub name: &'static str,
@@ -54,7 +56,7 @@ pub struct Peer {
     /// Opens or creates it in a directory of its own; `None` where it cannot be that safe by itself.
     pub open: fn(&Path, Safe) -> Option<Box<dyn Store>>,
     /// Opens it such that all of its log is read; `None` where it has none.
-    pub replay: Option<fn(&Path)>,
+    pub replay: Option<Replay>,
 }
 
 /// brasa is the first, and the others are in the order in which they are shown.
@@ -70,6 +72,11 @@ pub fn all() -> Vec<Peer> {
         emdb::PEER,
         kevy::PEER,
     ]
+}
+
+/// One of [`all`]. Only processes that this program has started ask for it.
+pub fn named(name: &str) -> Peer {
+    all().into_iter().find(|peer| peer.name == name).unwrap()
 }
 
 /// Looks at a value: who hands out pointers pays for what they point at.
