@@ -461,6 +461,94 @@ fn who_sends_half_a_request_or_nothing_is_disconnected_in_time() {
     assert_eq!(idle.rest(), "");
 }
 
+/// Sends pieces one after another, each after a tenth of a second in which nothing came; gives back how many were sent before the server
+/// ended the connection, if it did.
+fn trickle(client: &mut Client<TcpStream>, pieces: impl Iterator<Item = Vec<u8>>) -> Option<usize> {
+    let pause = Duration::from_millis(100);
+    client.stream.set_read_timeout(Some(pause)).unwrap();
+    for (sent, piece) in pieces.enumerate() {
+        if client.stream.write_all(&piece).is_err() {
+            return Some(sent);
+        }
+        loop {
+            let mut buffer = [0; 4096];
+            match client.stream.read(&mut buffer) {
+                Ok(0) => return Some(sent),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => return Some(sent),
+            }
+        }
+    }
+    None
+}
+
+#[test]
+fn a_request_that_trickles_in_is_ended_however_often_a_byte_of_it_comes() {
+    let served = Served::new(|server| server.halfway_timeout(Duration::from_secs(1)));
+    let mut client = served.client();
+    client.send(b"*2\r\n$3\r\nGET\r\n$100000\r\n");
+    let bytes = std::iter::repeat_n(b"x".to_vec(), 150);
+    assert!(trickle(&mut client, bytes).is_some());
+}
+
+#[test]
+fn who_always_has_a_request_on_the_way_is_not_ended_as_long_as_they_arrive() {
+    let served = Served::new(|server| server.halfway_timeout(Duration::from_secs(1)));
+    let mut client = served.client();
+    let ping = request(&["PING"]);
+    let (beginning, end) = ping.split_at(7);
+    client.send(beginning);
+    // Each of them ends a request and begins the next.
+    let piece = [end, beginning].concat();
+    let pieces = std::iter::repeat_n(piece, 40);
+    assert_eq!(trickle(&mut client, pieces), None);
+}
+
+#[test]
+fn who_reads_slowly_has_the_whole_reply() {
+    const VALUE_BYTES: usize = 40 << 20;
+    let served = Served::new(|server| server.halfway_timeout(Duration::from_secs(1)));
+    let mut client = served.client();
+    let value = vec![b'v'; VALUE_BYTES];
+    client.send(&request(&[&b"SET"[..], b"k", &value]));
+    assert_eq!(client.reply(), "OK");
+    client.send(&request(&["GET", "k"]));
+    let expected = format!("${VALUE_BYTES}\r\n").len() + VALUE_BYTES + 2;
+    let mut piece = vec![0; 1 << 20];
+    let mut read = 0;
+    while read < expected {
+        // It is the slowness itself that is tried.
+        std::thread::sleep(Duration::from_millis(100));
+        let end = piece.len().min(expected - read);
+        client.stream.read_exact(&mut piece[..end]).unwrap();
+        read += end;
+    }
+    assert_eq!(client.say("PING"), "PONG");
+}
+
+#[test]
+fn a_listener_that_was_silent_for_long_is_not_ended_by_a_long_message() {
+    const MESSAGE_BYTES: usize = 24 << 20;
+    let served = Served::new(|server| server.halfway_timeout(Duration::from_secs(1)));
+    let mut listener = served.client();
+    assert_eq!(listener.say("SUBSCRIBE news"), "[subscribe news 1]");
+    assert_eq!(
+        trickle(&mut served.client(), std::iter::repeat_n(Vec::new(), 25)),
+        None
+    );
+    let mut sender = served.client();
+    let message = vec![b'm'; MESSAGE_BYTES];
+    sender.send(&request(&[&b"PUBLISH"[..], b"news", &message]));
+    assert_eq!(sender.reply(), "1");
+    // In this time somebody looks after the clients.
+    trickle(&mut sender, std::iter::repeat_n(Vec::new(), 5));
+    assert_eq!(
+        listener.reply().len(),
+        "[message news ]".len() + MESSAGE_BYTES
+    );
+}
+
 #[test]
 fn a_listener_that_does_not_read_is_disconnected_and_the_others_go_on() {
     let served = Served::new(|server| server);

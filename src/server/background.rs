@@ -37,15 +37,20 @@ pub(super) async fn look_after_clients(shared: Arc<Shared>) {
         for client in shared.clients.all() {
             let silent = seconds.saturating_sub(client.heard_at.load(Ordering::Relaxed));
             let is_halfway = client.is_halfway.load(Ordering::Relaxed);
+            let stuck = match is_halfway {
+                true => seconds.saturating_sub(client.halfway_since.load(Ordering::Relaxed)),
+                false => 0,
+            };
             let listens = client.info().subscriptions.iter().any(|count| *count > 0);
-            let is_over = |limit: Duration| !limit.is_zero() && silent > limit.as_secs();
+            let is_over =
+                |seconds: u64, limit: Duration| !limit.is_zero() && seconds > limit.as_secs();
             // Who waits for messages need not say anything.
-            if (is_halfway && is_over(halfway)) || (!listens && is_over(idle)) {
+            if is_over(stuck, halfway) || (!listens && is_over(silent, idle)) {
                 tracing::info!(
                     client = client.id,
                     silent,
-                    is_halfway,
-                    "disconnected: nothing was heard of it"
+                    stuck,
+                    "disconnected: nothing was heard of it, or it was stuck halfway"
                 );
                 client.disconnect();
             }

@@ -14,6 +14,9 @@ use crate::command::host::{ClientInfo, Subscription};
 /// `client-output-buffer-limit pubsub`.
 const MAX_WAITING_BYTES: usize = 32 << 20;
 
+/// Later than any moment.
+pub(super) const NOT_YET: u64 = u64::MAX;
+
 /// A client, as others see it.
 pub(super) struct ClientState {
     pub(super) id: u64,
@@ -22,6 +25,9 @@ pub(super) struct ClientState {
     pub(super) heard_at: AtomicU64,
     /// Whether a request has begun and not ended, or a reply is being written.
     pub(super) is_halfway: AtomicBool,
+    /// Since when, in the same seconds: since the request has begun, or since some of the reply was taken last. [`NOT_YET`] while neither
+    /// is known.
+    pub(super) halfway_since: AtomicU64,
     pub(super) info: Mutex<ClientInfo>,
     inbox: mpsc::UnboundedSender<Arc<Reply>>,
     waiting_bytes: AtomicUsize,
@@ -42,6 +48,7 @@ impl ClientState {
             connected_at: Instant::now(),
             heard_at: AtomicU64::new(heard_at),
             is_halfway: AtomicBool::new(false),
+            halfway_since: AtomicU64::new(NOT_YET),
             info: Mutex::new(ClientInfo {
                 id,
                 address,

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-use super::clients::ClientState;
+use super::clients::{ClientState, NOT_YET};
 use super::reply::encode;
 use super::request::{Decoded, Decoder, Limits, ProtocolError};
 use super::settings::AppendFsync;
@@ -62,6 +62,8 @@ pub(super) struct Connection<S> {
     touched_upto: usize,
     /// For requests that are not executed yet.
     scout: Decoder,
+    /// When the request began of which a part has arrived, in seconds since the server began.
+    begun_at: Option<u64>,
 }
 
 /// What becomes of a connection.
@@ -97,6 +99,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             alone_upto: 0,
             touched_upto: 0,
             scout: Decoder::default(),
+            begun_at: None,
         }
     }
 
@@ -112,7 +115,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     async fn converse(&mut self, ending: &mut tokio::sync::watch::Receiver<bool>) {
         loop {
+            // What it takes to execute is not the client's time.
+            self.state.halfway_since.store(NOT_YET, Ordering::Relaxed);
+            let arrived = self.input.len();
             let next = self.execute_arrived();
+            let has_executed = self.input.len() != arrived;
             self.publish_info();
             if self.write().await.is_err() || next == Next::End {
                 return;
@@ -120,6 +127,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if next == Next::Again {
                 continue;
             }
+            self.note_begun(has_executed);
             // What has arrived was answered: this is where the server may end.
             if *ending.borrow() {
                 return;
@@ -144,6 +152,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 _ = ending.changed() => {}
             }
         }
+    }
+
+    /// Notes when the request began of which a part has arrived: its end is waited for from then on, and not from its last byte, of which
+    /// there may be one a minute.
+    fn note_begun(&mut self, has_executed: bool) {
+        let begun_at = self.begun_at.filter(|_| !has_executed);
+        let begun_at = begun_at.unwrap_or_else(|| self.shared.seconds.load(Ordering::Relaxed));
+        self.begun_at = (!self.input.is_empty()).then_some(begun_at);
+        self.state.halfway_since.store(begun_at, Ordering::Relaxed);
     }
 
     /// Takes the messages that wait, as long as there is room for them.
@@ -437,27 +454,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             tracing::error!(failure, "a sync failed: the file takes no more writes");
             self.output =
                 format!("-MISCONF Errors writing to the file: {failure}\r\n").into_bytes();
-            let _ = self.stream.write_all(&self.output).await;
+            let _ = self.send().await;
             return Err(std::io::ErrorKind::Other.into());
         }
         if self.output.is_empty() {
             return Ok(());
         }
-        self.state.is_halfway.store(true, Ordering::Relaxed);
-        let mut rest = &self.output[..];
-        while !rest.is_empty() {
-            // Who takes some of it now and then is no client that has gone to sleep.
-            let seconds = self.shared.seconds.load(Ordering::Relaxed);
-            self.state.heard_at.store(seconds, Ordering::Relaxed);
-            let count = self.stream.write(rest).await?;
-            if count == 0 {
-                return Err(std::io::ErrorKind::WriteZero.into());
-            }
-            rest = rest.get(count..).unwrap_or_default();
-        }
-        self.state
-            .is_halfway
-            .store(!self.input.is_empty(), Ordering::Relaxed);
+        self.send().await?;
         let count = self.output.len() as u64;
         self.shared
             .counters
@@ -467,6 +470,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if self.output.capacity() > KEPT_BYTES {
             self.output = Vec::new();
         }
+        Ok(())
+    }
+
+    /// Sends the output, as fast as the client takes it.
+    async fn send(&mut self) -> std::io::Result<()> {
+        self.state.is_halfway.store(true, Ordering::Relaxed);
+        let mut rest = &self.output[..];
+        while !rest.is_empty() {
+            // Who takes some of it now and then is no client that has gone to sleep.
+            let seconds = self.shared.seconds.load(Ordering::Relaxed);
+            self.state.heard_at.store(seconds, Ordering::Relaxed);
+            self.state.halfway_since.store(seconds, Ordering::Relaxed);
+            let count = self.stream.write(rest).await?;
+            if count == 0 {
+                return Err(std::io::ErrorKind::WriteZero.into());
+            }
+            rest = rest.get(count..).unwrap_or_default();
+        }
+        self.state
+            .is_halfway
+            .store(!self.input.is_empty(), Ordering::Relaxed);
         Ok(())
     }
 }
