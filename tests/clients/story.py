@@ -1,9 +1,10 @@
-"""What somebody does who comes from Redis in Python, with redis-py as they use it: story.py PORT PROTOCOL."""
+"""What somebody does who comes from Redis in Python, with redis-py as they use it: story.py PORT PROTOCOL MARIADB_PORT."""
 
 import sqlite3
 import sys
 import time
 
+import pymysql
 import redis
 
 
@@ -95,10 +96,13 @@ def repository():
     assert Connection.get() is Connection.get()
 
 
-def cache_aside(client):
-    database = sqlite3.connect(":memory:")
-    database.execute("create table people (name text primary key, age integer)")
-    database.execute("insert into people values ('Minevaldo', 41)")
+def cache_aside(client, database, parameter):
+    """Rows of a database, of which `parameter` is the placeholder."""
+    rows = database.cursor()
+    rows.execute("drop table if exists people")
+    rows.execute("create table people (name varchar(100) primary key, age integer)")
+    rows.execute("insert into people values ('Minevaldo', 41)")
+    client.delete("user:Minevaldo")
     asked = []
 
     def find(name, ttl_ms):
@@ -106,7 +110,8 @@ def cache_aside(client):
         if cached is not None:
             return int(cached)
         asked.append(name)
-        (age,) = database.execute("select age from people where name = ?", (name,)).fetchone()
+        rows.execute(f"select age from people where name = {parameter}", (name,))
+        (age,) = rows.fetchone()
         client.set(f"user:{name}", age, px=ttl_ms)
         return age
 
@@ -115,6 +120,12 @@ def cache_aside(client):
     wait_until(lambda: client.get("user:Minevaldo") is None, "a row outlives its deadline")
     assert find("Minevaldo", 10_000) == 41 and asked[-1] == "Minevaldo" and len(asked) >= 2
     assert 0 < client.ttl("user:Minevaldo") <= 10
+    # What the database says by now is seen once the row has left the cache, and not before.
+    rows.execute("update people set age = 42")
+    assert find("Minevaldo", 10_000) == 41
+    client.delete("user:Minevaldo")
+    assert find("Minevaldo", 10_000) == 42
+    database.close()
 
 
 def pipelines_and_messages(client):
@@ -144,12 +155,14 @@ def pipelines_and_messages(client):
     assert sorted(client.scan_iter("p*")) == [b"p", b"ph", "preço".encode()]
 
 
-PORT, PROTOCOL = int(sys.argv[1]), int(sys.argv[2])
+PORT, PROTOCOL, MARIADB_PORT = map(int, sys.argv[1:])
 client = Connection.get()
 client.flushall()
 strings_and_hashes(client)
 time_to_live(client)
 repository()
-cache_aside(client)
+cache_aside(client, sqlite3.connect(":memory:"), "?")
+mariadb = pymysql.connect(host="127.0.0.1", port=MARIADB_PORT, user="root", database="test", autocommit=True)
+cache_aside(client, mariadb, "%s")
 pipelines_and_messages(client)
-print(f"redis-py {redis.__version__}, protocol {PROTOCOL}")
+print(f"redis-py {redis.__version__}, protocol {PROTOCOL}; a cache before SQLite and MariaDB")
