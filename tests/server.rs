@@ -280,6 +280,11 @@ fn messages_go_to_those_who_have_subscribed() {
     assert_eq!(modern.reply(), "[message news hello]");
     assert_eq!(sender.say("PUBSUB NUMSUB news other"), "[news 2 other 0]");
     assert_eq!(sender.say("PUBSUB NUMPAT"), "1");
+    assert!(sender.say("PUBSUB HELP").starts_with("[PUBSUB"));
+    assert_eq!(
+        sender.say("PUBSUB channels a b"),
+        "-ERR unknown subcommand or wrong number of arguments for 'channels'. Try PUBSUB HELP."
+    );
     assert!(
         listener
             .say("GET k")
@@ -309,6 +314,24 @@ fn messages_go_to_those_who_have_subscribed() {
         (own.reply(), own.reply()),
         ("1".to_owned(), "RESET".to_owned())
     );
+}
+
+#[test]
+fn what_was_collected_before_a_subscription_is_executed_after_it() {
+    let served = Served::new(|server| server);
+    let mut client = served.client();
+    client.say("MULTI");
+    for line in ["SUBSCRIBE news", "SET k v", "GET k"] {
+        assert_eq!(client.say(line), "QUEUED");
+    }
+    assert_eq!(client.say("EXEC"), "[[subscribe news 1] OK v]");
+    // From now on it listens.
+    let refused = "-ERR Can't execute 'get'";
+    assert!(client.say("GET k").starts_with(refused));
+    let aborted = "-EXECABORT Transaction discarded because of: Can't execute 'exec'";
+    assert!(client.say("EXEC").starts_with(aborted));
+    assert_eq!(client.say("UNSUBSCRIBE news"), "[unsubscribe news 0]");
+    assert_eq!(client.say("GET k"), "v");
 }
 
 #[test]

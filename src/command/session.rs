@@ -153,21 +153,10 @@ impl Session {
     pub fn execute_words(&mut self, words: &[&[u8]]) -> Reply {
         let (command, arguments) = match resolve(words) {
             Ok(resolved) => resolved,
-            Err(refusal) => {
-                if words
-                    .first()
-                    .and_then(|name| find(name))
-                    .is_some_and(|command| command.name == "exec")
-                {
-                    return self.abort(&refusal);
-                }
-                self.pending.refuse();
-                return Reply::Error(refusal);
-            }
+            Err(refusal) => return self.refuse(words, refusal),
         };
         if let Some(refusal) = self.refusal_of(command) {
-            self.pending.refuse();
-            return Reply::Error(refusal);
+            return self.refuse(words, refusal);
         }
         match self.pending.is_collecting() && !is_never_collected(command) {
             true => self.pending.collect(words),
@@ -191,14 +180,26 @@ impl Session {
         }
     }
 
-    /// Executes what was collected.
+    /// Executes what was collected: each was judged when it came, and not again by what those before it have made of the session.
     pub(super) fn execute_all(&mut self, commands: &[Vec<Vec<u8>>]) -> Vec<Reply> {
-        let commands = commands.iter();
-        commands.map(|words| self.execute(words)).collect()
+        let mut replies = Vec::with_capacity(commands.len());
+        for words in commands {
+            let words: Vec<&[u8]> = words.iter().map(AsRef::as_ref).collect();
+            replies.push(match resolve(&words) {
+                Ok((command, arguments)) => self.carry_out(command, arguments),
+                Err(refusal) => Reply::Error(refusal),
+            });
+        }
+        replies
     }
 
-    /// What an EXEC comes to that is called in a wrong way: the transaction is over.
-    fn abort(&mut self, refusal: &ErrorReply) -> Reply {
+    /// The reply to what is not executed. While commands are collected, EXEC will do nothing; where it is EXEC itself, the transaction is over.
+    fn refuse(&mut self, words: &[&[u8]], refusal: ErrorReply) -> Reply {
+        let command = words.first().and_then(|name| find(name));
+        if command.is_none_or(|command| command.name != "exec") {
+            self.pending.refuse();
+            return Reply::Error(refusal);
+        }
         self.pending.forget();
         let text = refusal.as_bytes();
         let text = text.strip_prefix(b"ERR ").unwrap_or(text);

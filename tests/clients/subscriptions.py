@@ -11,6 +11,9 @@ SUBSCRIPTIONS = [
     [("PSUBSCRIBE", "a*", "b?"), ("SUBSCRIBE", "a"), ("PUNSUBSCRIBE", "a*", "none"), ("UNSUBSCRIBE", "a"), ("PUNSUBSCRIBE",), ("UNSUBSCRIBE",)],
     [("SSUBSCRIBE", "s"), ("SUNSUBSCRIBE", "s"), ("SUBSCRIBE",), ("PSUBSCRIBE",), ("RESET",)],
     [("MULTI",), ("SUBSCRIBE", "a"), ("EXEC",), ("UNSUBSCRIBE", "a")],
+    # What was collected before is executed, though nobody could send it any more after the first of it.
+    [("MULTI",), ("SUBSCRIBE", "a"), ("SET", "k", "v"), ("GET", "k"), ("EXEC",), ("GET", "k"), ("UNSUBSCRIBE", "a"), ("GET", "k")],
+    [("SUBSCRIBE", "a"), ("MULTI",), ("GET", "k"), ("EXEC",), ("UNSUBSCRIBE", "a")],
     [("PUBSUB", "CHANNELS"), ("SUBSCRIBE", "a"), ("UNSUBSCRIBE", "a")],
 ]
 
