@@ -79,15 +79,19 @@ impl Failure {
 
     /// There is no such subcommand.
     pub(super) fn subcommand(command: &str, name: &[u8]) -> Failure {
+        Failure::of_subcommand(b"unknown subcommand '", command, name)
+    }
+
+    /// A subcommand has words that it does not take, which Redis says in these words where it finds out late.
+    pub(super) fn subcommand_or_arity(command: &str, name: &[u8]) -> Failure {
+        let text = b"unknown subcommand or wrong number of arguments for '";
+        Failure::of_subcommand(text, command, name)
+    }
+
+    fn of_subcommand(text: &[u8], command: &str, name: &[u8]) -> Failure {
         let name = quoted(name, QUOTED_BYTES);
         let help = command.to_ascii_uppercase();
-        let text = [
-            b"unknown subcommand '",
-            name,
-            b"'. Try ",
-            help.as_bytes(),
-            b" HELP.",
-        ];
+        let text = [text, name, b"'. Try ", help.as_bytes(), b" HELP."];
         Failure::Text(Cow::Owned(text.concat()))
     }
 

@@ -172,22 +172,15 @@ fn hstrlen(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure>
 }
 
 fn hrandfield(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
-    let (key, count, with_values) = match arguments {
-        [key] => (key, None, false),
-        [key, count] => (key, Some(integer(count)?), false),
-        [key, count, option] if is(option, "WITHVALUES") => (key, Some(integer(count)?), true),
-        _ => return Err(Failure::SYNTAX),
+    let [key, words @ ..] = arguments else {
+        return Err(Failure::Arity);
     };
+    let (count, with_values) = drawn_words(words)?;
+    let fields = session.db().hgetall(key)?;
     // More than there are is all of them; but a field may come again and again.
-    if count == Some(i64::MIN) {
-        return Err(Failure::text(
-            "value is out of range, value must between -9223372036854775807 and 9223372036854775807",
-        ));
-    }
-    if count.is_some_and(|count| count < -MAX_DRAWN) {
+    if count.is_some_and(|count| count < -MAX_DRAWN) && !fields.is_empty() {
         return Err(Failure::text("value is out of range"));
     }
-    let fields = session.db().hgetall(key)?;
     let Some(count) = count else {
         let drawn = session.db().draw(fields.len(), 1, Draw::Once)?;
         let field = drawn.first().and_then(|at| fields.get(*at));
@@ -205,6 +198,30 @@ fn hrandfield(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failu
         ),
         false => Reply::array(drawn.map(|(field, _)| field.clone())),
     })
+}
+
+/// How many fields HRANDFIELD is to draw, and whether their values too; in the order in which Redis looks at the words.
+fn drawn_words(words: &[&[u8]]) -> Result<(Option<i64>, bool), Failure> {
+    let [count, options @ ..] = words else {
+        return Ok((None, false));
+    };
+    let count = integer(count)?;
+    if count == i64::MIN {
+        return Err(Failure::text(
+            "value is out of range, value must between -9223372036854775807 and 9223372036854775807",
+        ));
+    }
+    match options {
+        [] => Ok((Some(count), false)),
+        // Values count twice.
+        [option] if is(option, "WITHVALUES") => {
+            match count.unsigned_abs() > i64::MAX.unsigned_abs() / 2 {
+                true => Err(Failure::text("value is out of range")),
+                false => Ok((Some(count), true)),
+            }
+        }
+        _ => Err(Failure::SYNTAX),
+    }
 }
 
 fn hincrby(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {

@@ -106,6 +106,22 @@ pub(super) static COMMANDS: &[Command] = &[
         .help("subcommand [argument ...]", "Tells who listens to what"),
 ];
 
+const HELP: &[&str] = &[
+    "PUBSUB <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "CHANNELS [<pattern>]",
+    "    The channels that somebody has subscribed to, of those that match.",
+    "NUMPAT",
+    "    How many patterns somebody has subscribed to.",
+    "NUMSUB [<channel> ...]",
+    "    How many have subscribed to each of these channels.",
+    "SHARDCHANNELS [<pattern>]",
+    "    As CHANNELS, of sharded channels.",
+    "SHARDNUMSUB [<shardchannel> ...]",
+    "    As NUMSUB, of sharded channels.",
+    "HELP",
+    "    Print this help.",
+];
+
 fn host(session: &Session) -> Result<Arc<dyn Host>, Failure> {
     session.client.host.clone().ok_or(Failure::text(
         "there are no other clients here: messages need a server (brasa serve)",
@@ -219,6 +235,10 @@ fn pubsub(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> 
         Reply::Array(replies)
     };
     match arguments {
+        [name] if is(name, "HELP") => {
+            let lines = HELP.iter().map(|line| Reply::Status((*line).into()));
+            Ok(Reply::Array(lines.collect()))
+        }
         [name, pattern @ ..] if is(name, "CHANNELS") && pattern.len() < 2 => {
             Ok(channels(false, pattern))
         }
@@ -228,7 +248,8 @@ fn pubsub(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> 
         [name, names @ ..] if is(name, "NUMSUB") => Ok(counts(false, names)),
         [name, names @ ..] if is(name, "SHARDNUMSUB") => Ok(counts(true, names)),
         [name] if is(name, "NUMPAT") => Ok(Reply::count(host.pattern_count())),
-        [name, ..] => Err(Failure::subcommand("pubsub", name)),
+        // Others have said before how many words they take.
+        [name, ..] => Err(Failure::subcommand_or_arity("pubsub", name)),
         [] => Err(Failure::Arity),
     }
 }

@@ -386,14 +386,12 @@ fn config(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> 
 fn memory(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
     match arguments {
         [name, key, options @ ..] if is(name, "USAGE") => {
-            match options {
-                [] => {}
-                [option, count] if is(option, "SAMPLES") => {
-                    if integer(count)? < 0 {
-                        return Err(Failure::SYNTAX);
-                    }
+            let mut options = options.iter();
+            while let Some(option) = options.next() {
+                let count = options.next().filter(|_| is(option, "SAMPLES"));
+                if integer(count.ok_or(Failure::SYNTAX)?)? < 0 {
+                    return Err(Failure::SYNTAX);
                 }
-                _ => return Err(Failure::SYNTAX),
             }
             let bytes = usage_bytes(session.db(), key)?;
             Ok(bytes.map_or(Reply::Nil, Reply::count))

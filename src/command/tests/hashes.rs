@@ -105,6 +105,25 @@ fn fields_are_drawn_at_random() {
             "HRANDFIELD h -9223372036854775807",
             "ERR value is out of range",
         ),
+        // As many as there are: none.
+        ("HRANDFIELD nobody -9223372036854775807", "[]"),
+        // A value that cannot be is said before a word that is none, and whether it is too large for pairs after that.
+        (
+            "HRANDFIELD h -9223372036854775808 VALUES",
+            "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
+        ),
+        ("HRANDFIELD h many VALUES", super::NOT_AN_INTEGER),
+        ("HRANDFIELD h -9223372036854775807 VALUES", SYNTAX),
+        (
+            "HRANDFIELD h 9223372036854775807 WITHVALUES",
+            "ERR value is out of range",
+        ),
+        (
+            "HRANDFIELD nobody -9223372036854775807 WITHVALUES",
+            "ERR value is out of range",
+        ),
+        ("SET s v", "OK"),
+        ("HRANDFIELD s -9223372036854775807", WRONGTYPE),
     ]);
     let count = |reply: Reply| {
         let mut drawn: Vec<String> = elements(reply).iter().map(super::show).collect();

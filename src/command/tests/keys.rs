@@ -1,6 +1,6 @@
 //! Keys that go elsewhere, are looked at from the side, or are kept as bytes.
 
-use super::{SYNTAX, Talk, bytes, elements};
+use super::{NOT_AN_INTEGER, SYNTAX, Talk, bytes, elements};
 use crate::command::Reply;
 
 #[test]
@@ -167,4 +167,14 @@ fn the_table_describes_itself() {
     assert!(matches!(docs, Reply::Map(docs) if docs.len().to_string() == count));
     let all = talk.session.execute(&["COMMAND"]);
     assert_eq!(elements(all).len().to_string(), count);
+}
+
+#[test]
+fn samples_are_read_one_after_another() {
+    Talk::new().hold(&[
+        ("MEMORY USAGE nobody SAMPLES 5 samples 0", "nil"),
+        ("MEMORY USAGE nobody SAMPLES a SAMPLES", NOT_AN_INTEGER),
+        ("MEMORY USAGE nobody SAMPLES -1 SAMPLES a", SYNTAX),
+        ("MEMORY USAGE nobody SAMPLES 1 OTHER a", SYNTAX),
+    ]);
 }
