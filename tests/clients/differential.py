@@ -2,7 +2,8 @@
 
     differential.py REDIS_PORT BRASA_PORT [--commands N] [--seed S] [--same]
 
-Every verb that both name in COMMAND is tried, or is excluded below with a reason. Whoever finds a difference is
+Every verb that both name in COMMAND is tried, or is excluded below with a reason. They are sent one by one, in pipelines of some
+(several in one write), or as one long pipeline; and as transactions too, which may lie across writes. Whoever finds a difference is
 given the shortest sequence that still shows it. With two Redis servers it tells whether it is sound itself.
 """
 
@@ -13,11 +14,16 @@ import time
 
 from allowed import ALLOWED
 from resp import Raw, as_bytes, decode, reply_end
-from verbs import EXCLUDED, VERBS, command
+from verbs import EXCLUDED, KEYS, VERBS, command
 
 SEQUENCE_COMMANDS = 40
 SHRINKING_RUNS = 150
 REPORTED = 25
+
+# Stands in a sequence where the replies to what was sent are read, before more is sent.
+PAUSE = ()
+# How often one follows a command: always, now and then, never.
+PAUSES = (1, 0.2, 0)
 
 UNORDERED = {"keys", "hkeys", "hvals", "hgetall", "scan", "hscan"}
 SHAPE_ONLY = {"randomkey", "hrandfield", "dump", "memory", "time", "lastsave"}
@@ -89,6 +95,8 @@ class Pair:
         # DUMP must not fall into a MULTI.
         self.dumping = {side: Raw(port) for side, port in zip(self.sides, (redis_port, brasa_port))}
         self.fired = dict.fromkeys((entry.name for entry in ALLOWED), 0)
+        # What was sent to each of them and compared, so that nobody trusts a comparison that did not take place.
+        self.pipelines = self.transactions = 0
 
     def resolved(self, side, words):
         if not any(isinstance(word, Payload) for word in words):
@@ -97,28 +105,24 @@ class Pair:
         return [b"" if not isinstance(word, (bytes, str, int)) else word for word in given]
 
     def replies(self, sequence):
-        """The replies of both; a stretch without payloads goes out as one write."""
+        """The replies of both, and nothing for a pause; what stands between pauses and payloads goes out as one write."""
         for side in self.sides:
             side.ask("RESET")
             side.ask("SELECT", 0)
             side.ask("FLUSHALL")
         answers = []
         for side in self.sides:
-            stretches, answer = [[]], []
-            for words in sequence:
-                if any(isinstance(word, Payload) for word in words):
-                    stretches += [[words], []]
-                else:
-                    stretches[-1].append(words)
-            for stretch in stretches:
-                side.send(*(self.resolved(side, words) for words in stretch))
-                answer += [side.reply() for _ in stretch]
+            answer = []
+            for stretch in stretches(sequence):
+                side.send(*(self.resolved(side, words) for words in stretch if words != PAUSE))
+                answer += [b"" if words == PAUSE else side.reply() for words in stretch]
             answers.append(answer)
+        self.pipelines += sum(len(stretch) > 2 for stretch in stretches(sequence))
         return list(zip(*answers))
 
-    def allowed(self, words, left, right):
+    def allowed(self, words, left, right, before):
         for entry in ALLOWED:
-            if entry.matches(words, left, right):
+            if entry.matches(words, left, right, before):
                 self.fired[entry.name] += 1
                 return entry
         return None
@@ -126,27 +130,25 @@ class Pair:
     def first_difference(self, sequence):
         """Where the first difference is that nothing allows, with both replies; else None."""
         queued = None
-        for at, (words, (left, right)) in enumerate(zip(sequence, self.replies(sequence))):
+        for at, (words, (left, right)) in enumerate(zip(sequence, self.replies(sequence), strict=True)):
+            if words == PAUSE:
+                continue
             name = as_bytes(words[0]).lower()
+            pairs_of_replies = [(words, left, right)]
             if name == b"exec" and queued is not None and left[:1] == right[:1] == b"*":
                 if any(as_bytes(inner[0]).lower() == b"hello" for inner in queued):
                     # Redis writes each reply in the version of its moment, brasa all in the one that was reached.
                     return None
-                inside = [elements(reply)[1] for reply in (left, right)]
-                if len(inside[0]) == len(inside[1]) == len(queued):
-                    for inner, a, b in zip(queued, *inside):
-                        if not same(inner, a, b):
-                            entry = self.allowed(inner, a, b)
-                            if entry is None:
-                                return at, inner, a, b
-                            if entry.diverges:
-                                return None
-                elif left != right:
-                    return at, words, left, right
-            elif not same(words, left, right):
-                entry = self.allowed(words, left, right)
+                (header, ours), (other_header, theirs) = elements(left), elements(right)
+                if header == other_header == b"*%d\r\n" % len(queued):
+                    self.transactions += len(queued) > 0
+                    pairs_of_replies = zip(queued, ours, theirs, strict=True)
+            for inner, a, b in pairs_of_replies:
+                if same(inner, a, b):
+                    continue
+                entry = self.allowed(inner, a, b, sequence[:at])
                 if entry is None:
-                    return at, words, left, right
+                    return at, inner, a, b
                 if entry.diverges:
                     return None
             if name == b"multi" and left[:1] == b"+":
@@ -184,6 +186,36 @@ class Pair:
         return found
 
 
+def stretches(sequence):
+    """What goes out as one write each: up to a pause; a command with a payload by itself, since what it stands for is read first."""
+    parts = [[]]
+    for words in sequence:
+        if any(isinstance(word, Payload) for word in words):
+            parts += [[words], []]
+        else:
+            parts[-1].append(words)
+            if words == PAUSE:
+                parts.append([])
+    return [part for part in parts if part]
+
+
+def random_sequence(randomness, verbs):
+    """Commands and transactions, with pauses between them in one of three ways."""
+    sequence, pause = [("HELLO", randomness.choice((2, 3)))], randomness.choice(PAUSES)
+
+    def more(count):
+        return [command(randomness, verbs, Payload) for _ in range(count)]
+
+    while len(sequence) < SEQUENCE_COMMANDS:
+        if randomness.random() < 0.9:
+            sequence += more(1)
+            continue
+        if randomness.random() < 0.3:
+            sequence += [("WATCH", randomness.choice(KEYS)), *more(randomness.randint(0, 2))]
+        sequence += [("MULTI",), *more(randomness.randint(0, 8)), ("EXEC" if randomness.random() < 0.9 else "DISCARD",)]
+    return [step for words in sequence for step in ((words, PAUSE) if randomness.random() < pause else (words,))]
+
+
 def shrunk(pair, sequence, verb):
     """Leaves out what is not needed, in halves and then one by one."""
     runs, size = 0, max(len(sequence) // 2, 1)
@@ -204,7 +236,7 @@ def shrunk(pair, sequence, verb):
 
 
 def shown(words):
-    return " ".join(w if isinstance(w, str) and w.isalnum() else repr(w)[:80] for w in words)
+    return "(the replies are read)" if words == PAUSE else " ".join(w if isinstance(w, str) and w.isalnum() else repr(w)[:80] for w in words)
 
 
 def shared_verbs(pair):
@@ -233,11 +265,8 @@ def main():
         verbs = [options.only, "set", "hset"]
     randomness, sent, differences = random.Random(seed), 0, {}
     while sent < options.commands and len(differences) < REPORTED:
-        protocol = randomness.choice((2, 3))
-        sequence = [("HELLO", protocol)]
-        for _ in range(SEQUENCE_COMMANDS):
-            sequence.append(command(randomness, verbs, Payload))
-        sent += len(sequence)
+        sequence = random_sequence(randomness, verbs)
+        sent += sum(words != PAUSE for words in sequence)
         found = pair.first_difference(sequence)
         if found is None:
             continue
@@ -263,8 +292,10 @@ def main():
     idle = [name for name, times in pair.fired.items() if times == 0]
     if idle and options.commands >= 200_000:
         print(f"allowed, and never seen (take it off the list): {idle}")
-    print(f"seed {seed}: {sent} commands of {len(verbs)} verbs, {len(differences)} differences")
-    sys.exit(1 if differences or forgotten else 0)
+    compared = f"{pair.pipelines} pipelines and {pair.transactions} transactions among them"
+    print(f"seed {seed}: {sent} commands of {len(verbs)} verbs, {compared}, {len(differences)} differences")
+    was_compared = pair.pipelines > 0 and pair.transactions > 0
+    sys.exit(1 if differences or forgotten or not was_compared else 0)
 
 
 if __name__ == "__main__":
