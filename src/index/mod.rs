@@ -341,3 +341,32 @@ impl Shard {
         bytes as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(index: &Index, database: u8, shard: usize) -> Vec<(u32, Location)> {
+        let shard = index.read(database, shard);
+        shard.map_or_else(Vec::new, |shard| shard.keys.iter_from(0).collect())
+    }
+
+    #[test]
+    fn a_frozen_index_is_as_it_was_whatever_becomes_of_it() {
+        let index = Index::default();
+        for (shard, hash) in [(3, 5), (4, 6)] {
+            index.write(0, shard).keys.insert(hash, Location::Record(8));
+        }
+        index.freeze();
+        index.write(0, 3).keys.insert(7, Location::Record(16));
+        // As a database that is cleared.
+        *index.write(0, 3) = Shard::default();
+        index.write(1, 3).keys.insert(1, Location::Record(24));
+        let thawed = index.thaw();
+        assert_eq!(entries(&thawed, 0, 3), [(5, Location::Record(8))]);
+        assert_eq!(entries(&thawed, 0, 4), [(6, Location::Record(8))]);
+        assert!(entries(&thawed, 1, 3).is_empty(), "it was not there yet");
+        assert!(entries(&index, 0, 3).is_empty());
+        assert!(!index.freezing.load(Ordering::Acquire) && index.lock_frozen().is_empty());
+    }
+}

@@ -222,24 +222,31 @@ impl Engine {
 
     /// Writes this handle's index as it is at one moment, while others write.
     fn write_frozen(&self, generation: &Arc<Generation>, merged: usize) -> Result<ClosedAt> {
-        let (at, hand, statistics) = self.freeze(generation)?;
+        // The same throughout: where its checkpoint turns out not to hold meanwhile, other contents take its place.
         let own = generation.contents();
+        let (at, hand, statistics) = self.freeze(generation, own)?;
         let index = own.index.thaw();
-        let frozen = generation.frozen(&self.settings, index, statistics)?;
+        let frozen = generation.frozen(&self.settings, own.base.as_ref(), index, statistics)?;
         let mut sink = LiveSink::waiting(self, generation, at);
         write_layer(&frozen, merged, at, hand, &mut sink)
     }
 
     /// Keeps the index as it is now, for the caller to thaw at once; gives back what it is exact for, and what is counted.
-    fn freeze(&self, generation: &Arc<Generation>) -> Result<(Joint, u64, Statistics)> {
+    fn freeze(
+        &self,
+        generation: &Arc<Generation>,
+        own: &Contents,
+    ) -> Result<(Joint, u64, Statistics)> {
         let _writing = self.enter()?;
         let mut writer = self.lock_writer()?;
-        let frozen = match Arc::ptr_eq(&writer.generation, generation) {
+        // Nor does a reader apply what others have written.
+        let tail = generation.lock_tail();
+        let is_current =
+            Arc::ptr_eq(&writer.generation, generation) && std::ptr::eq(own, generation.contents());
+        let frozen = match is_current {
             false => Err(replaced(self)),
             true => {
-                // Nor does a reader apply what others have written.
-                let tail = generation.lock_tail();
-                generation.contents().index.freeze();
+                own.index.freeze();
                 let at = Joint {
                     offset: tail.offset,
                     previous: tail.previous,
@@ -247,6 +254,7 @@ impl Engine {
                 Ok((at, writer.hand, generation.statistics().clone()))
             }
         };
+        drop(tail);
         self.give_up_turn(&mut writer);
         frozen
     }

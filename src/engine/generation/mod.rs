@@ -172,12 +172,13 @@ impl Generation {
     pub(super) fn frozen(
         &self,
         settings: &Settings,
+        base: Option<&Base>,
         index: Index,
         statistics: Statistics,
     ) -> Result<Generation> {
         let file = Arc::clone(&self.file);
         let mut frozen = Generation::new(file, self.header, &self.path, settings)?;
-        if let Some(base) = &self.contents().base {
+        if let Some(base) = base {
             let closing = base.newest().closing.offset;
             let opened = Base::open(frozen.mapping(), self.header.salt, &self.path, closing);
             let (base, _) = opened.map_err(|reason| Error::corrupt(&self.path, closing, reason))?;

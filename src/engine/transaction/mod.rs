@@ -146,12 +146,18 @@ impl Transaction {
             let staged = std::mem::take(&mut self.staged);
             let seen = match staged.change(record) {
                 Some((change, value)) => {
-                    self.take_effect(&change, value, waiting.map(|(_, old)| old))
+                    let old = waiting.as_ref().map(|(_, old)| old.clone());
+                    self.take_effect(&change, value, old)
                 }
                 None => Ok(()),
             };
             self.staged = staged;
-            seen?;
+            if seen.is_err() {
+                // It is staged all the same: whoever looks next sees it, or hears of the same error.
+                self.seen = number;
+                self.waiting = waiting;
+                return seen;
+            }
         }
         self.unseen = [0; UNSEEN_WORDS];
         Ok(())
