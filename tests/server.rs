@@ -664,6 +664,28 @@ fn a_socket_may_have_the_longest_path_there_is() {
     }
 }
 
+#[test]
+fn a_socket_is_listed_under_its_own_name_and_refused_one_that_nobody_could_connect_to() {
+    let directory = support::scratch_directory();
+    let serve = |socket: &Path| {
+        let db = Db::in_memory().unwrap();
+        Server::new(db).unix_socket(socket, 0o700).start()
+    };
+    let socket = directory.path().join("brasa.sock");
+    let running = serve(&socket).unwrap();
+    let mut client = Client {
+        stream: UnixStream::connect(&socket).unwrap(),
+        read: Vec::new(),
+    };
+    let own = format!(" laddr={}:0 ", socket.display());
+    let list = client.say("CLIENT LIST");
+    assert!(list.contains(&own), "{list}");
+    running.handle().stop();
+    running.wait().unwrap();
+    let long = directory.path().join("s".repeat(108));
+    assert!(matches!(serve(&long), Err(ServerError::Listen { .. })));
+}
+
 /// Lines are allowed for whoever has given the password; before it, the bounds are those of a stranger, and their errors too.
 #[test]
 fn a_stranger_may_do_no_more_where_lines_are_allowed() {

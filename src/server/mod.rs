@@ -369,6 +369,7 @@ fn end_on_signals(shared: &Arc<Shared>) -> io::Result<()> {
 fn run(runtime: Runtime, listeners: Listeners, shared: Arc<Shared>) -> Result<(), crate::Error> {
     let Listeners { tcp, unix } = listeners;
     let (unix, socket) = unix.unzip();
+    let path = socket.as_ref().map_or(Path::new(""), UnixSocket::path);
     runtime.spawn(background::look_after_clients(Arc::clone(&shared)));
     runtime.spawn(background::sync_each_second(Arc::clone(&shared)));
     runtime.spawn(background::remove_expired(Arc::clone(&shared)));
@@ -376,7 +377,7 @@ fn run(runtime: Runtime, listeners: Listeners, shared: Arc<Shared>) -> Result<()
     runtime.block_on(async {
         let mut ending = shared.ending.subscribe();
         let accepting = async {
-            tokio::join!(accept_tcp(tcp, &shared), accept_unix(unix, &shared));
+            tokio::join!(accept_tcp(tcp, &shared), accept_unix(unix, path, &shared));
         };
         tokio::select! {
             () = accepting => {}
@@ -415,13 +416,11 @@ async fn accept_tcp(listener: Option<TcpListener>, shared: &Arc<Shared>) {
     }
 }
 
-async fn accept_unix(listener: Option<UnixListener>, shared: &Arc<Shared>) {
+async fn accept_unix(listener: Option<UnixListener>, path: &Path, shared: &Arc<Shared>) {
     let Some(listener) = listener else {
         return std::future::pending().await;
     };
-    let local = listener.local_addr().ok();
-    let path = local.as_ref().and_then(|local| local.as_pathname());
-    let path = path.map_or_else(String::new, |path| format!("{}:0", path.display()));
+    let path = format!("{}:0", path.display());
     loop {
         match listener.accept().await {
             Ok((stream, _)) => admit(stream, path.clone(), path.clone(), shared),

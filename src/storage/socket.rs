@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 /// How often a socket that nobody listens on is put out of the way.
@@ -21,6 +21,8 @@ pub(crate) struct UnixSocket {
 impl UnixSocket {
     /// Listens at a path.
     pub(crate) fn bind(path: &Path, mode: u32) -> io::Result<UnixSocket> {
+        // It could be made under a name that is too long to be connected to.
+        SocketAddr::from_pathname(path)?;
         let directory = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -51,6 +53,11 @@ impl UnixSocket {
             }
         }
         Err(io::ErrorKind::AddrInUse.into())
+    }
+
+    /// Its name: the listener itself knows the one that it had at first.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// A handle on the listener, which blocks nobody.
