@@ -1,5 +1,6 @@
 //! Messages between the clients of a server: SUBSCRIBE, PUBLISH and their kin.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::error::Failure;
@@ -225,12 +226,11 @@ fn pubsub(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> 
         Reply::Array(found.map(|(name, _)| Reply::bulk(name)).collect())
     };
     let counts = |are_sharded, names: &[&[u8]]| {
-        let known = host.channels(are_sharded);
+        let known: HashMap<_, _> = host.channels(are_sharded).into_iter().collect();
         let mut replies = Vec::new();
         for name in names {
-            let found = known.iter().find(|(known, _)| known == name);
             replies.push(Reply::bulk(*name));
-            replies.push(Reply::count(found.map_or(0, |(_, count)| *count)));
+            replies.push(Reply::count(known.get(*name).copied().unwrap_or(0)));
         }
         Reply::Array(replies)
     };

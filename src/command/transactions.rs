@@ -221,12 +221,12 @@ fn exec(session: &mut Session, _: &[&[u8]]) -> Result<Reply, Failure> {
 }
 
 impl Watched {
-    /// Looks at what was changed since the last look.
+    /// Looks at what was changed since the last look, up to the first change that counts: EXEC fails for that one alone.
     fn look(&mut self) -> Result<()> {
-        for change in self.changes.by_ref() {
-            let change = change?;
-            // All of them have to be read, and one that counts is enough.
-            self.is_touched = self.is_touched || Watched::is_touched_by(&self.keys, &change);
+        while !self.is_touched
+            && let Some(change) = self.changes.next()
+        {
+            self.is_touched = Watched::is_touched_by(&self.keys, &change?);
         }
         Ok(())
     }
@@ -263,5 +263,28 @@ impl Watched {
             // Nobody knows.
             ChangeKind::Gap => true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Db;
+    use crate::command::{Reply, Session};
+
+    #[test]
+    fn one_change_that_counts_is_enough_and_the_others_are_not_read() {
+        let db = Db::in_memory().unwrap();
+        let mut session = Session::new(db.clone());
+        assert_eq!(session.execute(&["WATCH", "a", "b"]), Reply::OK);
+        for key in ["other", "a", "b", "other"] {
+            db.set(key, "1").unwrap();
+        }
+        let watched = session.pending.watched.as_mut().unwrap();
+        watched.look().unwrap();
+        assert!(watched.is_touched);
+        assert_eq!(watched.changes.by_ref().count(), 2);
+        session.execute(&["MULTI"]);
+        session.execute(&["GET", "a"]);
+        assert_eq!(session.execute(&["EXEC"]), Reply::NilArray);
     }
 }

@@ -190,6 +190,11 @@ impl Clients {
             .collect()
     }
 
+    /// How many patterns there are that somebody has subscribed to.
+    pub(super) fn pattern_count(&self) -> usize {
+        read(&self.subscribers).pattern_count
+    }
+
     /// Sends a message to all that have subscribed; gives back to how many.
     pub(super) fn publish(&self, channel: &[u8], message: &[u8], is_sharded: bool) -> u64 {
         let subscribers = read(&self.subscribers);
@@ -303,4 +308,62 @@ impl Subscribers {
 
 fn is_pattern(subscription: &Subscription) -> bool {
     matches!(subscription, Subscription::Pattern(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Clients, is_pattern};
+    use crate::command::host::Subscription;
+
+    /// What is kept beside the subscriptions is what counting them all over again would give.
+    fn assert_counted(clients: &Clients) {
+        let subscribers = clients.subscribers.read().unwrap();
+        let patterns = subscribers.of.keys().filter(|of| is_pattern(of)).count();
+        assert_eq!(subscribers.pattern_count, patterns);
+        for id in 0..4 {
+            let has_it = |clients: &&Vec<u64>| clients.contains(&id);
+            let count = subscribers.of.values().filter(has_it).count();
+            let kept = subscribers.counts.get(&id).copied();
+            assert_eq!(kept, (count > 0).then_some(count), "client {id}");
+        }
+    }
+
+    #[test]
+    fn subscriptions_are_counted_whatever_comes_and_goes() {
+        let clients = Clients::default();
+        let all = || {
+            let kinds = [
+                Subscription::Channel,
+                Subscription::Pattern,
+                Subscription::Shard,
+            ];
+            let names = ["a", "b*"].into_iter();
+            names.flat_map(move |name| kinds.map(|kind| kind(name.as_bytes().to_vec())))
+        };
+        // Twice each: the second time nothing is new, and then nothing is left.
+        for id in [0, 1, 2, 0, 1, 2] {
+            for subscription in all() {
+                clients.subscribe(id, &subscription);
+                assert_counted(&clients);
+            }
+        }
+        assert_eq!(clients.pattern_count(), 2);
+        // The last is one that nobody else has.
+        let own = Subscription::Pattern(b"own".to_vec());
+        clients.subscribe(0, &own);
+        assert_counted(&clients);
+        for id in [3, 0, 0] {
+            for subscription in all().chain([own.clone()]) {
+                clients.unsubscribe(id, &subscription);
+                assert_counted(&clients);
+            }
+        }
+        clients.unsubscribe(1, &Subscription::Pattern(b"a".to_vec()));
+        for (id, left) in [(3, 2), (1, 2), (2, 0), (2, 0)] {
+            clients.remove(id);
+            assert_counted(&clients);
+            assert_eq!(clients.pattern_count(), left);
+        }
+        assert!(!clients.has_subscribers());
+    }
 }

@@ -432,6 +432,20 @@ mod tests {
     }
 
     #[test]
+    fn the_memory_of_a_request_of_very_many_words_is_given_back() {
+        let mut decoder = Decoder::default();
+        let many = [&b"*100000\r\n"[..], &b"$0\r\n\r\n".repeat(100_000)].concat();
+        assert!(matches!(
+            decoder.decode(&many, &LIMITS),
+            Ok(Decoded::Request(_))
+        ));
+        assert_eq!(decoder.word_count(), 100_000);
+        let next = decoder.decode(b"*1\r\n$4\r\nPING\r\n", &LIMITS);
+        assert!(matches!(next, Ok(Decoded::Request(_))));
+        assert!(decoder.words.capacity() <= super::KEPT_WORDS);
+    }
+
+    #[test]
     fn a_stranger_may_send_little() {
         let said = |text: &str| Some(ProtocolError::Said(text.to_owned()));
         let strange = |bytes: &[u8]| all(bytes, &Limits::STRANGER).1;

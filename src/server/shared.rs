@@ -215,9 +215,7 @@ impl Host for Shared {
     }
 
     fn pattern_count(&self) -> u64 {
-        let all = self.clients.subscriptions().into_iter();
-        all.filter(|(subscription, _)| matches!(subscription, Subscription::Pattern(_)))
-            .count() as u64
+        self.clients.pattern_count() as u64
     }
 
     fn monitor(&self, client: u64) {
