@@ -785,6 +785,88 @@ fn an_acknowledged_write_is_on_the_device_where_that_is_asked_for() {
     );
 }
 
+#[cfg(feature = "simulation")]
+#[test]
+fn a_compaction_heals_what_a_failed_sync_has_broken() {
+    use brasa::simulation::{Fault, FaultyOperation, SimulatedDisk};
+    let disk = SimulatedDisk::new(7);
+    let options = Db::options().durability(Durability::Os);
+    let db = options.open_on(&disk, "file.brasa").unwrap();
+    let server = Server::new(db).append_fsync(AppendFsync::Always);
+    let server = server.bind("127.0.0.1:0".parse().unwrap());
+    let running = server.start().unwrap();
+    let connect = || Client::connect(running.local_addr().unwrap());
+    assert_eq!(connect().say("SET k 1"), "OK");
+    disk.inject(Fault {
+        after: 0,
+        operation: Some(FaultyOperation::Sync),
+        error: ErrorKind::Other,
+        lasting: false,
+        short: false,
+    });
+    let mut unlucky = connect();
+    unlucky.send(&request(&["SET", "k", "2"]));
+    let said = unlucky.rest();
+    assert!(said.starts_with("-MISCONF"), "{said}");
+    let mut client = connect();
+    // Until then nothing is taken.
+    let refused = client.say("SET k 3");
+    assert!(refused.starts_with('-'), "{refused}");
+    let mut client = connect();
+    let compacted = client.say("BGREWRITEAOF");
+    assert!(compacted.starts_with("Background"), "{compacted}");
+    assert_eq!(connect().say("SET k 4"), "OK");
+    running.handle().stop();
+    running.wait().unwrap();
+}
+
+/// What a client's commands do to the server, whether they are committed together or not.
+#[cfg(feature = "simulation")]
+#[test]
+fn commands_whose_common_commit_has_failed_are_counted_once_and_answered_as_wanted() {
+    use brasa::simulation::{Fault, FaultyOperation, SimulatedDisk};
+    let disk = SimulatedDisk::new(7);
+    let options = Db::options().durability(Durability::Os);
+    let db = options.open_on(&disk, "file.brasa").unwrap();
+    let server = Server::new(db).append_fsync(AppendFsync::No);
+    let server = server.bind("127.0.0.1:0".parse().unwrap());
+    let running = server.start().unwrap();
+    let mut client = Client::connect(running.local_addr().unwrap());
+    let counted = |client: &mut Client<TcpStream>| -> u64 {
+        let info = client.say("INFO stats");
+        let mut lines = info.lines();
+        let line = lines.find_map(|line| line.strip_prefix("total_commands_processed:"));
+        line.unwrap().parse().unwrap()
+    };
+    let before = counted(&mut client);
+    disk.inject(Fault {
+        after: 0,
+        operation: Some(FaultyOperation::Write),
+        error: ErrorKind::StorageFull,
+        lasting: false,
+        short: false,
+    });
+    let lines = [
+        "CLIENT REPLY SKIP",
+        "SET a 1",
+        "SET b 2",
+        "SELECT 1",
+        "SET c 3",
+    ];
+    let requests = lines.map(|line| request(&line.split(' ').collect::<Vec<_>>()));
+    client.send(&requests.concat());
+    // Not to CLIENT REPLY, and not to the command behind it.
+    for expected in ["OK", "OK", "OK"] {
+        assert_eq!(client.reply(), expected);
+    }
+    assert_eq!(disk.fault_count(), 1);
+    assert_eq!(client.say("DBSIZE"), "1");
+    // They, DBSIZE, and INFO itself.
+    assert_eq!(counted(&mut client) - before, lines.len() as u64 + 2);
+    running.handle().stop();
+    running.wait().unwrap();
+}
+
 #[test]
 fn server_and_library_see_each_others_writes_at_once() {
     let served = Served::new(|server| server);

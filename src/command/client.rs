@@ -70,7 +70,7 @@ fn kind_of(subscription: &Subscription) -> usize {
 
 /// Which replies a client wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Silence {
+pub(crate) enum Silence {
     None,
     /// The one to this command, and the one to the next.
     SkipNext,

@@ -79,6 +79,18 @@ impl Session {
         self.db = db;
     }
 
+    /// Which replies are wanted from here on.
+    #[cfg(feature = "server")]
+    pub(crate) fn silence(&self) -> Silence {
+        self.client.silence
+    }
+
+    /// Goes back to a command after which these were wanted.
+    #[cfg(feature = "server")]
+    pub(crate) fn set_silence(&mut self, silence: Silence) {
+        self.client.silence = silence;
+    }
+
     /// Ends the conversation, as QUIT.
     #[cfg(feature = "server")]
     pub(crate) fn leave(&mut self) {

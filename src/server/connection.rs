@@ -237,13 +237,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Decoded::Part => Ok(None),
             Decoded::Request(len) => {
                 self.executed += len;
-                let count = self.decoder.word_count();
-                let commands = u64::from(count > 0);
-                self.shared
-                    .counters
-                    .commands
-                    .fetch_add(commands, Ordering::Relaxed);
-                Ok(Some(count))
+                Ok(Some(self.decoder.word_count()))
             }
         }
     }
@@ -314,6 +308,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// written, nothing has happened, and they are executed one by one: so that one too many does not take the others with it.
     fn execute_together(&mut self, start: usize, limits: &Limits) {
         let (outside, written) = (self.session.db().clone(), self.output.len());
+        let silence = self.session.silence();
         let mut left = None;
         let mut run = |this: &mut Self| {
             outside.transaction(|tx| -> crate::Result<()> {
@@ -348,7 +343,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.session.go_on_with(selected.unwrap_or(outside));
         if done.is_err() {
             self.output.truncate(written);
-            self.alone_upto = self.executed;
+            self.session.set_silence(silence);
+            self.alone_upto = left.map_or(self.executed, |(next, _)| next);
             self.executed = start;
             self.decoder = Decoder::default();
             return;
@@ -401,8 +397,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 &many
             }
         };
-        if self.shared.clients.has_monitors() {
-            show(&self.shared, &self.session, &self.state, words);
+        // Before that, it is executed for the second time.
+        if start >= self.alone_upto {
+            let counters = &self.shared.counters;
+            counters.commands.fetch_add(1, Ordering::Relaxed);
+            if self.shared.clients.has_monitors() {
+                show(&self.shared, &self.session, &self.state, words);
+            }
         }
         let session = &mut self.session;
         let was_subscribed = session.is_subscribed();
