@@ -445,6 +445,39 @@ mod typed {
 }
 
 #[test]
+fn a_url_of_another_scheme_makes_no_directory() {
+    let opened = Cache::open("valkey-of-nobody://me@127.0.0.1/");
+    assert!(opened.is_err() || opened.unwrap().degraded().is_some());
+    assert!(!std::path::Path::new("valkey-of-nobody:").exists());
+}
+
+/// By itself the first does nothing: it is run again without a home.
+#[test]
+fn without_a_home() {
+    if std::env::var_os("HOME").is_some() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    std::env::set_current_dir(directory.path()).unwrap();
+    is_in_memory(&Cache::open("~/tool/cache.brasa").unwrap(), "HOME");
+    assert!(Cache::options().strict(true).open("~/cache.brasa").is_err());
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    std::env::set_current_dir("/").unwrap();
+}
+
+#[test]
+fn where_there_is_no_home_it_is_in_memory() {
+    let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+    again.args(["--exact", "without_a_home"]).env_remove("HOME");
+    let output = again.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}"
+    );
+}
+
+#[test]
 #[cfg(not(feature = "redis"))]
 fn a_url_without_the_feature_is_no_file() {
     let refused = Cache::open("redis://127.0.0.1/");

@@ -264,13 +264,27 @@ impl Cache {
                 return computed.map_err(CacheError::Compute);
             }
         };
-        let encoded = stamps.and_then(|stamps| match &computed {
-            Ok(value) => self.encode(value, took, life, &stamps),
+        if computed.is_err() {
+            count(&counters.failures);
+        }
+        let encode = |stamps: &[(Vec<u8>, u64)]| match &computed {
+            Ok(value) => self.encode(value, took, life, stamps),
+            Err(error) => Ok(self.failure(error, took, life, stamps)),
+        };
+        let stamps = match stamps {
+            Ok(stamps) => stamps,
             Err(error) => {
-                count(&counters.failures);
-                Ok(self.failure(error, took, life, &stamps))
+                // Without its tags it is not to be stored; who waits gets it all the same.
+                if let Ok(entry) = encode(&[]) {
+                    leader.land(&entry);
+                }
+                drop(lease);
+                count(&counters.not_stored);
+                self.inner.forgive(Err(error), ())?;
+                return computed.map_err(CacheError::Compute);
             }
-        });
+        };
+        let encoded = encode(&stamps);
         let stored = encoded.and_then(|entry| {
             let stored = Stored {
                 key: name,
@@ -278,9 +292,11 @@ impl Cache {
                 ttl: life.hard,
             };
             let is_stored = lease.settle(stored);
-            if !matches!(is_stored, Ok(true)) {
+            if is_stored.is_err() {
                 leader.land(&entry);
             }
+            // Where the lease was lost, somebody has invalidated the key or stored another value: who waits looks again, since they
+            // may have asked after that, and are not to get what was before.
             is_stored
         });
         if !matches!(stored, Ok(true)) {

@@ -2,7 +2,7 @@
 
 use super::Cache;
 use super::keys::{Name, lease_of, prefix_of_tags, prefix_of_values, tag_name};
-use crate::Result;
+use crate::{Error, Result};
 
 impl Cache {
     /// Removes a value. Gives back whether there was one. What is being computed just now is not stored.
@@ -24,8 +24,14 @@ impl Cache {
     pub fn invalidate(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         let name = Name::of_value(&self.inner.prefix, key.as_ref());
         let lease = lease_of(name.bytes());
-        let was_there = self.inner.store.get(name.bytes())?.is_some();
-        self.inner.store.remove(&[name.bytes(), &lease])?;
+        let was_there = match self.inner.store.get(name.bytes()) {
+            Ok(found) => found.is_some(),
+            // Something else in its place goes, too.
+            Err(Error::WrongType) => true,
+            Err(error) => return Err(error),
+        };
+        // The lease first: where this is not one step, who holds it cannot store behind this.
+        self.inner.store.remove(&[&lease, name.bytes()])?;
         Ok(was_there)
     }
 

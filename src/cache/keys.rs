@@ -5,6 +5,8 @@
 //! decides in which slot of a Redis Cluster a key is, so that a value and its lease, which are changed in one step, are
 //! in the same; it is never empty, since a namespace is not.
 
+use crate::limits::MAX_KEY_BYTES;
+
 /// What a lease's name has behind the value's.
 const LEASE_SUFFIX: &[u8] = b":lease";
 
@@ -50,6 +52,21 @@ impl Name {
 /// Where the lease on a value is.
 pub(super) fn lease_of(value_name: &[u8]) -> Vec<u8> {
     [value_name, LEASE_SUFFIX].concat()
+}
+
+/// A key with the one that goes with it: a value's lease and the value, in this order, since who has lost the lease stores nothing any more.
+/// Of what is neither, or is too long to have a lease, the key alone.
+pub(super) fn with_its_other(key: &[u8]) -> Vec<Vec<u8>> {
+    let value = match key.strip_suffix(LEASE_SUFFIX) {
+        Some(value) if value.ends_with(b"}") => value,
+        _ if key.ends_with(b"}") => key,
+        _ => return vec![key.to_vec()],
+    };
+    let lease = lease_of(value);
+    match lease.len() > MAX_KEY_BYTES {
+        true => vec![key.to_vec()],
+        false => vec![lease, value.to_vec()],
+    }
 }
 
 /// Where a tag's stamp is.
@@ -116,6 +133,16 @@ mod tests {
             let name = Name::of_value(b"{n:", &key);
             assert_eq!(name.bytes(), [b"{n:", &key[..], b"}"].concat());
         }
+    }
+
+    #[test]
+    fn a_lease_and_its_value_go_together_and_the_lease_goes_first() {
+        let both = [b"{n:k}:lease".to_vec(), b"{n:k}".to_vec()];
+        assert_eq!(with_its_other(b"{n:k}"), both);
+        assert_eq!(with_its_other(b"{n:k}:lease"), both);
+        assert_eq!(with_its_other(b"n:tag:t"), [b"n:tag:t"]);
+        let long = [vec![b'k'; MAX_KEY_BYTES - 1], b"}".to_vec()].concat();
+        assert_eq!(with_its_other(&long), [long]);
     }
 
     #[test]

@@ -77,6 +77,9 @@ pub struct Cache {
     settings: Settings,
 }
 
+/// Longest time to live: a hundred years. Whoever writes `Duration::MAX` means that nothing ends, and no store has a deadline that far.
+const LONGEST_LIFE: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 /// What all clones share.
 struct Inner {
     store: Arc<Store>,
@@ -207,10 +210,10 @@ impl Cache {
         self
     }
 
-    /// How long a value is fresh; for ever by default. It is gone then, or, with [`Cache::stale_while_revalidate`], stale.
+    /// How long a value is fresh, a hundred years at most; for ever by default. It is gone then, or, with [`Cache::stale_while_revalidate`], stale.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Cache {
-        self.settings.ttl = Some(ttl);
+        self.settings.ttl = Some(ttl.min(LONGEST_LIFE));
         self
     }
 
@@ -218,7 +221,7 @@ impl Cache {
     /// it so, RFC 5861.) Where computing it fails, it is given out for that long, too.
     #[must_use]
     pub fn stale_while_revalidate(mut self, stale: Duration) -> Cache {
-        self.settings.stale = stale;
+        self.settings.stale = stale.min(LONGEST_LIFE);
         self
     }
 
@@ -226,7 +229,7 @@ impl Cache {
     /// not remembered by default.
     #[must_use]
     pub fn negative_ttl(mut self, ttl: Duration) -> Cache {
-        self.settings.negative_ttl = Some(ttl);
+        self.settings.negative_ttl = Some(ttl.min(LONGEST_LIFE));
         self
     }
 

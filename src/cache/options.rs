@@ -1,5 +1,6 @@
 //! How a cache is opened, and what becomes of it where that cannot be.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,7 +71,8 @@ pub enum DegradedTo {
 }
 
 impl CacheOptions {
-    /// The options of the file itself: eviction, durability, compaction. What they say about
+    /// The options of the file itself: eviction, durability, compaction, all of them: what was said about the budget, the timeout or the clock before this
+    /// is forgotten, and a missing directory is not made unless they say so. What they say about
     /// damage and about falling back is overridden by those of the cache.
     ///
     /// A cache's own default is [`Durability::Os`]: what a power loss takes is computed anew.
@@ -134,8 +136,7 @@ impl CacheOptions {
         if let Some(url) = path.to_str().filter(|path| is_url(path)) {
             return self.open_url(url);
         }
-        let path = expand_home(path);
-        match self.open_file(&path) {
+        match expand_home(path).and_then(|path| self.open_file(&path)) {
             Ok(db) => {
                 let degraded = degraded(&db);
                 Ok(self.over(Store::Db(db), degraded))
@@ -253,21 +254,22 @@ fn degraded(db: &Db) -> Option<Degraded> {
     })
 }
 
+/// Whether it is meant to be a URL, of whichever scheme: no file is called so, and one that nobody knows is not to become a directory.
 fn is_url(path: &str) -> bool {
-    const SCHEMES: [&str; 4] = [
-        "redis://",
-        "rediss://",
-        "redis+cluster://",
-        "rediss+cluster://",
-    ];
-    SCHEMES.iter().any(|scheme| path.starts_with(scheme))
+    let is_of_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    path.split_once("://")
+        .is_some_and(|(scheme, _)| !scheme.is_empty() && scheme.chars().all(is_of_scheme))
 }
 
-/// The path with the home directory for a `~/` at its beginning, where the environment names one.
-fn expand_home(path: &Path) -> PathBuf {
+/// The path with the home directory for a `~/` at its beginning; an error where the environment names none.
+fn expand_home(path: &Path) -> Result<PathBuf> {
+    let Ok(below) = path.strip_prefix("~") else {
+        return Ok(path.to_owned());
+    };
     let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
-    match (path.strip_prefix("~"), home) {
-        (Ok(below), Some(home)) => Path::new(&home).join(below),
-        _ => path.to_owned(),
-    }
+    let none = || io::Error::new(io::ErrorKind::NotFound, "HOME is not set");
+    let home = home
+        .ok_or_else(none)
+        .map_err(Error::io("find the home of", path))?;
+    Ok(Path::new(&home).join(below))
 }

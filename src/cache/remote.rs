@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use redis::{Cmd, cmd};
 
+use super::keys::with_its_other;
 use super::store::Stored;
 use crate::clock::{Clock, duration_ms};
 use crate::remote::{Server, pattern_of_prefix};
@@ -205,7 +206,12 @@ impl RemoteStore {
                 let page = self.server.with_link("look at", |link| {
                     link.scan(&node, cursor, Some(&pattern), PAGE_KEYS)
                 })?;
-                let keys: Vec<&[u8]> = page.keys.iter().map(Vec::as_slice).collect();
+                let keys: Vec<Vec<u8>> = page
+                    .keys
+                    .iter()
+                    .flat_map(|key| with_its_other(key))
+                    .collect();
+                let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
                 removed += self.remove(&keys)?;
                 cursor = page.cursor;
                 if cursor == 0 {

@@ -3,12 +3,16 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use super::keys::with_its_other;
 #[cfg(feature = "redis")]
 use super::remote::RemoteStore;
 use crate::{Db, Result, SetOptions, Value};
 
 /// How many keys are removed at a time where all of a prefix go.
 const PAGE_KEYS: usize = 256;
+
+/// How long a stamp lives at least: longer than any computation takes.
+const LEAST_STAMP_LIFE: Duration = Duration::from_secs(3_600);
 
 /// The store of a cache.
 pub(super) enum Store {
@@ -148,7 +152,7 @@ impl Store {
         let stored = Stored {
             key,
             value: text.as_bytes(),
-            ttl: ttl.map(|ttl| ttl.saturating_mul(2)),
+            ttl: ttl.map(life_of_stamp),
         };
         match self {
             Store::Db(db) => {
@@ -176,7 +180,7 @@ impl Store {
             },
         };
         // What is computed meanwhile is stored later than now: half a life is kept in hand.
-        let wanted = ttl.map(|ttl| ttl.saturating_mul(2));
+        let wanted = ttl.map(life_of_stamp);
         if wanted.is_some_and(|wanted| left > wanted / 4 * 3) {
             return Ok(());
         }
@@ -198,14 +202,17 @@ impl Store {
     }
 
     /// Removes every key that begins with `prefix`, a page at a time; every key of the store is looked at. Gives back how many went.
+    ///
+    /// A lease goes with its value, and a value with its lease, whichever was seen: the owner may have stored the value since its lease was
+    /// seen, or hold the lease still.
     pub(super) fn remove_prefix(&self, prefix: &[u8]) -> Result<u64> {
         match self {
             Store::Db(db) => {
                 let mut removed = 0;
                 let mut page = Vec::with_capacity(PAGE_KEYS);
                 for key in db.scan_prefix(prefix) {
-                    page.push(key?);
-                    if page.len() == PAGE_KEYS {
+                    page.extend(with_its_other(&key?));
+                    if page.len() >= PAGE_KEYS {
                         removed += db.del_many(&page)?;
                         page.clear();
                     }
@@ -216,6 +223,12 @@ impl Store {
             Store::Remote(remote) => remote.remove_prefix(prefix),
         }
     }
+}
+
+/// How long a stamp lives for an entry with this time to live. Its time begins before the computation's, which may take longer than
+/// the entry lives.
+fn life_of_stamp(ttl: Duration) -> Duration {
+    ttl.saturating_mul(2).max(LEAST_STAMP_LIFE)
 }
 
 /// Whether a lease holds a token.

@@ -191,6 +191,9 @@ fn what_is_no_entry_is_a_miss_and_is_overwritten() {
     let cache = Cache::options().over_db(db.clone()).unwrap();
     db.set("{cache:k}", "by hand").unwrap();
     db.hset("{cache:h}", "f", "v").unwrap();
+    db.hset("{cache:i}", "f", "v").unwrap();
+    assert!(cache.invalidate("i").unwrap());
+    assert_eq!(db.key_type("{cache:i}").unwrap(), None);
     for key in ["k", "h"] {
         assert_eq!(cache.get::<String>(key).unwrap(), None);
         let computed = cache.get_or_insert_with(key, || Ok::<_, Never>("1".to_owned()));
@@ -255,6 +258,108 @@ fn what_is_invalidated_or_inserted_while_it_is_computed_is_not_stored_over() {
     assert_eq!(computed.unwrap(), "of before");
     assert_eq!(cache.get::<String>("k").unwrap().unwrap(), "by hand");
     assert_eq!(cache.stats().not_stored, 2);
+}
+
+#[test]
+fn who_asks_after_an_invalidation_does_not_get_what_was_before_it() {
+    let (_, cache) = clocked();
+    let (begun, has_begun) = mpsc::channel();
+    let (go, may_go) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let first = scope.spawn({
+            let cache = cache.clone();
+            move || {
+                cache.get_or_insert_with("k", || {
+                    begun.send(()).unwrap();
+                    may_go.recv().unwrap();
+                    Ok::<_, Never>("of before".to_owned())
+                })
+            }
+        });
+        has_begun.recv().unwrap();
+        cache.invalidate("k").unwrap();
+        let second =
+            scope.spawn(|| cache.get_or_insert_with("k", || Ok::<_, Never>("new".to_owned())));
+        while cache.stats().misses < 2 {
+            thread::yield_now();
+        }
+        go.send(()).unwrap();
+        assert_eq!(first.join().unwrap().unwrap(), "of before");
+        assert_eq!(second.join().unwrap().unwrap(), "new");
+    });
+    assert_eq!(cache.get::<String>("k").unwrap().unwrap(), "new");
+}
+
+#[test]
+fn who_waits_for_what_cannot_be_stored_gets_it_all_the_same() {
+    let (_, cache) = clocked();
+    let cache = cache.tags((0..65).map(|number| number.to_string()));
+    let waiting = Cell::new(None);
+    let asked = cache.get_or_insert_with("k", || {
+        let board = || cache.inner.flights.board(b"{cache:k}");
+        match thread::scope(|scope| scope.spawn(board).join()).unwrap() {
+            flight::Boarding::Wait(other) => waiting.set(Some(other)),
+            _ => unreachable!("this thread leads"),
+        }
+        Ok::<_, Never>("1".to_owned())
+    });
+    assert_eq!(asked.unwrap(), "1");
+    let landing = waiting.take().unwrap().wait(Duration::MAX).unwrap();
+    assert!(landing.entry.unwrap().ends_with(b"1"));
+    assert_eq!(cache.stats().not_stored, 1);
+    let lease = cache.inner.store.get(b"{cache:k}:lease").unwrap();
+    assert!(lease.is_none(), "it was given back");
+}
+
+#[test]
+fn a_tagged_value_that_takes_longer_than_it_lives_is_found_while_it_lives() {
+    let (clock, cache) = clocked();
+    let cache = cache.ttl(SECOND).tags(["t"]);
+    let stamps = cache.stamps().unwrap();
+    clock.advance(60 * SECOND);
+    let life = cache.life();
+    let entry = cache
+        .encode(&"1".to_owned(), SECOND, life, &stamps)
+        .unwrap();
+    let stored = store::Stored {
+        key: b"{cache:k}",
+        value: &entry,
+        ttl: life.hard,
+    };
+    cache.inner.store.set(b"{cache:k}:lease", stored).unwrap();
+    assert_eq!(cache.get::<String>("k").unwrap().unwrap(), "1");
+}
+
+#[test]
+fn the_longest_time_to_live_is_stored() {
+    let (_, cache) = clocked();
+    let cache = cache
+        .ttl(Duration::MAX)
+        .stale_while_revalidate(Duration::MAX)
+        .negative_ttl(Duration::MAX)
+        .tags(["t"]);
+    let counted = Counted::new();
+    assert_eq!(ask(&cache, &counted), "1");
+    assert_eq!(ask(&cache, &counted), "1");
+    assert!(
+        cache
+            .get_or_insert_with("bad", || Err::<String, _>("no"))
+            .is_err()
+    );
+    assert_eq!(cache.stats().not_stored, 0);
+}
+
+#[test]
+fn a_lease_that_is_taken_away_by_its_prefix_takes_the_value_with_it() {
+    let (_, cache) = clocked();
+    cache
+        .insert("k", &"stored since the lease was seen".to_owned())
+        .unwrap();
+    let store = &cache.inner.store;
+    assert!(store.acquire(b"{cache:k}:lease", b"owner", SECOND).unwrap());
+    // As of a page in which only the lease was seen.
+    store.remove_prefix(b"{cache:k}:lease").unwrap();
+    assert_eq!(cache.get::<String>("k").unwrap(), None);
 }
 
 #[test]

@@ -86,11 +86,12 @@ fn parse(url: &str) -> Option<Target> {
         "rediss+cluster" => ("rediss", true),
         _ => return None,
     };
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let (user, hosts) = match authority.rsplit_once('@') {
-        Some((user, hosts)) => (format!("{user}@"), hosts),
-        None => (String::new(), authority),
+    // First, so that a slash in a password does not make half of it a host, which messages show.
+    let (user, rest) = match rest.rsplit_once('@') {
+        Some((user, rest)) => (format!("{user}@"), rest),
+        None => (String::new(), rest),
     };
+    let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
     let hosts: Vec<&str> = hosts.split(',').collect();
     if hosts.iter().any(|host| host.is_empty()) || (!is_cluster && hosts.len() > 1) {
         return None;
@@ -105,6 +106,15 @@ fn parse(url: &str) -> Option<Target> {
     })
 }
 
+/// A URL that is none, or of no scheme that is known, as messages may show it.
+fn without_password(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://{rest}"),
+        (None, Some((_, rest))) => rest.to_owned(),
+        (_, None) => url.to_owned(),
+    }
+}
+
 impl Server {
     /// Reaches the server once, so that a wrong URL is an error here.
     pub(crate) fn connect(url: &str, timeout: Duration) -> Result<Server> {
@@ -115,7 +125,7 @@ impl Server {
         };
         let target = parse(url).ok_or_else(|| {
             let reason = "the URL is not SCHEME://[USER:PASSWORD@]HOST[:PORT][/DATABASE] with the scheme redis, rediss, redis+cluster or rediss+cluster";
-            refused(url, reason.to_owned())
+            refused(&without_password(url), reason.to_owned())
         })?;
         let failed = |error: RedisError| refused(&target.address, error.to_string());
         if url.starts_with("rediss") && CryptoProvider::get_default().is_none() {
@@ -154,6 +164,7 @@ impl Server {
     /// Whether the URL names a database.
     pub(crate) fn names_database(&self) -> bool {
         let path = self.address.split_once("://").map_or("", |(_, rest)| rest);
+        let path = path.split_once('?').map_or(path, |(path, _)| path);
         let database = path.split_once('/').map_or("", |(_, database)| database);
         !database.is_empty() && !self.is_cluster()
     }
@@ -414,6 +425,22 @@ mod tests {
             "",
         ] {
             assert!(parse(url).is_none(), "{url}");
+        }
+    }
+
+    #[test]
+    fn no_message_shows_a_password_whatever_the_url_is_like() {
+        for url in [
+            "http://me:secret@a/",
+            "valkey://me:secret@a",
+            "redis://:secret@/",
+            "redis://me:se/cret@127.0.0.1:1/",
+            "redis://me:secret@127.0.0.1:1/no-number",
+            "redis:/me:secret@a",
+        ] {
+            let said = Server::connect(url, Duration::from_secs(1)).err();
+            let said = said.unwrap().to_string();
+            assert!(!said.contains("cret"), "{url}: {said}");
         }
     }
 

@@ -126,7 +126,7 @@ impl Transfer<'_> {
         Ok(total)
     }
 
-    /// What tells one run of a server from another: its run id; of a cluster those of its nodes, which are asked by their ids in the cluster.
+    /// What tells one run of a server from another: its run id; of a cluster the addresses of its nodes, which do not tell a restart: what is passed over then the verification names.
     fn run_id(&mut self) -> Result<String> {
         if self.server.is_cluster() {
             let nodes = self
