@@ -93,6 +93,11 @@ fn setting_new_strings_asks_for_memory_only_as_tables_grow() {
     );
 }
 
+/// Not by `eprintln!`, which a passing test keeps to itself.
+fn say_not_run(why: &str) {
+    let _ = writeln!(std::io::stderr(), "NOT RUN: {why}");
+}
+
 /// What runs under strace.
 const WORK: &str = "BRASA_TEST_COSTS_OF";
 
@@ -152,10 +157,9 @@ fn calls_of(work: &str) -> Option<Vec<String>> {
     let lines = match run {
         Ok(run) if run.status.success() => std::fs::read_to_string(&trace).unwrap(),
         failed => {
-            let _ = writeln!(
-                std::io::stderr(),
-                "NOT RUN: the system calls of {work}: needs strace: {failed:?}"
-            );
+            say_not_run(&format!(
+                "the system calls of {work}: needs strace: {failed:?}"
+            ));
             return None;
         }
     };
@@ -198,11 +202,8 @@ fn has_windows() -> bool {
     let kind = String::from_utf8_lossy(&run.stdout).trim().to_owned();
     let known = ["ext2/ext3", "tmpfs"].contains(&&*kind);
     if !known {
-        let _ = writeln!(
-            std::io::stderr(),
-            "NOT RUN: the system calls of set: {} is on {kind}",
-            directory.display()
-        );
+        let place = directory.display();
+        say_not_run(&format!("the system calls of set: {place} is on {kind}"));
     }
     known
 }

@@ -8,8 +8,7 @@
 
 use super::Engine;
 use crate::index::{KeyHash, Location};
-use crate::log::Source;
-use crate::record::HEADER_BYTES;
+use crate::log::touch;
 
 impl Engine {
     /// Looks at where these keys of a database are, each with a field or an empty one.
@@ -24,18 +23,9 @@ impl Engine {
             })
             .collect();
         let mut seen = 0;
-        let look_at = |location: Option<Location>| {
-            let Some(Location::Record(offset)) = location else {
-                return 0;
-            };
-            // The key begins behind the header, in another line of the cache as often as not.
-            let places = [offset, offset + HEADER_BYTES as u64];
-            let words = places.map(|place| Source::word(&**generation.mapping(), place));
-            words
-                .into_iter()
-                .flatten()
-                .map(u64::from_le_bytes)
-                .fold(0, |all, word| all ^ word)
+        let look_at = |location: Option<Location>| match location {
+            Some(Location::Record(offset)) => touch(&**generation.mapping(), offset),
+            _ => 0,
         };
         for (hash, _) in &hashes {
             if let Some(shard) = index.read(database, hash.shard()) {

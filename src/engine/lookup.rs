@@ -9,8 +9,8 @@ use crate::index::{
     HashSummary, Item, KeyHash, KeyHasher, Location, Merge, Names, Object, Pages, Place, Run,
     Shard, StoredHash, bytes_behind,
 };
-use crate::log::{Source, stored_change, stored_key};
-use crate::record::{Change, HEADER_BYTES, Kind};
+use crate::log::{Source, stored_change, stored_key, touch};
+use crate::record::{Change, Kind};
 use crate::storage::Mapping;
 use crate::{Error, Result};
 
@@ -411,11 +411,7 @@ impl<'a> Lookup<'a> {
         let mut words = 0;
         for (_, location) in shard.keys.iter_from(first).take(count) {
             if let Location::Record(offset) = location {
-                // The key is in another line of the cache as often as not.
-                for offset in [offset, offset + HEADER_BYTES as u64] {
-                    let word = Source::word(self.mapping, offset);
-                    words ^= word.map_or(0, u64::from_le_bytes);
-                }
+                words ^= touch(self.mapping, offset);
             }
         }
         // So that the compiler does not leave it out.

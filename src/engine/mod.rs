@@ -32,6 +32,7 @@ mod sync;
 mod transaction;
 mod turn;
 mod value;
+mod view;
 mod watch;
 
 use std::path::{Path, PathBuf};

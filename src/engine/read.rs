@@ -1,15 +1,12 @@
-//! Reading: from a key to its value, and walking in hash order.
+//! Reading: from a key to the shard that it is in, and walking in hash order. What is found there: [`view`](super::view).
 
 use std::cell::{Cell, RefCell};
-use std::sync::Arc;
 
 use super::generation::{Contents, Generation};
-use super::lookup::{HashAt, Held, Lookup, RecordAt};
+use super::lookup::Held;
+use super::view::{View, field_at};
 use super::{Engine, Value};
-use crate::index::{Item, KeyHash, Location, SHARD_COUNT, Shard};
-use crate::log::{Source, stored_change};
-use crate::record::{self, Kind};
-use crate::storage::Mapping;
+use crate::index::{KeyHash, SHARD_COUNT, Shard};
 use crate::{Error, Result};
 
 /// What a key holds, as far as can be told without its value.
@@ -83,15 +80,6 @@ pub(crate) const SCAN_END: u64 = HASHES_IN_SHARD * SHARD_COUNT as u64;
 /// Whether a deadline, 0 for none, has passed.
 pub(super) fn has_passed(deadline_ms: u64, now_ms: u64) -> bool {
     deadline_ms != 0 && deadline_ms <= now_ms
-}
-
-/// A shard locked for reading, with the mapping that shows its records.
-struct View<'a> {
-    engine: &'a Engine,
-    generation: &'a Generation,
-    shard: &'a Shard,
-    mapping: &'a Arc<Mapping>,
-    lookup: Lookup<'a>,
 }
 
 impl Engine {
@@ -450,205 +438,4 @@ fn walk<T>(
         visit(found)?;
     }
     Ok(None)
-}
-
-/// Where the field begins, counted from the record's start.
-fn field_at(record: &RecordAt<'_>) -> u64 {
-    (record::HEADER_BYTES + record.change.key.len()) as u64
-}
-
-impl<'a> View<'a> {
-    fn new(
-        engine: &'a Engine,
-        generation: &'a Generation,
-        contents: &'a Contents,
-        shard: &'a Shard,
-        mapping: &'a Arc<Mapping>,
-    ) -> View<'a> {
-        View {
-            engine,
-            generation,
-            shard,
-            mapping,
-            lookup: generation.lookup(contents, mapping),
-        }
-    }
-
-    fn held(&self, hash: KeyHash, key: &[u8]) -> Result<Held<'a>> {
-        Ok(self.lookup.key(self.shard, hash, key)?.held)
-    }
-
-    fn string(&self, hash: KeyHash, key: &[u8]) -> Result<Option<Value>> {
-        self.string_at(hash, key, || self.engine.now_ms())
-    }
-
-    fn string_at(
-        &self,
-        hash: KeyHash,
-        key: &[u8],
-        now_ms: impl FnOnce() -> u64,
-    ) -> Result<Option<Value>> {
-        match self.held(hash, key)? {
-            Held::Nothing => Ok(None),
-            Held::String(record) => {
-                self.check(&record)?;
-                let expired = record.deadline_ms != 0 && has_passed(record.deadline_ms, now_ms());
-                if !expired {
-                    self.generation.note_read(record.offset);
-                }
-                Ok((!expired).then(|| self.value(&record)))
-            }
-            held @ Held::Hash(_) => match self.key_state(&held)? {
-                KeyState::Absent => Ok(None),
-                _ => Err(Error::WrongType),
-            },
-        }
-    }
-
-    fn stored(&self, held: Held<'a>, now_ms: impl FnOnce() -> u64) -> Result<Stored> {
-        Ok(match held {
-            Held::Nothing => Stored::Absent,
-            Held::String(record) => {
-                self.check(&record)?;
-                Stored::String(self.dated(&record))
-            }
-            Held::Hash(hash) => Stored::Hash {
-                deadline_ms: hash.summary.deadline_ms,
-                field_count: hash.summary.field_count,
-                live_field_count: self.live_field_count(&hash, now_ms)?,
-            },
-        })
-    }
-
-    /// The hash at a key; `None` where there is none or its time is up.
-    fn hash(&self, hash: KeyHash, key: &[u8]) -> Result<Option<HashAt<'a>>> {
-        let held = self.held(hash, key)?;
-        match (self.key_state(&held)?, held) {
-            (KeyState::Absent, _) => Ok(None),
-            (_, Held::Hash(hash)) => {
-                self.generation.note_read(hash.summary.key_offset);
-                Ok(Some(hash))
-            }
-            _ => Err(Error::WrongType),
-        }
-    }
-
-    fn key_state(&self, held: &Held<'a>) -> Result<KeyState> {
-        let state = match held {
-            Held::Nothing => KeyState::Absent,
-            Held::String(record) => KeyState::String {
-                deadline_ms: record.deadline_ms,
-            },
-            Held::Hash(hash) => match self.live_field_count(hash, || self.engine.now_ms())? {
-                0 => KeyState::Absent,
-                _ => KeyState::Hash {
-                    deadline_ms: hash.summary.deadline_ms,
-                },
-            },
-        };
-        match state.deadline_ms() {
-            Some(deadline_ms) if has_passed(deadline_ms, self.engine.now_ms()) => {
-                Ok(KeyState::Absent)
-            }
-            _ => Ok(state),
-        }
-    }
-
-    fn field(&self, hash: &HashAt<'a>, field: &[u8]) -> Result<Option<Dated>> {
-        match self.lookup.field(self.shard, hash, field)?.record {
-            None => Ok(None),
-            Some(record) => {
-                self.check(&record)?;
-                Ok(Some(self.dated(&record)))
-            }
-        }
-    }
-
-    fn live_field(&self, hash: &HashAt<'a>, field: &[u8]) -> Result<Option<Dated>> {
-        let found = self.field(hash, field)?;
-        Ok(found.filter(|dated| {
-            dated.deadline_ms == 0 || !has_passed(dated.deadline_ms, self.engine.now_ms())
-        }))
-    }
-
-    /// The clock is asked only if a field has a deadline.
-    fn live_field_count(&self, hash: &HashAt<'a>, now_ms: impl FnOnce() -> u64) -> Result<u64> {
-        let mut count = hash.summary.field_count;
-        if hash.summary.expiring_fields > 0 {
-            let now_ms = now_ms();
-            for record in self.lookup.fields_from(self.shard, hash, 0)? {
-                let (_, record) = record?;
-                count = count.saturating_sub(u64::from(has_passed(record.deadline_ms, now_ms)));
-            }
-        }
-        Ok(count)
-    }
-
-    /// The key that an entry stands for and what it holds, nothing where its time is up; `None` where the entry says that it is gone.
-    fn named(&self, item: Item) -> Result<Option<(Value, KeyState)>> {
-        if let Item::Own(Location::Record(offset)) = item
-            && let Some(change) = stored_change(&**self.mapping, offset)
-            && change.kind == Kind::Set
-        {
-            // Nearly all there are, by the shortest way.
-            let key = self.part(change.key, offset + record::HEADER_BYTES as u64);
-            let deadline_ms = self.shard.deadline_ms(offset, change.deadline_ms);
-            let is_over = deadline_ms != 0 && has_passed(deadline_ms, self.engine.now_ms());
-            let state = match is_over {
-                true => KeyState::Absent,
-                false => KeyState::String { deadline_ms },
-            };
-            return Ok(Some((key, state)));
-        }
-        match self.lookup.item(self.shard, item)? {
-            Held::Nothing => Ok(None),
-            held => Ok(Some((self.key_of(&held)?, self.key_state(&held)?))),
-        }
-    }
-
-    /// The key that an entry stands for.
-    fn key_of(&self, held: &Held<'a>) -> Result<Value> {
-        let (offset, change) = match held {
-            Held::String(record) => (record.offset, record.change),
-            Held::Hash(hash) => {
-                let offset = hash.summary.key_offset;
-                (offset, self.lookup.record(offset)?)
-            }
-            Held::Nothing => return Ok(Value::owned(&[])),
-        };
-        Ok(self.part(change.key, offset + record::HEADER_BYTES as u64))
-    }
-
-    fn part(&self, bytes: &[u8], offset: u64) -> Value {
-        Value::mapped(self.mapping, offset, bytes.len())
-    }
-
-    fn value(&self, record: &RecordAt<'a>) -> Value {
-        let value_at = field_at(record) + record.change.field.len() as u64;
-        self.part(record.change.value, record.offset + value_at)
-    }
-
-    fn dated(&self, record: &RecordAt<'a>) -> Dated {
-        Dated {
-            value: self.value(record),
-            deadline_ms: record.deadline_ms,
-        }
-    }
-
-    /// Checks a record's checksum again, where the options ask for it.
-    fn check(&self, record: &RecordAt<'a>) -> Result<()> {
-        if !self.engine.settings.verify_on_read {
-            return Ok(());
-        }
-        let mapping: &Mapping = self.mapping;
-        let offset = record.offset;
-        let corrupt = |reason: &str| Error::corrupt(&self.engine.path, offset, reason);
-        let size = Source::word(mapping, offset)
-            .and_then(|word| record::size_of_record(word).ok())
-            .ok_or_else(|| corrupt("there is no record any more"))?;
-        let bytes = Source::bytes(mapping, offset, size)
-            .ok_or_else(|| corrupt("the record goes beyond the file"))?;
-        record::verify(bytes, self.generation.header.salt, offset)
-            .map_err(|reason| corrupt(&reason.to_string()))
-    }
 }

@@ -265,6 +265,14 @@ pub(crate) fn stored_change<S: Source + ?Sized>(source: &S, offset: u64) -> Opti
     record::reparse(source.bytes(offset, size)?)
 }
 
+/// Looks at the record at an offset, so that the cache has its header and its key when they are wanted: they are in two lines of the cache as
+/// often as not. What comes of it is for [`black_box`](std::hint::black_box), or the compiler leaves the look out.
+pub(crate) fn touch<S: Source + ?Sized>(source: &S, offset: u64) -> u64 {
+    let places = [offset, offset + record::HEADER_BYTES as u64];
+    let words = places.map(|place| source.word(place).map_or(0, u64::from_le_bytes));
+    words[0] ^ words[1]
+}
+
 /// The key of the record at an offset, as [`stored_change`], without a look at the rest.
 pub(crate) fn stored_key<S: Source + ?Sized>(source: &S, offset: u64) -> Option<&[u8]> {
     let key_len = record::key_len(source.word(offset)?);

@@ -124,6 +124,7 @@ impl Mapped {
         }
     }
 
+    /// Opens a window at the page in which the commit begins; there may be none afterwards.
     fn move_window(&mut self, commit: &[u8], offset: u64, file_bytes: u64) {
         let page = PAGE_BYTES as u64;
         let start = offset - offset % page;
