@@ -182,12 +182,33 @@ fn a_hit_waits_for_nobody() {
     cache.insert("k", &"1".to_owned()).unwrap();
     let _holder = Db::options().exclusive(true).open(&path).unwrap();
     works_in_this_process_without_computing(&cache);
-    // Stale, and the lock is not to be had: who refreshes elsewhere is not held up either.
-    let stale = Cache::options()
+}
+
+/// An hour, if they waited for the lock: the caller that is to compute a stale value anew gets the old one where it could not store the new one.
+#[test]
+fn a_hit_on_a_stale_value_waits_for_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cache.brasa");
+    let clock = ManualClock::new(1_700_000_000_000);
+    let cache = Cache::options()
         .strict(true)
-        .timeout(Duration::from_millis(1));
-    let stale = stale.open(&path).unwrap();
-    works_in_this_process_without_computing(&stale);
+        .file(Db::options().clock(clock.clone()))
+        .timeout(Duration::from_secs(3_600));
+    let (fresh, stale) = (Duration::from_secs(10), Duration::from_secs(60));
+    let cache = cache.open(&path).unwrap().ttl(fresh);
+    let cache = cache.stale_while_revalidate(stale);
+    cache.insert("k", &"1".to_owned()).unwrap();
+    clock.advance(fresh);
+    let holder = Db::options().exclusive(true).open(&path).unwrap();
+    works_in_this_process_without_computing(&cache);
+    let value = cache.get_or_refresh_with("k", || Ok::<_, Never>("2".to_owned()));
+    assert_eq!(value.unwrap(), "1");
+    assert_eq!(cache.stats().stale_hits, 2);
+    drop(holder);
+    // The thread that was to compute it may be at it still.
+    let mut looks = (0..10_000).map(|_| std::thread::sleep(Duration::from_millis(1)));
+    let compute = || Ok::<_, Never>("3".to_owned());
+    assert!(looks.any(|()| cache.get_or_insert_with("k", compute).unwrap() != "1"));
 }
 
 fn works_in_this_process_without_computing(cache: &Cache) {

@@ -299,8 +299,9 @@ impl Cache {
             // may have asked after that, and are not to get what was before.
             is_stored
         });
-        if !matches!(stored, Ok(true)) {
-            count(&counters.not_stored);
+        match stored {
+            Ok(true) => self.note_version(),
+            _ => count(&counters.not_stored),
         }
         self.inner.forgive(stored, false)?;
         computed.map_err(CacheError::Compute)

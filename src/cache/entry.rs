@@ -89,6 +89,13 @@ pub(super) struct Entry<'a> {
     pub(super) value_at: usize,
 }
 
+/// The version of an entry of this layout, of which the first [`FIXED_BYTES`] will do.
+pub(super) fn version_of(head: &[u8]) -> Option<u64> {
+    let fixed = head.get(..FIXED_BYTES)?;
+    let is_one = fixed.starts_with(&[MAGIC, LAYOUT]);
+    is_one.then(|| LittleEndian::read_u64(&fixed[16..]))
+}
+
 impl<'a> Entry<'a> {
     /// Reads an entry; `None` where it is none (invariant 1).
     #[inline]

@@ -39,7 +39,9 @@ impl Cache {
             value: &entry,
             ttl: life.hard,
         };
-        self.inner.store.set(&lease_of(name.bytes()), stored)
+        self.inner.store.set(&lease_of(name.bytes()), stored)?;
+        self.note_version();
+        Ok(())
     }
 
     /// The tags of this view with their stamps.

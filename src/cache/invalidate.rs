@@ -1,7 +1,7 @@
 //! Taking values away: by key, by prefix, by tag, all.
 
 use super::Cache;
-use super::keys::{Name, lease_of, prefix_of_tags, prefix_of_values, tag_name};
+use super::keys::{Name, lease_of, prefix_of_tags, prefix_of_values, tag_name, versions_name};
 use crate::{Error, Result};
 
 impl Cache {
@@ -68,6 +68,8 @@ impl Cache {
         let namespace = &self.inner.namespace;
         self.inner.store.remove_prefix(&prefix_of_tags(namespace))?;
         let values = prefix_of_values(namespace, b"");
-        self.inner.store.remove_prefix(&values).map(drop)
+        self.inner.store.remove_prefix(&values)?;
+        let register = versions_name(namespace);
+        self.inner.store.remove(&[&register]).map(drop)
     }
 }

@@ -1,7 +1,8 @@
 //! The names under which a cache's keys stand in the store.
 //!
-//! A value is at `{NAMESPACE:KEY}`, its lease at `{NAMESPACE:KEY}:lease`, a tag's stamp at `NAMESPACE:tag:TAG`. None can be
-//! taken for another: a value's name ends with a brace and a lease's does not, and a tag's begins without one. What stands between the braces
+//! A value is at `{NAMESPACE:KEY}`, its lease at `{NAMESPACE:KEY}:lease`, a tag's stamp at `NAMESPACE:tag:TAG`, and the register of
+//! versions at `{NAMESPACE}:versions`, with a lease, too. None can be
+//! taken for another: a value's name ends with a brace and a lease's does not, a tag's begins without one, and a namespace has no colon. What stands between the braces
 //! decides in which slot of a Redis Cluster a key is, so that a value and its lease, which are changed in one step, are
 //! in the same; it is never empty, since a namespace is not.
 
@@ -54,12 +55,17 @@ pub(super) fn lease_of(value_name: &[u8]) -> Vec<u8> {
     [value_name, LEASE_SUFFIX].concat()
 }
 
+/// Whether a key of the namespace is a value's, and not a lease's.
+pub(super) fn is_value(key: &[u8]) -> bool {
+    key.ends_with(b"}")
+}
+
 /// A key with the one that goes with it: a value's lease and the value, in this order, since who has lost the lease stores nothing any more.
 /// Of what is neither, or is too long to have a lease, the key alone.
 pub(super) fn with_its_other(key: &[u8]) -> Vec<Vec<u8>> {
     let value = match key.strip_suffix(LEASE_SUFFIX) {
-        Some(value) if value.ends_with(b"}") => value,
-        _ if key.ends_with(b"}") => key,
+        Some(value) if is_value(value) => value,
+        _ if is_value(key) => key,
         _ => return vec![key.to_vec()],
     };
     let lease = lease_of(value);
@@ -72,6 +78,11 @@ pub(super) fn with_its_other(key: &[u8]) -> Vec<Vec<u8>> {
 /// Where a tag's stamp is.
 pub(super) fn tag_name(namespace: &str, tag: &[u8]) -> Vec<u8> {
     [namespace.as_bytes(), b":tag:", tag].concat()
+}
+
+/// Where the register of versions is.
+pub(super) fn versions_name(namespace: &str) -> Vec<u8> {
+    [b"{", namespace.as_bytes(), b"}:versions"].concat()
 }
 
 /// What the names of all values whose keys begin with `prefix`, and of their leases, begin with.

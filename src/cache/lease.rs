@@ -74,6 +74,15 @@ impl Keeper {
         }
     }
 
+    /// As [`Keeper::acquire`], for somebody who has a value without it: waits for nobody.
+    pub(super) fn acquire_briefly(self: &Arc<Self>, name: &[u8]) -> Result<Option<Lease>> {
+        let token = new_token();
+        match self.store.acquire_briefly(name, &token, LEASE_TTL)? {
+            true => Ok(Some(self.hold(name, token))),
+            false => Ok(None),
+        }
+    }
+
     /// The lease, from an owner who has it still; `None` where it has changed hands meanwhile.
     pub(super) fn take_over(self: &Arc<Self>, name: &[u8], owner: &[u8]) -> Result<Option<Lease>> {
         let token = new_token();

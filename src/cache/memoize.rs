@@ -15,6 +15,10 @@ pub trait CacheKey {
 /// Appends one part of a key; colons part parts, and those within are marked.
 fn write_part(part: &str, key: &mut String) {
     key.push(':');
+    write_marked(part, key);
+}
+
+fn write_marked(part: &str, key: &mut String) {
     for character in part.chars() {
         if matches!(character, ':' | '\\') {
             key.push('\\');
@@ -68,7 +72,8 @@ tuples!((A 0) (A 0, B 1) (A 0, B 1, C 2) (A 0, B 1, C 2, D 3));
 /// A function behind a cache; made by [`Cache::memoize`].
 pub struct Memoized<F, A, T, E> {
     cache: Cache,
-    name: String,
+    /// What the keys of its values begin with.
+    prefix: String,
     function: F,
     signature: PhantomData<fn(A) -> Result<T, E>>,
 }
@@ -101,23 +106,33 @@ where
     }
 
     fn key(&self, arguments: &A) -> String {
-        let mut key = self.name.clone();
+        let mut key = self.prefix.clone();
         arguments.write(&mut key);
         key
+    }
+
+    /// Forgets the values for all arguments. Gives back how many keys of the store went, leases among them; every key of the file or server is looked at.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cache::invalidate_prefix`].
+    pub fn forget_all(&self) -> Result<u64> {
+        self.cache.invalidate_prefix(format!("{}:", self.prefix))
     }
 }
 
 impl<F, A, T, E> fmt::Debug for Memoized<F, A, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Memoized")
-            .field("name", &self.name)
+            .field("prefix", &self.prefix)
             .field("cache", &self.cache)
             .finish_non_exhaustive()
     }
 }
 
 impl Cache {
-    /// A function that looks here first. Its values are at `NAME:ARGUMENT`, with a colon before each further argument.
+    /// A function that looks here first. Its values are at `NAME:ARGUMENT`, with a colon before each further argument; colons and backslashes within them have
+    /// a backslash before them.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -130,16 +145,18 @@ impl Cache {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn memoize<F, A, T, E>(&self, name: impl Into<String>, function: F) -> Memoized<F, A, T, E>
+    pub fn memoize<F, A, T, E>(&self, name: impl AsRef<str>, function: F) -> Memoized<F, A, T, E>
     where
         F: Fn(A) -> Result<T, E>,
         A: CacheKey,
         T: CacheValue,
         E: Display,
     {
+        let mut prefix = String::new();
+        write_marked(name.as_ref(), &mut prefix);
         Memoized {
             cache: self.clone(),
-            name: name.into(),
+            prefix,
             function,
             signature: PhantomData,
         }
@@ -149,6 +166,7 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::CacheKey;
+    use crate::Cache;
 
     fn key(arguments: impl CacheKey) -> String {
         let mut key = String::new();
@@ -162,5 +180,18 @@ mod tests {
         assert_ne!(key(("a:b", "c")), key(("a", "b:c")));
         assert_ne!(key(("a\\", "b")), key(("a", "\\b")));
         assert_ne!(key(("", "")), key(("",)));
+    }
+
+    #[test]
+    fn functions_of_different_names_do_not_share_values() {
+        let cache = Cache::in_memory().unwrap();
+        let answer = |text: &'static str| move |_: (&str, &str)| Ok::<_, String>(text.to_owned());
+        let one = cache.memoize("a", answer("of a"));
+        let other = cache.memoize("a:b", |_: &str| Ok::<_, String>("of a:b".to_owned()));
+        assert_eq!(one.call(("b", "c")).unwrap(), "of a");
+        assert_eq!(other.call("c").unwrap(), "of a:b");
+        assert_eq!(one.forget_all().unwrap(), 1);
+        let value = cache.get::<String>("a\\:b:c").unwrap();
+        assert_eq!(value.as_deref(), Some("of a:b"));
     }
 }

@@ -21,6 +21,7 @@ mod lease;
 mod look;
 mod memoize;
 mod options;
+mod reclaim;
 mod refresh;
 #[cfg(feature = "redis")]
 mod remote;
@@ -31,10 +32,11 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use entry::ValueKind;
@@ -77,6 +79,9 @@ pub struct Cache {
     settings: Settings,
 }
 
+/// How long an entry is there at least: Redis has no shorter time to live, and the same cache over a file is to mean the same.
+const SHORTEST_LIFE: Duration = Duration::from_millis(1);
+
 /// Longest time to live: a hundred years. Whoever writes `Duration::MAX` means that nothing ends, and no store has a deadline that far.
 const LONGEST_LIFE: Duration = Duration::from_secs(100 * 365 * 86_400);
 
@@ -93,6 +98,8 @@ struct Inner {
     degraded: Option<Degraded>,
     /// Threads that refresh in the background.
     refreshers: AtomicUsize,
+    /// When a version was last seen to in the register.
+    noted_versions: Mutex<HashMap<u64, u64>>,
     last_error: Mutex<Option<String>>,
 }
 
@@ -126,6 +133,7 @@ impl Inner {
             is_strict,
             degraded,
             refreshers: AtomicUsize::new(0),
+            noted_versions: Mutex::default(),
             last_error: Mutex::new(None),
         }
     }
@@ -139,6 +147,11 @@ impl Inner {
             }
             result => result,
         }
+    }
+
+    fn noted_versions(&self) -> MutexGuard<'_, HashMap<u64, u64>> {
+        let noted = self.noted_versions.lock();
+        noted.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note(&self, error: &Error) {
@@ -200,10 +213,10 @@ impl Cache {
         }
     }
 
-    /// A stamp that entries carry: those with another are misses, and are overwritten. For the version of the program, or of what it stores; none by
+    /// A stamp that entries carry: those with another are misses, and are [reclaimed](Cache::reclaim) a week after that one was last in use. For the version of the program, or of what it stores; none by
     /// default.
     ///
-    /// Programs of two versions that run at the same time take each other's entries away: give them [namespaces](CacheOptions::namespace) instead.
+    /// Programs of two versions that run at the same time overwrite each other's entries: give them [namespaces](CacheOptions::namespace) instead.
     #[must_use]
     pub fn version(mut self, version: &str) -> Cache {
         self.settings.version = entry::version_stamp(version);
@@ -315,7 +328,7 @@ impl Cache {
         };
         Life {
             soft: Some(shorten(ttl)),
-            hard: Some(shorten(ttl.saturating_add(self.settings.stale))),
+            hard: Some(shorten(ttl.saturating_add(self.settings.stale)).max(SHORTEST_LIFE)),
         }
     }
 }
@@ -332,7 +345,7 @@ impl Life {
     fn brief(ttl: Duration) -> Life {
         Life {
             soft: None,
-            hard: Some(ttl),
+            hard: Some(ttl.max(SHORTEST_LIFE)),
         }
     }
 }

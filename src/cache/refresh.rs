@@ -95,7 +95,7 @@ impl Cache {
         if self.inner.store.get(&lease_name)?.is_some() {
             return Ok(None);
         }
-        let Some(lease) = self.inner.keeper.acquire(&lease_name)? else {
+        let Some(lease) = self.inner.keeper.acquire_briefly(&lease_name)? else {
             return Ok(None);
         };
         let is_the_same = match self.inner.store.get(name)? {

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use redis::{Cmd, cmd};
 
-use super::keys::with_its_other;
 use super::store::Stored;
 use crate::clock::{Clock, duration_ms};
 use crate::remote::{Server, pattern_of_prefix};
@@ -196,29 +195,64 @@ impl RemoteStore {
         })
     }
 
-    pub(super) fn remove_prefix(&self, prefix: &[u8]) -> Result<u64> {
+    pub(super) fn fields(&self, key: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        self.ask("read from", cmd("HGETALL").arg(key))
+    }
+
+    pub(super) fn set_field(&self, key: &[u8], field: &[u8], value: &[u8]) -> Result<()> {
+        let mut command = cmd("HSET");
+        command.arg(key).arg(field).arg(value);
+        self.ask::<u64>("write to", &command).map(drop)
+    }
+
+    pub(super) fn remove_fields(&self, key: &[u8], fields: &[&[u8]]) -> Result<()> {
+        let mut command = cmd("HDEL");
+        command.arg(key).arg(fields);
+        self.ask::<u64>("remove from", &command).map(drop)
+    }
+
+    /// The first bytes of strings; of what is none, or is not there, nothing.
+    pub(super) fn heads(&self, keys: &[&[u8]], len: usize) -> Result<Vec<Option<Vec<u8>>>> {
+        let commands: Vec<Cmd> = keys
+            .iter()
+            .map(|key| {
+                let mut command = cmd("GETRANGE");
+                command.arg(*key).arg(0).arg(len - 1);
+                command
+            })
+            .collect();
+        self.server.with_link("read from", |link| {
+            let answers = link.pipeline(&commands)?;
+            let heads = answers
+                .into_iter()
+                .map(|answer| redis::from_redis_value::<Vec<u8>>(answer.ok()?).ok());
+            // What is not there reads as the empty string.
+            let heads = heads.map(|head| head.filter(|head| !head.is_empty()));
+            Ok(heads.collect())
+        })
+    }
+
+    /// Hands out every key that begins with `prefix`, some at a time.
+    pub(super) fn for_pages(
+        &self,
+        prefix: &[u8],
+        page_of: &mut dyn FnMut(&[&[u8]]) -> Result<()>,
+    ) -> Result<()> {
         let pattern = pattern_of_prefix(prefix);
         let nodes = self.server.with_link("look at", |link| link.nodes())?;
-        let mut removed = 0;
         for node in nodes {
             let mut cursor = 0;
             loop {
                 let page = self.server.with_link("look at", |link| {
                     link.scan(&node, cursor, Some(&pattern), PAGE_KEYS)
                 })?;
-                let keys: Vec<Vec<u8>> = page
-                    .keys
-                    .iter()
-                    .flat_map(|key| with_its_other(key))
-                    .collect();
-                let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-                removed += self.remove(&keys)?;
+                page_of(&page.keys.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
                 cursor = page.cursor;
                 if cursor == 0 {
                     break;
                 }
             }
         }
-        Ok(removed)
+        Ok(())
     }
 }

@@ -3,12 +3,14 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+#[cfg(feature = "redis")]
+use super::entry::FIXED_BYTES;
 use super::keys::with_its_other;
 #[cfg(feature = "redis")]
 use super::remote::RemoteStore;
-use crate::{Db, Result, SetOptions, Value};
+use crate::{Db, Error, Result, SetOptions, Value};
 
-/// How many keys are removed at a time where all of a prefix go.
+/// How many keys of a file are looked at at a time where all of a prefix are.
 const PAGE_KEYS: usize = 256;
 
 /// How long a stamp lives at least: longer than any computation takes.
@@ -90,6 +92,24 @@ impl Store {
             Store::Db(db) => {
                 let options = SetOptions::new().ttl(ttl).only_if_absent();
                 Ok(db.set_with(lease, token, options)?.written)
+            }
+            #[cfg(feature = "redis")]
+            Store::Remote(remote) => remote.acquire(lease, token, ttl),
+        }
+    }
+
+    /// As [`Store::acquire`], without a wait for another process that writes: then the key counts as taken.
+    pub(super) fn acquire_briefly(
+        &self,
+        lease: &[u8],
+        token: &[u8],
+        ttl: Duration,
+    ) -> Result<bool> {
+        match self {
+            Store::Db(db) => {
+                let options = SetOptions::new().ttl(ttl).only_if_absent();
+                let set = db.set_briefly(lease, token, options)?;
+                Ok(set.is_some_and(|outcome| outcome.written))
             }
             #[cfg(feature = "redis")]
             Store::Remote(remote) => remote.acquire(lease, token, ttl),
@@ -206,21 +226,104 @@ impl Store {
     /// A lease goes with its value, and a value with its lease, whichever was seen: the owner may have stored the value since its lease was
     /// seen, or hold the lease still.
     pub(super) fn remove_prefix(&self, prefix: &[u8]) -> Result<u64> {
+        let mut removed = 0;
+        self.for_pages(prefix, &mut |keys| {
+            let keys: Vec<Vec<u8>> = keys.iter().flat_map(|key| with_its_other(key)).collect();
+            let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+            removed += self.remove(&keys)?;
+            Ok(())
+        })?;
+        Ok(removed)
+    }
+
+    /// Hands out every key that begins with `prefix`, some at a time; they may be removed meanwhile.
+    pub(super) fn for_pages(
+        &self,
+        prefix: &[u8],
+        page: &mut dyn FnMut(&[&[u8]]) -> Result<()>,
+    ) -> Result<()> {
         match self {
             Store::Db(db) => {
-                let mut removed = 0;
-                let mut page = Vec::with_capacity(PAGE_KEYS);
+                let mut keys = Vec::with_capacity(PAGE_KEYS);
                 for key in db.scan_prefix(prefix) {
-                    page.extend(with_its_other(&key?));
-                    if page.len() >= PAGE_KEYS {
-                        removed += db.del_many(&page)?;
-                        page.clear();
+                    keys.push(key?);
+                    if keys.len() >= PAGE_KEYS {
+                        page(&keys.iter().map(|key| &key[..]).collect::<Vec<_>>())?;
+                        keys.clear();
                     }
                 }
-                Ok(removed + db.del_many(&page)?)
+                page(&keys.iter().map(|key| &key[..]).collect::<Vec<_>>())
             }
             #[cfg(feature = "redis")]
-            Store::Remote(remote) => remote.remove_prefix(prefix),
+            Store::Remote(remote) => remote.for_pages(prefix, page),
+        }
+    }
+
+    /// The fields of a hash, with what they hold.
+    pub(super) fn fields(&self, key: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        match self {
+            Store::Db(db) => {
+                let fields = db.hgetall(key)?.into_iter();
+                Ok(fields
+                    .map(|(field, value)| (field.to_vec(), value.to_vec()))
+                    .collect())
+            }
+            #[cfg(feature = "redis")]
+            Store::Remote(remote) => remote.fields(key),
+        }
+    }
+
+    pub(super) fn set_field(&self, key: &[u8], field: &[u8], value: &[u8]) -> Result<()> {
+        match self {
+            Store::Db(db) => db.hset(key, field, value).map(drop),
+            #[cfg(feature = "redis")]
+            Store::Remote(remote) => remote.set_field(key, field, value),
+        }
+    }
+
+    pub(super) fn remove_fields(&self, key: &[u8], fields: &[&[u8]]) -> Result<()> {
+        match self {
+            Store::Db(db) => db.hdel_many(key, fields).map(drop),
+            #[cfg(feature = "redis")]
+            Store::Remote(remote) => remote.remove_fields(key, fields),
+        }
+    }
+
+    /// Removes those of these strings whose first bytes, an entry's header, say so. Gives back how many went.
+    pub(super) fn remove_where(&self, keys: &[&[u8]], goes: impl Fn(&[u8]) -> bool) -> Result<u64> {
+        match self {
+            Store::Db(db) => {
+                let goes = |db: &Db, key: &[u8]| match db.get(key) {
+                    Ok(found) => Ok(found.is_some_and(|bytes| goes(&bytes))),
+                    Err(Error::WrongType) => Ok(false),
+                    Err(error) => Err(error),
+                };
+                let mut dead = Vec::new();
+                for key in keys {
+                    if goes(db, key)? {
+                        dead.push(*key);
+                    }
+                }
+                if dead.is_empty() {
+                    return Ok(0);
+                }
+                // Some may have been stored anew since.
+                db.transaction(|tx| {
+                    let mut removed = 0;
+                    for key in dead {
+                        removed += u64::from(goes(tx, key)? && tx.del(key)?);
+                    }
+                    Ok(removed)
+                })
+            }
+            #[cfg(feature = "redis")]
+            Store::Remote(remote) => {
+                // One that is stored anew between these two steps goes as well, and is computed once more.
+                let heads = remote.heads(keys, FIXED_BYTES)?;
+                let dead = keys.iter().zip(heads);
+                let dead = dead.filter(|(_, head)| head.as_ref().is_some_and(|head| goes(head)));
+                remote.remove(&dead.map(|(key, _)| *key).collect::<Vec<_>>())
+            }
         }
     }
 }

@@ -12,7 +12,8 @@
 //! | sync, under `Always` | `Engine::sync_covering` |
 
 use std::io;
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
 
 use super::apply::Applied;
 use super::generation::Generation;
@@ -107,19 +108,42 @@ impl Engine {
         self: &Arc<Self>,
         change: impl FnOnce(&mut Transaction) -> Result<R>,
     ) -> Result<R> {
-        self.in_turn(|writer, generation| {
-            let staged = std::mem::take(&mut writer.staged);
-            let mut transaction = Transaction::new(self, generation, staged);
-            let result = change(&mut transaction);
-            let mut staged = transaction.into_staged();
-            let committed = match &result {
-                Ok(_) => self.commit_with_room(writer, generation, &mut staged),
-                Err(_) => Ok(0),
-            };
-            writer.staged = staged.emptied();
-            let end = committed?;
-            Ok((result?, end))
+        self.in_turn(Engine::lock_writer, |writer, generation| {
+            self.change_and_commit(writer, generation, change)
         })
+    }
+
+    /// As [`Engine::write`]; `None`, and nothing done, where the right to append is not to be had within a moment.
+    pub(crate) fn write_briefly<R>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut Transaction) -> Result<R>,
+    ) -> Result<Option<R>> {
+        let written = self.in_turn(Engine::lock_writer_briefly, |writer, generation| {
+            self.change_and_commit(writer, generation, change)
+        });
+        match written {
+            Err(Error::Locked { .. }) => Ok(None),
+            written => written.map(Some),
+        }
+    }
+
+    fn change_and_commit<R>(
+        self: &Arc<Self>,
+        writer: &mut Writer,
+        generation: &Arc<Generation>,
+        change: impl FnOnce(&mut Transaction) -> Result<R>,
+    ) -> Result<(R, u64)> {
+        let staged = std::mem::take(&mut writer.staged);
+        let mut transaction = Transaction::new(self, generation, staged);
+        let result = change(&mut transaction);
+        let mut staged = transaction.into_staged();
+        let committed = match &result {
+            Ok(_) => self.commit_with_room(writer, generation, &mut staged),
+            Err(_) => Ok(0),
+        };
+        writer.staged = staged.emptied();
+        let end = committed?;
+        Ok((result?, end))
     }
 
     /// Sets a string without a look at what is there: what [`Engine::write`] does, without a transaction.
@@ -128,7 +152,7 @@ impl Engine {
             value,
             ..Change::of_key(Kind::Set, database, key)
         };
-        self.in_turn(|writer, generation| {
+        self.in_turn(Engine::lock_writer, |writer, generation| {
             let mut staged = std::mem::take(&mut writer.staged);
             let committed = staged
                 .push(change, generation.hasher.hash(change.key))
@@ -138,10 +162,11 @@ impl Engine {
         })
     }
 
-    /// Runs `act` with the right to append; it gives back where its commit ends, or 0 where there is none. Under
+    /// Runs `act` with the right to append, which `lock` takes; it gives back where its commit ends, or 0 where there is none. Under
     /// [`Durability::Always`] returns once that is on the device.
-    fn in_turn<R>(
-        &self,
+    fn in_turn<'e, R>(
+        &'e self,
+        lock: impl FnOnce(&'e Self) -> Result<MutexGuard<'e, Writer>>,
         act: impl FnOnce(&mut Writer, &Arc<Generation>) -> Result<(R, u64)>,
     ) -> Result<R> {
         if self.settings.read_only {
@@ -151,7 +176,7 @@ impl Engine {
         }
         self.check_not_forked()?;
         let writing = self.enter()?;
-        let mut writer = self.lock_writer()?;
+        let mut writer = lock(self)?;
         let generation = Arc::clone(&writer.generation);
         let outcome = generation
             .check_not_poisoned(&self.path)

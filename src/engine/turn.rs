@@ -22,7 +22,7 @@
 
 use std::cell::RefCell;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, RwLockReadGuard, TryLockError};
+use std::sync::{Arc, MutexGuard, PoisonError, RwLockReadGuard, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,9 @@ const IDLE: Duration = Duration::from_millis(1);
 
 /// How long a turn may last although others ask for it.
 const QUANTUM: Duration = Duration::from_micros(500);
+
+/// How long whoever would rather do without waits for a turn: enough for one who keeps his to give it up when he is asked.
+const BRIEFLY: Duration = Duration::from_millis(2);
 
 /// How long whoever gave his turn up lets others go first.
 pub(super) const COURTESY: Duration = Duration::from_micros(50);
@@ -128,34 +131,62 @@ impl Engine {
 
     /// Takes the lock that appending needs, between threads and between processes, and catches up.
     pub(super) fn lock_writer(&self) -> Result<MutexGuard<'_, Writer>> {
-        let mut writer = match self.writer.lock() {
+        let writer = match self.writer.lock() {
             Ok(writer) => writer,
-            Err(panicked) => {
-                let mut writer = panicked.into_inner();
-                if writer.is_committing {
-                    return Err(Error::Poisoned {
-                        path: self.path.clone(),
-                        reason: "a thread panicked while it was writing".to_owned(),
-                    });
-                }
-                // It was in the closure of an update or the like, and nothing was begun. Its turn has been kept.
-                self.give_up_turn(&mut writer);
-                self.writer.clear_poison();
-                writer
+            Err(panicked) => self.recover_writer(panicked)?,
+        };
+        self.begin_with(writer, self.settings.lock_timeout)
+    }
+
+    /// As [`Engine::lock_writer`], for somebody who has something better to do than to wait: [`Error::Locked`] after [`BRIEFLY`].
+    pub(super) fn lock_writer_briefly(&self) -> Result<MutexGuard<'_, Writer>> {
+        /// A lock between threads cannot be waited for with a limit.
+        const PAUSE: Duration = Duration::from_micros(50);
+        let begun = Instant::now();
+        let writer = loop {
+            match self.writer.try_lock() {
+                Ok(writer) => break writer,
+                Err(TryLockError::Poisoned(panicked)) => break self.recover_writer(panicked)?,
+                Err(TryLockError::WouldBlock) if begun.elapsed() < BRIEFLY => thread::sleep(PAUSE),
+                Err(TryLockError::WouldBlock) => return Err(self.locked(begun)),
             }
         };
-        self.take_turn(&mut writer)?;
+        self.begin_with(writer, BRIEFLY.saturating_sub(begun.elapsed()))
+    }
+
+    fn begin_with<'e>(
+        &'e self,
+        mut writer: MutexGuard<'e, Writer>,
+        timeout: Duration,
+    ) -> Result<MutexGuard<'e, Writer>> {
+        self.take_turn(&mut writer, timeout)?;
+        Ok(writer)
+    }
+
+    /// Goes on after a thread has panicked with the lock, unless it had begun to write.
+    fn recover_writer<'e>(
+        &'e self,
+        panicked: PoisonError<MutexGuard<'e, Writer>>,
+    ) -> Result<MutexGuard<'e, Writer>> {
+        let mut writer = panicked.into_inner();
+        if writer.is_committing {
+            return Err(Error::Poisoned {
+                path: self.path.clone(),
+                reason: "a thread panicked while it was writing".to_owned(),
+            });
+        }
+        // It was in the closure of an update or the like, and nothing was begun. Its turn has been kept.
+        self.give_up_turn(&mut writer);
+        self.writer.clear_poison();
         Ok(writer)
     }
 
     /// Takes the lock between threads although a thread may have panicked with it.
     fn lock_writer_anyway(&self) -> MutexGuard<'_, Writer> {
-        self.writer
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_turn(&self, writer: &mut Writer) -> Result<()> {
+    fn take_turn(&self, writer: &mut Writer, timeout: Duration) -> Result<()> {
         // Whoever has the file alone holds the lock for life; whoever holds the lease holds it still.
         if self.settings.exclusive || writer.lease.held {
             return Ok(());
@@ -166,7 +197,11 @@ impl Engine {
         let begun = Instant::now();
         loop {
             let generation = self.generation();
-            self.wait_for_turn(&generation, begun)?;
+            // However often the file is replaced meanwhile.
+            let left = timeout.saturating_sub(begun.elapsed());
+            if !self.wait_for_turn(&generation, left)? {
+                return Err(self.locked(begun));
+            }
             match self.begin_turn(writer, &generation) {
                 Ok(true) => return Ok(()),
                 Ok(false) => {
@@ -181,9 +216,10 @@ impl Engine {
         }
     }
 
-    fn wait_for_turn(&self, generation: &Generation, begun: Instant) -> Result<()> {
+    /// Takes the lock between processes; says no where it was not to be had.
+    fn wait_for_turn(&self, generation: &Generation, timeout: Duration) -> Result<bool> {
         if mutation::is_on(Mutation::SkipWriterLock) {
-            return Ok(());
+            return Ok(true);
         }
         let file = &*generation.file;
         let mut ask_word = generation.ask_word();
@@ -192,18 +228,16 @@ impl Engine {
             ask_word = ask_word.wrapping_add(1);
             let _ = file.write_at(&ask_word.to_le_bytes(), ASK_OFFSET);
         };
-        // However often the file is replaced meanwhile.
-        let timeout = self.settings.lock_timeout.saturating_sub(begun.elapsed());
-        let locked = acquire_asking(file, LockByte::Writer, timeout, &mut ask)
-            .map_err(Error::io("lock", &self.path))?;
-        if locked {
-            return Ok(());
-        }
-        Err(Error::Locked {
+        acquire_asking(file, LockByte::Writer, timeout, &mut ask)
+            .map_err(Error::io("lock", &self.path))
+    }
+
+    fn locked(&self, begun: Instant) -> Error {
+        Error::Locked {
             path: self.path.clone(),
             lock: LockByte::Writer.name(),
             waited: begun.elapsed(),
-        })
+        }
     }
 
     /// Applies what others have written, under the lock; says no where the path names another file by now.
@@ -365,7 +399,7 @@ impl Engine {
         let _one = self
             .following
             .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+            .unwrap_or_else(PoisonError::into_inner);
         if !Arc::ptr_eq(old, &self.generation_now()) {
             return Ok(());
         }

@@ -3,7 +3,6 @@
 //! What this layer knows: how to reach a server and what it says. What a request means is for those above.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,8 +23,8 @@ const MAX_WATCHES: usize = 8;
 /// How often a cluster is asked again for a key that has moved.
 const CLUSTER_RETRIES: u32 = 5;
 
-/// How long after a connection could not be made the next one is refused without trying: else each caller would wait for a server that
-/// does not answer.
+/// How long after a connection could not be made, or a request had no answer in time, the next one is refused without trying: else each caller would wait for a
+/// server that does not answer.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A server, or a cluster.
@@ -35,7 +34,7 @@ pub(crate) struct Server {
     kind: Kind,
     timeout: Duration,
     idle: Mutex<Vec<Link>>,
-    /// When a connection could not be made last, and why.
+    /// When a connection could not be made last, or an answer did not come, and why.
     failed: Mutex<Option<(Instant, String)>>,
 }
 
@@ -53,15 +52,6 @@ pub(crate) enum Link {
 /// One of the servers of a cluster that own keys; or the only one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Node(Option<(String, u16)>);
-
-impl fmt::Display for Node {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Some((host, port)) => write!(f, "{host}:{port}"),
-            None => f.write_str("-"),
-        }
-    }
-}
 
 /// A page of keys, and where the next one begins; 0 at the end.
 pub(crate) struct Page {
@@ -224,8 +214,7 @@ impl Server {
 
     /// A new connection, unless one could not be made a moment ago.
     fn link_again(&self, operation: &'static str) -> Result<Link> {
-        let failed = || self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, reason)) = &*failed()
+        if let Some((at, reason)) = &*self.failed()
             && at.elapsed() < RETRY_AFTER
         {
             return Err(Error::Remote {
@@ -235,11 +224,15 @@ impl Server {
             });
         }
         let link = self.link();
-        *failed() = match &link {
+        *self.failed() = match &link {
             Ok(_) => None,
             Err(error) => Some((Instant::now(), error.to_string())),
         };
         link.map_err(|error| self.error(operation, &error))
+    }
+
+    fn failed(&self) -> MutexGuard<'_, Option<(Instant, String)>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn end<R>(&self, operation: &'static str, link: Link, result: RedisResult<R>) -> Result<R> {
@@ -250,6 +243,13 @@ impl Server {
         };
         if is_usable {
             self.keep(link);
+        }
+        if let Err(error) = &result
+            && error.is_timeout()
+        {
+            // The others that are kept would wait as long, one after another.
+            self.idle().clear();
+            *self.failed() = Some((Instant::now(), error.to_string()));
         }
         result.map_err(|error| self.error(operation, &error))
     }
@@ -334,6 +334,25 @@ impl Link {
         Ok(false)
     }
 
+    /// Asks one of the servers.
+    pub(crate) fn query_at<T: redis::FromRedisValue>(
+        &mut self,
+        node: &Node,
+        command: &Cmd,
+    ) -> RedisResult<T> {
+        match (self, &node.0) {
+            (Link::Cluster(connection), Some((host, port))) => {
+                let there = SingleNodeRoutingInfo::ByAddress {
+                    host: host.clone(),
+                    port: *port,
+                };
+                let answer = connection.route_command(command, RoutingInfo::SingleNode(there))?;
+                Ok(redis::from_redis_value(answer)?)
+            }
+            (link, _) => link.query(command),
+        }
+    }
+
     /// The servers that own keys, in an order that stays the same.
     pub(crate) fn nodes(&mut self) -> RedisResult<Vec<Node>> {
         let Link::Cluster(connection) = self else {
@@ -372,17 +391,7 @@ impl Link {
         if let Some(pattern) = pattern {
             command.arg("MATCH").arg(pattern);
         }
-        let answer = match (self, &node.0) {
-            (Link::Cluster(connection), Some((host, port))) => {
-                let there = SingleNodeRoutingInfo::ByAddress {
-                    host: host.clone(),
-                    port: *port,
-                };
-                connection.route_command(&command, RoutingInfo::SingleNode(there))?
-            }
-            (link, _) => link.query(&command)?,
-        };
-        let (cursor, keys) = redis::from_redis_value(answer)?;
+        let (cursor, keys) = self.query_at(node, &command)?;
         Ok(Page { cursor, keys })
     }
 }
@@ -402,6 +411,12 @@ pub(crate) fn pattern_of_prefix(prefix: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -456,6 +471,56 @@ mod tests {
             assert!(said.contains(&format!("127.0.0.1:{port}")), "{said}");
             assert!(!said.contains("secret"), "{said}");
         }
+    }
+
+    /// Says OK to every request of one word, as long as `answers` holds; counts them.
+    fn fake(answers: Arc<AtomicBool>, asked: Arc<AtomicUsize>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("redis://{}/", listener.local_addr().unwrap());
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let (answers, asked) = (Arc::clone(&answers), Arc::clone(&asked));
+                thread::spawn(move || {
+                    let client = client.unwrap();
+                    for line in BufReader::new(client.try_clone().unwrap()).lines() {
+                        if line.unwrap_or_default().starts_with('*') {
+                            asked.fetch_add(1, Ordering::Relaxed);
+                            if answers.load(Ordering::Relaxed) {
+                                (&client).write_all(b"+OK\r\n").unwrap();
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        url
+    }
+
+    #[test]
+    fn a_server_that_has_stopped_answering_is_waited_for_once() {
+        let (answers, asked) = (Arc::new(AtomicBool::new(true)), Arc::default());
+        let url = fake(Arc::clone(&answers), Arc::clone(&asked));
+        let server = Server::connect(&url, Duration::from_millis(200)).unwrap();
+        let ping = |link: &mut Link| link.query::<()>(&redis::cmd("PING"));
+        server
+            .with_link("ask", |one| {
+                server.with_link("ask", ping).unwrap();
+                ping(one)
+            })
+            .unwrap();
+        assert_eq!(server.idle().len(), 2);
+        answers.store(false, Ordering::Relaxed);
+        let before = asked.load(Ordering::Relaxed);
+        assert!(server.with_link("ask", ping).is_err());
+        assert_eq!(asked.load(Ordering::Relaxed), before + 1);
+        for _ in 0..3 {
+            assert!(server.with_link("ask", ping).is_err());
+        }
+        assert_eq!(
+            asked.load(Ordering::Relaxed),
+            before + 1,
+            "it was waited for again"
+        );
     }
 
     #[test]

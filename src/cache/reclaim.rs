@@ -1,0 +1,216 @@
+//! Taking away what earlier versions of the program have left.
+//!
+//! An entry of another version is a miss, and is overwritten when its key is asked for again. For those that nobody asks for again there is a register: a hash
+//! with a field for each version of the namespace, which says when that last stored something, to within a day. Whoever finds one that has not for a week removes its
+//! entries. So versions that are in use side by side, of two programs or of two views of one, leave each other alone.
+
+use std::thread;
+
+use super::Cache;
+use super::entry::version_of;
+use super::keys::{is_value, lease_of, prefix_of_values, versions_name};
+use crate::Result;
+
+const DAY_MS: u64 = 86_400_000;
+
+/// How long a version that stores nothing keeps its entries.
+const KEPT_MS: u64 = 7 * DAY_MS;
+
+impl Cache {
+    /// Removes every entry of this namespace that has another [version](Cache::version) than this view, or none, at once. Gives back how many there were.
+    ///
+    /// Without it, the entries of a version that has stored nothing for a week are removed in the background when another one stores something. Every key of the
+    /// file or server is looked at, and it is done by pages.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cache::invalidate`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let cache = brasa::Cache::in_memory()?;
+    /// cache.insert("user:7", &"Minevaldo".to_owned())?;
+    /// assert_eq!(cache.version("2.1").reclaim()?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn reclaim(&self) -> Result<u64> {
+        self.remove_versions(|version| version != Some(self.settings.version))
+    }
+
+    /// Removes the values of versions; an entry of another layout has none.
+    fn remove_versions(&self, goes: impl Fn(Option<u64>) -> bool) -> Result<u64> {
+        let store = &self.inner.store;
+        let values = prefix_of_values(&self.inner.namespace, b"");
+        let mut removed = 0;
+        store.for_pages(&values, &mut |keys| {
+            let values: Vec<&[u8]> = keys.iter().copied().filter(|key| is_value(key)).collect();
+            removed += store.remove_where(&values, |head| goes(version_of(head)))?;
+            Ok(())
+        })?;
+        Ok(removed)
+    }
+
+    /// After something was stored: sees to the register, once a day.
+    pub(super) fn note_version(&self) {
+        let version = self.settings.version;
+        if version == 0 {
+            return;
+        }
+        let now_ms = self.inner.store.now_ms();
+        let mut noted = self.inner.noted_versions();
+        if noted
+            .get(&version)
+            .is_some_and(|at_ms| now_ms.saturating_sub(*at_ms) < DAY_MS)
+        {
+            return;
+        }
+        noted.insert(version, now_ms);
+        drop(noted);
+        let cache = self.clone();
+        // Without a thread they are overwritten, evicted or expire all the same.
+        let _ = thread::Builder::new()
+            .name("brasa-reclaim".to_owned())
+            .spawn(move || {
+                if let Err(error) = cache.tend_versions(now_ms) {
+                    cache.inner.note(&error);
+                }
+            });
+    }
+
+    /// Enters this view's version into the register, and removes what those have left that are no longer in use.
+    fn tend_versions(&self, now_ms: u64) -> Result<()> {
+        let store = &self.inner.store;
+        let register = versions_name(&self.inner.namespace);
+        let own = self.settings.version.to_string();
+        let read = |text: &[u8]| str::from_utf8(text).ok()?.parse::<u64>().ok();
+        let (mut is_entered, mut stale) = (false, Vec::new());
+        for (version, used_ms) in store.fields(&register)? {
+            let idle_ms = now_ms.saturating_sub(read(&used_ms).unwrap_or(0));
+            if version == own.as_bytes() {
+                is_entered = idle_ms < DAY_MS;
+            } else if let Some(version) = read(&version).filter(|_| idle_ms > KEPT_MS) {
+                stale.push(version);
+            }
+        }
+        if !is_entered {
+            store.set_field(&register, own.as_bytes(), now_ms.to_string().as_bytes())?;
+        }
+        if stale.is_empty() {
+            return Ok(());
+        }
+        let lease = self.inner.keeper.acquire_briefly(&lease_of(&register))?;
+        if lease.is_none() {
+            return Ok(()); // Somebody is at it.
+        }
+        self.remove_versions(|version| version.is_some_and(|version| stale.contains(&version)))?;
+        // Behind it, so that one who is killed on the way leaves it to the next.
+        let stale: Vec<String> = stale.iter().map(u64::to_string).collect();
+        let stale: Vec<&[u8]> = stale.iter().map(String::as_bytes).collect();
+        store.remove_fields(&register, &stale)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cache::Inner;
+    use crate::cache::keys::Name;
+    use crate::cache::store::Store;
+    use crate::{Db, ManualClock};
+
+    const REGISTER: &str = "{cache}:versions";
+
+    fn caches() -> (ManualClock, Db, impl Fn() -> Cache) {
+        let clock = ManualClock::new(1_700_000_000_000);
+        let db = Db::options().clock(clock.clone()).open_in_memory().unwrap();
+        let kept = db.clone();
+        let open = move || {
+            let store = Arc::new(Store::Db(db.clone()));
+            Cache::of(Inner::new(store, "cache".to_owned(), true, None))
+        };
+        (clock, kept, open)
+    }
+
+    fn name(key: &str) -> Vec<u8> {
+        Name::of_value(b"{cache:", key.as_bytes()).bytes().to_vec()
+    }
+
+    fn until(holds: impl Fn() -> bool) {
+        let mut looks = (0..10_000).map(|_| thread::sleep(Duration::from_millis(1)));
+        assert!(looks.any(|()| holds()), "it is not done");
+    }
+
+    #[test]
+    fn to_reclaim_is_to_remove_what_others_have_left_and_nothing_else() {
+        let (_, db, open) = caches();
+        let (old, new) = (open(), open().version("2"));
+        for key in (0..1_000).map(|number| number.to_string()) {
+            old.insert(&key, &"old".to_owned()).unwrap();
+        }
+        db.set(name("of another layout"), "odd").unwrap();
+        new.insert("7", &"new".to_owned()).unwrap();
+        let others = [
+            "{cache:7}:lease",
+            "{cache:8}:lease",
+            "cache:tag:t",
+            "{other:7}",
+        ];
+        for other in others {
+            db.set(other, "x").unwrap();
+        }
+        db.hset(name("hash"), "f", "1").unwrap();
+        assert_eq!(new.reclaim().unwrap(), 999 + 1);
+        assert_eq!(new.get::<String>("7").unwrap().as_deref(), Some("new"));
+        for other in others {
+            assert!(db.exists(other).unwrap(), "{other}");
+        }
+        assert!(db.exists(name("hash")).unwrap());
+        assert_eq!(new.reclaim().unwrap(), 0);
+    }
+
+    #[test]
+    fn a_version_that_has_stored_nothing_for_a_week_is_reclaimed_by_another() {
+        let (clock, db, open) = caches();
+        let day = Duration::from_millis(DAY_MS);
+        let (old, other) = (open().version("1"), open().version("of other things"));
+        old.insert("k", &"old".to_owned()).unwrap();
+        other.insert("kept", &"other".to_owned()).unwrap();
+        open().insert("without", &"a version".to_owned()).unwrap();
+        until(|| db.hlen(REGISTER).unwrap() == 2);
+        clock.advance(4 * day);
+        other.insert("kept", &"again".to_owned()).unwrap();
+        let new = open().version("2");
+        new.insert("other", &"new".to_owned()).unwrap();
+        until(|| db.hlen(REGISTER).unwrap() == 3);
+        assert!(db.exists(name("k")).unwrap(), "it may be in use still");
+        clock.advance(4 * day);
+        open().version("2").insert("x", &"new".to_owned()).unwrap();
+        until(|| db.hlen(REGISTER).unwrap() == 2);
+        assert!(!db.exists(name("k")).unwrap());
+        for kept in ["kept", "without", "other", "x"] {
+            assert!(db.exists(name(kept)).unwrap(), "{kept}");
+        }
+    }
+
+    #[test]
+    fn one_reclaims_at_a_time_and_the_register_is_written_once_a_day() {
+        let (clock, db, open) = caches();
+        let (old, new) = (open().version("1"), open().version("2"));
+        old.tend_versions(0).unwrap();
+        clock.advance(Duration::from_millis(8 * DAY_MS));
+        let now_ms = db.now_ms();
+        let lease = new.inner.keeper.acquire(&lease_of(REGISTER.as_bytes()));
+        new.tend_versions(now_ms).unwrap();
+        assert_eq!(db.hlen(REGISTER).unwrap(), 2, "another one is at it");
+        drop(lease);
+        new.tend_versions(now_ms).unwrap();
+        assert_eq!(db.hlen(REGISTER).unwrap(), 1);
+        new.tend_versions(now_ms + 1_000).unwrap();
+        let entered = db.hgetall(REGISTER).unwrap().remove(0).1;
+        assert_eq!(entered.to_str().unwrap(), now_ms.to_string());
+    }
+}
