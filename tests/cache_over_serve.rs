@@ -7,7 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use brasa::{Cache, Db, ExpireCondition, transfer};
+use brasa::transfer::{self, Event, Position};
+use brasa::{Cache, Db, ExpireCondition};
 use support::conformance::TESTS;
 
 /// The year 2100.
@@ -90,4 +91,35 @@ fn everything_goes_to_it_and_comes_back_with_the_deadlines_of_fields() {
         to.database(3).unwrap().get("elsewhere").unwrap().unwrap(),
         "1"
     );
+}
+
+#[test]
+fn a_push_goes_on_where_it_was_with_the_same_run_of_the_server_alone() {
+    let (first, second) = (serve(), serve());
+    let db = Db::in_memory().unwrap();
+    for number in 0..1_000 {
+        db.set(format!("key:{number}"), "1").unwrap();
+    }
+    let mut positions: Vec<Position> = Vec::new();
+    transfer::push(&db, &first.url, None, |event| {
+        if let Event::Moved { position, .. } = event {
+            positions.push(position.clone());
+        }
+    })
+    .unwrap();
+    let push_from = |url: &str| {
+        let (mut pages, mut begun_anew) = (0, false);
+        let report = transfer::push(&db, url, Some(&positions[1]), |event| match event {
+            Event::Moved { .. } => pages += 1,
+            Event::BegunAnew { .. } => begun_anew = true,
+            _ => {}
+        });
+        assert_eq!(report.unwrap().verified_count, 1_000);
+        (pages, begun_anew)
+    };
+    let all = positions.len();
+    assert!(all > 3, "{positions:?}");
+    assert_eq!(push_from(&first.url), (all - 2, false));
+    // As the same one, started again without what it had.
+    assert_eq!(push_from(&second.url), (all, true));
 }

@@ -55,7 +55,7 @@ use crate::storage::UnixSocket;
 use clients::{ClientState, Clients};
 use connection::Connection;
 use settings::Settings;
-use shared::{Counters, Shared};
+use shared::{Counters, Shared, new_run_id};
 use syncer::Syncer;
 
 /// How long the server waits for its clients when it ends.
@@ -262,6 +262,7 @@ impl Server {
             clients: Clients::default(),
             settings: RwLock::new(settings),
             counters: Counters::default(),
+            run_id: new_run_id(),
             started_at: Instant::now(),
             seconds: AtomicU64::new(0),
             last_sync_seconds: AtomicU64::new(self.db.now_ms() / 1_000),

@@ -1,5 +1,6 @@
 //! What all connections of a server share, and what a session asks of it.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
@@ -20,6 +21,8 @@ pub(super) struct Shared {
     pub(super) settings: RwLock<Settings>,
     pub(super) syncer: Syncer,
     pub(super) counters: Counters,
+    /// Forty hexadecimal digits that tell this run from any other: who copies with a cursor begins anew where they have changed.
+    pub(super) run_id: String,
     pub(super) started_at: Instant,
     /// Seconds since then, renewed often: a clock that costs nothing to read.
     pub(super) seconds: AtomicU64,
@@ -59,6 +62,15 @@ impl Shared {
     }
 }
 
+/// Makes a run id: the standard library's hasher draws its keys from the operating system.
+pub(super) fn new_run_id() -> String {
+    let mut digits: String = (0..3)
+        .map(|_| format!("{:016x}", RandomState::new().build_hasher().finish()))
+        .collect();
+    digits.truncate(40);
+    digits
+}
+
 fn count(counter: &AtomicU64) -> String {
     counter.load(Ordering::Relaxed).to_string()
 }
@@ -70,6 +82,7 @@ impl Host for Shared {
             "server" => {
                 let uptime = self.started_at.elapsed().as_secs();
                 vec![
+                    ("run_id", self.run_id.clone()),
                     ("tcp_port", self.port.to_string()),
                     ("uptime_in_seconds", uptime.to_string()),
                     ("uptime_in_days", (uptime / 86_400).to_string()),

@@ -1,5 +1,7 @@
 //! Whether both sides hold the same.
 
+use std::fmt;
+
 use redis::Cmd;
 
 use super::pull::{exact, of};
@@ -12,6 +14,16 @@ struct Shape {
     kind: &'static str,
     /// Bytes of a string, fields of a hash.
     len: u64,
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            "hash" => write!(f, "a hash of {} fields", self.len),
+            "string" => write!(f, "a string of {} bytes", self.len),
+            kind => f.write_str(kind),
+        }
+    }
 }
 
 impl Transfer<'_> {
@@ -122,10 +134,7 @@ impl Transfer<'_> {
                 true => format!(
                     "the file has the deadline {our_deadline_ms:?}, the server {deadline:?}"
                 ),
-                false => format!(
-                    "the file has a {} of {}, the server a {} of {}",
-                    ours.kind, ours.len, theirs.kind, theirs.len
-                ),
+                false => format!("the file has {ours}, the server {theirs}"),
             };
             (self.tell)(Event::Differs {
                 database,

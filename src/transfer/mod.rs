@@ -61,6 +61,11 @@ pub enum Event<'a> {
         /// Where to go on if this ends here.
         position: &'a Position,
     },
+    /// The position that was given is of no use, and everything is moved from the beginning.
+    BegunAnew {
+        /// Why.
+        reason: &'a str,
+    },
     /// Keys have been looked at once more.
     Verified {
         /// So many by now.
@@ -130,6 +135,8 @@ struct Transfer<'a> {
     report: Report,
     /// Hashes of the keys that were refused, which are not to be told again as different.
     refused: HashSet<u64>,
+    /// Whether the server does, once it was asked.
+    knows_field_deadlines: Option<bool>,
 }
 
 impl<'a> Transfer<'a> {
@@ -144,6 +151,7 @@ impl<'a> Transfer<'a> {
             tell,
             report: Report::default(),
             refused: HashSet::new(),
+            knows_field_deadlines: None,
         })
     }
 
@@ -169,6 +177,20 @@ impl<'a> Transfer<'a> {
             // The server has fewer of them.
             Err(error) if error.code().is_some() && !is_fatal(&error) => Ok(false),
             Err(error) => Err(self.server.error("select a database of", &error)),
+        }
+    }
+
+    /// Where to begin: at `from`, if it belongs to this run of the server. One that was started since may have lost what it was sent, and its cursors
+    /// mean something else.
+    fn begin_at(&mut self, from: Option<&Position>, run: &str) -> Position {
+        match from {
+            Some(from) if from.run == run => from.clone(),
+            Some(_) => {
+                let reason = "the server was started again since";
+                (self.tell)(Event::BegunAnew { reason });
+                Position::default()
+            }
+            None => Position::default(),
         }
     }
 

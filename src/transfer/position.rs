@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 /// How far a [`push`](super::push) or [`pull`](super::pull) has come; as text, which [`str::parse`] reads.
 ///
-/// Of a pull it belongs to one run of one server, by that server's run id: after a restart it begins anew.
+/// It belongs to one run of one server, by that server's run id: after a restart, which may have lost what was moved, and where a cursor means nothing any more, it begins anew.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Position {
     /// The file's database.
@@ -15,7 +15,7 @@ pub struct Position {
     pub(super) cursor: u64,
     /// Keys that were moved by then.
     pub(super) done: u64,
-    /// What the cursor belongs to; `-` for the file.
+    /// The server's run id; of a cluster those of its nodes.
     pub(super) run: String,
 }
 

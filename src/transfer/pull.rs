@@ -54,10 +54,8 @@ enum Content {
 impl Transfer<'_> {
     fn pull(&mut self, from: Option<&Position>) -> Result<()> {
         let total = self.server_count()?;
-        // A cursor means nothing to a server that was started since.
         let run = self.run_id()?;
-        let from = from.filter(|from| from.run == run).cloned();
-        let from = from.unwrap_or_default();
+        let from = self.begin_at(from, &run);
         self.report.moved_count = from.done;
         for database in self.databases() {
             if database < from.database || !self.select(database)? {
@@ -126,20 +124,18 @@ impl Transfer<'_> {
         Ok(total)
     }
 
-    /// What tells one run of a server from another: its run id; of a cluster the addresses of its nodes, which do not tell a restart: what is passed over then the verification names.
-    fn run_id(&mut self) -> Result<String> {
-        if self.server.is_cluster() {
-            let nodes = self
-                .nodes()?
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>();
-            return Ok(nodes.join(","));
+    /// What tells one run of a server from another: its run id; of a cluster those of its nodes, in their order.
+    pub(super) fn run_id(&mut self) -> Result<String> {
+        let mut ids = Vec::new();
+        for node in self.nodes()? {
+            let info = self
+                .link
+                .query_at::<String>(&node, cmd("INFO").arg("server"));
+            let info = info.map_err(|error| self.server.error("look at", &error))?;
+            let line = info.lines().find_map(|line| line.strip_prefix("run_id:"));
+            ids.push(line.unwrap_or("-").trim().to_owned());
         }
-        let info = self.link.query::<String>(cmd("INFO").arg("server"));
-        let info = info.map_err(|error| self.server.error("look at", &error))?;
-        let line = info.lines().find_map(|line| line.strip_prefix("run_id:"));
-        Ok(line.unwrap_or("-").trim().to_owned())
+        Ok(ids.join(","))
     }
 
     fn pull_page(&mut self, database: u8, keys: Vec<Vec<u8>>) -> Result<()> {

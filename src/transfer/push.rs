@@ -2,7 +2,7 @@
 
 use redis::{Cmd, cmd};
 
-use super::{Event, PAGE_BYTES, PAGE_KEYS, Position, Report, Transfer};
+use super::{Answer, Event, PAGE_BYTES, PAGE_KEYS, Position, Report, Transfer};
 use crate::{Db, KeyType, Result, ScanOptions, Value};
 
 /// Most fields of one HSET.
@@ -11,7 +11,7 @@ const FIELDS: usize = 512;
 /// Moves what a file holds to a server, and verifies it; see the [module](crate::transfer).
 ///
 /// `tell` hears of each page, with the [`Position`] to go on from where this fails, and of each key that is refused. Given such a position, keys
-/// before it are not sent again.
+/// before it are not sent again, unless the server was restarted since.
 ///
 /// # Errors
 ///
@@ -24,7 +24,7 @@ pub fn push(
     mut tell: impl FnMut(Event<'_>),
 ) -> Result<Report> {
     let mut transfer = Transfer::begin(db, url, &mut tell)?;
-    transfer.push(from.cloned().unwrap_or_default())?;
+    transfer.push(from)?;
     transfer.verify_file()?;
     Ok(transfer.report)
 }
@@ -34,10 +34,15 @@ struct Parcel {
     key: Value,
     commands: Vec<Cmd>,
     bytes: usize,
+    has_field_deadlines: bool,
+    /// Whether it may be refused when a part of it is there already.
+    is_in_parts: bool,
 }
 
 impl Transfer<'_> {
-    fn push(&mut self, from: Position) -> Result<()> {
+    fn push(&mut self, from: Option<&Position>) -> Result<()> {
+        let run = self.run_id()?;
+        let from = self.begin_at(from, &run);
         let mut total = 0;
         for database in self.databases() {
             total += self.db.database(database)?.len()?;
@@ -68,20 +73,21 @@ impl Transfer<'_> {
                 if cursor == 0 {
                     break;
                 }
-                self.moved(database, cursor, total);
+                self.moved(&run, database, cursor, total);
             }
-            self.moved(database.saturating_add(1), 0, total);
+            self.moved(&run, database.saturating_add(1), 0, total);
         }
         Ok(())
     }
 
-    fn moved(&mut self, database: u8, cursor: u64, total: u64) {
+    fn moved(&mut self, run: &str, database: u8, cursor: u64, total: u64) {
         let done = self.report.moved_count;
         let position = Position {
             database,
             cursor,
             done,
-            ..Position::default()
+            node: 0,
+            run: run.to_owned(),
         };
         (self.tell)(Event::Moved {
             done,
@@ -98,6 +104,11 @@ impl Transfer<'_> {
             let Some(parcel) = pack(db, key)? else {
                 continue;
             };
+            if parcel.has_field_deadlines && !self.knows_field_deadlines()? {
+                let reason = "the server has no deadlines of fields";
+                self.refuse(db.database_number(), &parcel.key, reason);
+                continue;
+            }
             bytes += parcel.bytes;
             parcels.push(parcel);
             if bytes > PAGE_BYTES {
@@ -106,6 +117,18 @@ impl Transfer<'_> {
             }
         }
         self.send(db.database_number(), parcels)
+    }
+
+    /// Whether the server knows deadlines of fields: asked before something with one is sent, since it takes the place of what is there.
+    fn knows_field_deadlines(&mut self) -> Result<bool> {
+        if let Some(knows) = self.knows_field_deadlines {
+            return Ok(knows);
+        }
+        let mut ask = cmd("HPEXPIRETIME");
+        ask.arg("").arg("FIELDS").arg(1).arg("");
+        let knows = self.ask(&[ask])?.iter().all(Answer::is_ok);
+        self.knows_field_deadlines = Some(knows);
+        Ok(knows)
     }
 
     fn send(&mut self, database: u8, mut parcels: Vec<Parcel>) -> Result<()> {
@@ -127,8 +150,10 @@ impl Transfer<'_> {
             match refused {
                 None => self.report.moved_count += 1,
                 Some(reason) => {
-                    // Half of it would live for too long, or say too little.
-                    self.ask(&[cmd("DEL").arg(&parcel.key[..]).clone()])?;
+                    if parcel.is_in_parts {
+                        // Half of it would live for too long, or say too little.
+                        self.ask(&[cmd("DEL").arg(&parcel.key[..]).clone()])?;
+                    }
                     self.refuse(database, &parcel.key, reason);
                 }
             }
@@ -142,6 +167,7 @@ fn pack(db: &Db, key: Value) -> Result<Option<Parcel>> {
     let (deadline_ms, key_type) = (db.deadline_ms(&key)?, db.key_type(&key)?);
     let mut commands = Vec::new();
     let mut bytes = key.len();
+    let mut has_field_deadlines = false;
     match key_type {
         Some(KeyType::String) => {
             let Some(value) = db.get(&key)? else {
@@ -171,6 +197,7 @@ fn pack(db: &Db, key: Value) -> Result<Option<Parcel>> {
             }
             for (field, deadline_ms) in names.iter().zip(deadlines) {
                 if let Some(deadline_ms) = deadline_ms.filter(|deadline_ms| *deadline_ms != 0) {
+                    has_field_deadlines = true;
                     let mut expire = cmd("HPEXPIREAT");
                     expire.arg(&key[..]).arg(deadline_ms);
                     expire.arg("FIELDS").arg(1).arg(&field[..]);
@@ -185,7 +212,9 @@ fn pack(db: &Db, key: Value) -> Result<Option<Parcel>> {
     }
     Ok(Some(Parcel {
         key,
+        is_in_parts: commands.len() > 1,
         commands,
         bytes,
+        has_field_deadlines,
     }))
 }

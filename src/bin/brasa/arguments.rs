@@ -111,10 +111,11 @@ pub(super) enum Verb {
     /// Databases keep their numbers, unless the URL names one. What the server refuses is listed, and makes the exit status 1. Called again after it was
     /// broken off, it goes on where it was.
     #[cfg(feature = "redis")]
+    #[command(allow_missing_positional = true)]
     Push {
-        /// The file.
+        /// The file, instead of -f.
         #[arg(value_name = "FILE")]
-        path: PathBuf,
+        path: Option<PathBuf>,
         /// redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss:// (TLS), redis+cluster:// or rediss+cluster://.
         #[arg(value_name = "URL")]
         url: String,
@@ -131,9 +132,9 @@ pub(super) enum Verb {
         /// redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss:// (TLS), redis+cluster:// or rediss+cluster://.
         #[arg(value_name = "URL")]
         url: String,
-        /// The file, which is created where it is missing.
+        /// The file, instead of -f; it is created where it is missing.
         #[arg(value_name = "FILE")]
-        path: PathBuf,
+        path: Option<PathBuf>,
         /// Begins anew, wherever an earlier one was broken off.
         #[arg(long)]
         restart: bool,

@@ -34,6 +34,17 @@ pub(super) fn of_file(path: Option<PathBuf>, file: Option<PathBuf>) -> Result<Pa
     }
 }
 
+/// As [`of_file`], where the file is created if it is missing: the directory of the default one is made.
+pub(super) fn of_new_file(
+    path: Option<PathBuf>,
+    file: Option<PathBuf>,
+) -> Result<PathBuf, Failure> {
+    match path {
+        None => of_data(file),
+        path => of_file(path, file),
+    }
+}
+
 /// The option, else the variable; one that is empty counts as not set.
 fn named(file: Option<PathBuf>) -> Option<PathBuf> {
     file.or_else(|| directory_or_file(VARIABLE))

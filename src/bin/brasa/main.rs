@@ -87,11 +87,7 @@ fn run(arguments: Arguments) -> Outcome {
         }
         #[cfg(feature = "server")]
         Some(Verb::Serve { path, options }) => {
-            let path = match path {
-                // Where no file is named, the directory of the default one is made.
-                None => location::of_data(file)?,
-                path => location::of_file(path, file)?,
-            };
+            let path = location::of_new_file(path, file)?;
             serve::serve(&path, options)
         }
         Some(Verb::Stats { path }) => inspection::stats(&location::of_file(path, file)?),
@@ -108,9 +104,14 @@ fn run(arguments: Arguments) -> Outcome {
         Some(Verb::Tail { since, path }) => tail::tail(&location::of_file(path, file)?, since),
         Some(Verb::Log { path, json }) => inspection::log(&location::of_file(path, file)?, json),
         #[cfg(feature = "redis")]
-        Some(Verb::Push { path, url, restart }) => transfer::push(&path, &url, database, restart),
+        Some(Verb::Push { path, url, restart }) => {
+            transfer::push(&location::of_file(path, file)?, &url, database, restart)
+        }
         #[cfg(feature = "redis")]
-        Some(Verb::Pull { url, path, restart }) => transfer::pull(&url, &path, database, restart),
+        Some(Verb::Pull { url, path, restart }) => {
+            let path = location::of_new_file(path, file)?;
+            transfer::pull(&url, &path, database, restart)
+        }
         Some(Verb::Completions { shell }) => arguments::print_completions(shell),
         Some(Verb::Man) => arguments::print_manual(),
         Some(Verb::Help { verb: None }) => arguments::print_help(Topic::Everything),

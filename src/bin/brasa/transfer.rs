@@ -67,6 +67,7 @@ fn run(
                 note_failed = note.write(position).err().or(note_failed.take());
             }
         }
+        Event::BegunAnew { reason } => complain(&bar, &format!("beginning anew: {reason}")),
         Event::Verified { done, total } => show(&bar, "verifying", done, total),
         Event::Refused {
             database,
@@ -131,9 +132,11 @@ struct Note {
 
 impl Note {
     fn of(path: &Path, verb: &str, url: &str, database: u8) -> Note {
-        // Another server, another place. Of a URL's password nothing can be seen in the name.
+        // Another server, another place. Without the password: a hash of it would let it be guessed.
+        let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+        let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
         let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-        for byte in url.bytes().chain([database]) {
+        for byte in scheme.bytes().chain(place.bytes()).chain([database]) {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
         let mut name = path.as_os_str().to_owned();
