@@ -569,12 +569,21 @@ impl SmallDisk {
     }
 
     fn remount_read_only(&self) {
-        let status = Command::new("mount")
-            .args(["-o", "remount,ro"])
-            .arg(self.path())
-            .status()
-            .unwrap();
-        assert!(status.success());
+        let mut remount = Command::new("mount");
+        remount.args(["-o", "remount,ro"]).arg(self.path());
+        let remount = remount.stderr(Stdio::null());
+        // It is busy while a file on it is open to be written; for that see `remove_at_once`.
+        let mut tries = (0..1_000).map(|_| std::thread::sleep(Duration::from_millis(5)));
+        assert!(tries.any(|()| remount.status().unwrap().success()));
+    }
+}
+
+/// Removes a file, if it is there, and gives its space back. What other tests run has, from being forked until it has replaced itself, every file of this process
+/// open: without being cut the file would take its space until then.
+fn remove_at_once(path: &Path) {
+    if let Ok(file) = fs::File::options().write(true).open(path) {
+        file.set_len(0).unwrap();
+        fs::remove_file(path).unwrap();
     }
 }
 
@@ -601,7 +610,7 @@ fn on_a_full_disk_nothing_is_lost_and_deletions_go_on() {
     };
     let path = disk.join("cache.brasa");
     for durability in [Durability::Os, Durability::Always] {
-        let _ = fs::remove_file(&path);
+        remove_at_once(&path);
         let db = Db::options().durability(durability).open(&path).unwrap();
         db.database(1).unwrap().set("other", "database").unwrap();
         let filler = disk.join("filler");
@@ -643,7 +652,7 @@ fn on_a_full_disk_nothing_is_lost_and_deletions_go_on() {
         assert_eq!(db.len().unwrap(), u64::from(written) - 10);
 
         // And when there is space again, so do writes.
-        fs::remove_file(&filler).unwrap();
+        remove_at_once(&filler);
         db.set("key0", "again").unwrap();
         let held = contents(&db);
         assert_eq!(held.len() as u32, written - 9);
@@ -687,7 +696,7 @@ fn a_file_cannot_be_created_on_a_full_disk_and_leaves_nothing() {
     assert!(matches!(error, Error::DiskFull { .. }), "{error:?}");
     assert_names(&error, &path, &["is full", "free some space"]);
     assert_eq!(listing(disk.path()).len(), 1);
-    fs::remove_file(filler).unwrap();
+    remove_at_once(&filler);
     sound_file(&path);
 }
 
@@ -700,7 +709,7 @@ fn a_file_that_is_opened_on_a_full_disk_can_be_read_and_cleared() {
     };
     let path = disk.join("cache.brasa");
     for length in (0..4096).step_by(8) {
-        let _ = fs::remove_file(&path);
+        remove_at_once(&path);
         let db = open(&path).unwrap();
         db.set("chave_1", vec![b'v'; length]).unwrap();
         db.set("chave_2", "Relou Uourdi").unwrap();
@@ -715,7 +724,7 @@ fn a_file_that_is_opened_on_a_full_disk_can_be_read_and_cleared() {
         assert!(cleared.is_ok(), "{length}: {cleared:?}");
         db.close().unwrap();
         assert!(open_read_only(&path).unwrap().is_empty().unwrap());
-        fs::remove_file(filler).unwrap();
+        remove_at_once(&filler);
     }
 }
 
