@@ -1,4 +1,4 @@
-//! A tour of what a Redis user does all day, on a scratch file: `cargo run --release --example tour`.
+//! A tour of what a Redis user does all day, on a scratch file: `cargo run --example tour`.
 //!
 //! It says what it does, and ends with an error where something does not hold.
 

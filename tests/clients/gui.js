@@ -4,13 +4,23 @@ const puppeteer = require("puppeteer-core");
 
 const [url, browserPath, picture] = process.argv.slice(2);
 
+// What a browser asks of its makers at start would wait for an answer on a closed network.
+const ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+  "--disable-component-update", "--disable-sync"];
+// Looked at again after a while, and not when a frame is drawn: without a screen that may be long in coming.
+const WAIT = { timeout: 60000, polling: 200 };
+
 async function main() {
-  const browser = await puppeteer.launch({ executablePath: browserPath, headless: true, args: ["--no-sandbox", "--disable-gpu"] });
+  const browser = await puppeteer.launch({ executablePath: browserPath, headless: true, args: ARGUMENTS });
+  const page = await browser.newPage();
+  const said = [];
+  page.on("console", (message) => said.push(message.text()));
+  page.on("pageerror", (error) => said.push(String(error)));
+  page.on("requestfailed", (request) => said.push(`${request.url()}: ${request.failure().errorText}`));
   try {
-    const page = await browser.newPage();
     await page.setViewport({ width: 1200, height: 800 });
-    await page.goto(url, { waitUntil: "load", timeout: 30000 });
-    const shows = (text) => page.waitForFunction((text) => document.body.innerText.includes(text), { timeout: 20000 }, text);
+    await page.goto(url, { waitUntil: "load", timeout: WAIT.timeout });
+    const shows = (text) => page.waitForFunction((text) => document.body.innerText.includes(text), WAIT, text);
     const click = async (text) => {
       await shows(text);
       const anchors = await page.$$("a.jstree-anchor");
@@ -34,6 +44,10 @@ async function main() {
     const ttl = text.match(/TTL[^0-9-]*([0-9]+)/);
     if (!ttl || !(Number(ttl[1]) > 0 && Number(ttl[1]) <= 1000)) throw new Error(`no time to live is shown: ${text}`);
     console.log(`redis-commander: keys, fields, a TTL of ${ttl[1]} s; see ${picture}`);
+  } catch (error) {
+    await page.screenshot({ path: picture });
+    console.error("the page shows:", await page.evaluate(() => document.body.innerText), "and has said:", said);
+    throw error;
   } finally {
     await browser.close();
   }
