@@ -16,6 +16,11 @@ pub const MAX_VALUE_BYTES: usize = 512 << 20;
 /// Most bytes that the records of one commit may take together: 1 GiB.
 pub const MAX_COMMIT_BYTES: u64 = 1 << 30;
 
+/// Most bytes of one reply of a server, an EXEC's all together included: 1 GiB. What is larger is refused.
+///
+/// Unlike the others it is no part of the format.
+pub const MAX_REPLY_BYTES: u64 = 1 << 30;
+
 /// Number of databases in a file; they are numbered from 0.
 pub const DATABASE_COUNT: u8 = 16;
 

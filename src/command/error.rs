@@ -17,7 +17,7 @@ pub struct ErrorReply(Cow<'static, [u8]>);
 impl ErrorReply {
     /// `text` is complete, its code included. A line break in it becomes a space, since the
     /// protocol ends an error with one.
-    pub(super) fn new(text: impl Into<Cow<'static, [u8]>>) -> Self {
+    pub(crate) fn new(text: impl Into<Cow<'static, [u8]>>) -> Self {
         let mut text = text.into();
         if text.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
             for byte in text.to_mut() {

@@ -59,6 +59,26 @@ impl Reply {
         Reply::Bulk(Bulk::Owned(bytes.into()))
     }
 
+    /// About how many bytes it takes as it is sent, or more.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        /// More than the numbers and line ends around any part.
+        const AROUND_BYTES: u64 = 64;
+        let len = |len: usize| len as u64;
+        let list = |replies: &[Reply]| replies.iter().map(Reply::size_bytes).sum();
+        let inside = match self {
+            Reply::Status(text) | Reply::Verbatim(text) => len(text.len()),
+            Reply::Error(error) => len(error.as_bytes().len()),
+            Reply::Bulk(bytes) => len(bytes.len()),
+            Reply::Integer(_) | Reply::Double(_) | Reply::Nil | Reply::NilArray => 0,
+            Reply::Array(replies) | Reply::Push(replies) | Reply::Several(replies) => list(replies),
+            Reply::Map(entries) | Reply::Pairs(entries) => entries
+                .iter()
+                .map(|(key, value)| key.size_bytes() + value.size_bytes())
+                .sum(),
+        };
+        AROUND_BYTES + inside
+    }
+
     /// 1 for yes and 0 for no.
     pub(super) fn flag(yes: bool) -> Reply {
         Reply::Integer(i64::from(yes))

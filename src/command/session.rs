@@ -10,7 +10,8 @@ use super::error::{ErrorReply, Failure, QUOTED_BYTES, quoted};
 use super::host::{ClientInfo, Host};
 use super::table::{Command, Flags, find};
 use super::transactions::{Pending, is_never_collected};
-use crate::{Db, Result};
+use crate::limits::MAX_REPLY_BYTES;
+use crate::{Db, Error, Result};
 
 /// Executes commands one after another, and remembers what they agreed on: which of the 16
 /// databases is selected, what is watched, and what MULTI has collected.
@@ -193,16 +194,30 @@ impl Session {
     }
 
     /// Executes what was collected: each was judged when it came, and not again by what those before it have made of the session.
-    pub(super) fn execute_all(&mut self, commands: &[Vec<Vec<u8>>]) -> Vec<Reply> {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`] where the replies become larger than a reply may be.
+    pub(super) fn execute_all(&mut self, commands: &[Vec<Vec<u8>>]) -> Result<Vec<Reply>> {
         let mut replies = Vec::with_capacity(commands.len());
+        let mut size_bytes = 0;
         for words in commands {
             let words: Vec<&[u8]> = words.iter().map(AsRef::as_ref).collect();
-            replies.push(match resolve(&words) {
+            let reply = match resolve(&words) {
                 Ok((command, arguments)) => self.carry_out(command, arguments),
                 Err(refusal) => Reply::Error(refusal),
-            });
+            };
+            size_bytes += reply.size_bytes();
+            if size_bytes > MAX_REPLY_BYTES {
+                return Err(Error::TooLarge {
+                    what: "the reply to EXEC",
+                    length: size_bytes,
+                    limit: MAX_REPLY_BYTES,
+                });
+            }
+            replies.push(reply);
         }
-        replies
+        Ok(replies)
     }
 
     /// The reply to what is not executed. While commands are collected, EXEC will do nothing; where it is EXEC itself, the transaction is over.

@@ -66,7 +66,7 @@ struct Watched {
 }
 
 /// By database and name, whether each was there: one that was not cannot be removed.
-type WatchedKeys = BTreeMap<(u8, Vec<u8>), bool>;
+type WatchedKeys = BTreeMap<u8, BTreeMap<Vec<u8>, bool>>;
 
 impl Pending {
     /// Whether commands are being collected.
@@ -78,7 +78,7 @@ impl Pending {
     pub(super) fn watched_count(&self) -> usize {
         self.watched
             .as_ref()
-            .map_or(0, |watched| watched.keys.len())
+            .map_or(0, |watched| watched.keys.values().map(BTreeMap::len).sum())
     }
 
     /// How many commands were collected, and of how many bytes; `None` outside of MULTI.
@@ -166,8 +166,9 @@ fn watch(session: &mut Session, keys: &[&[u8]]) -> Result<Reply, Failure> {
             is_touched: false,
         },
     };
+    let known = watched.keys.entry(database).or_default();
     for key in keys {
-        if let Entry::Vacant(place) = watched.keys.entry((database, key.to_vec())) {
+        if let Entry::Vacant(place) = known.entry(key.to_vec()) {
             place.insert(session.db().exists(key)?);
         }
     }
@@ -201,7 +202,7 @@ fn exec(session: &mut Session, _: &[&[u8]]) -> Result<Reply, Failure> {
         return Ok(if is_touched {
             Reply::NilArray
         } else {
-            Reply::Array(session.execute_all(&queue.commands))
+            Reply::Array(session.execute_all(&queue.commands)?)
         });
     }
     let outside = session.db().clone();
@@ -212,7 +213,7 @@ fn exec(session: &mut Session, _: &[&[u8]]) -> Result<Reply, Failure> {
             return Ok(None);
         }
         session.set_db(tx.database(outside.database_number())?);
-        Ok(Some(session.execute_all(&queue.commands)))
+        session.execute_all(&queue.commands).map(Some)
     });
     // Which database is selected by now.
     let selected = outside.database(session.db().database_number())?;
@@ -235,10 +236,13 @@ impl Watched {
     fn is_touched_now(&mut self, db: &Db) -> Result<bool> {
         self.look()?;
         if !self.is_touched {
-            for ((database, key), was_there) in &self.keys {
-                if *was_there && !db.database(*database)?.exists(key)? {
-                    self.is_touched = true;
-                    break;
+            for (database, keys) in &self.keys {
+                let db = db.database(*database)?;
+                for (key, _) in keys.iter().filter(|(_, was_there)| **was_there) {
+                    if !db.exists(key)? {
+                        self.is_touched = true;
+                        return Ok(true);
+                    }
                 }
             }
         }
@@ -246,18 +250,15 @@ impl Watched {
     }
 
     fn is_touched_by(keys: &WatchedKeys, change: &Change) -> bool {
-        let database = change.database;
-        let was_there = |key: Vec<u8>| keys.get(&(database, key)).copied();
+        let keys = keys.get(&change.database);
+        let was_there = || keys?.get(&change.key[..]).copied();
         match change.kind {
-            ChangeKind::Set | ChangeKind::HashSet => was_there(change.key.to_vec()).is_some(),
+            ChangeKind::Set | ChangeKind::HashSet => was_there().is_some(),
             ChangeKind::Delete
             | ChangeKind::Expire
             | ChangeKind::HashDelete
-            | ChangeKind::FieldExpire => was_there(change.key.to_vec()) == Some(true),
-            ChangeKind::Clear => {
-                let mut keys = keys.iter();
-                keys.any(|((of, _), was_there)| *of == database && *was_there)
-            }
+            | ChangeKind::FieldExpire => was_there() == Some(true),
+            ChangeKind::Clear => keys.is_some_and(|keys| keys.values().any(|was_there| *was_there)),
             // Which other one is not told: this one, perhaps.
             ChangeKind::SwapDatabases => true,
             // Nobody knows.
@@ -286,5 +287,21 @@ mod tests {
         session.execute(&["MULTI"]);
         session.execute(&["GET", "a"]);
         assert_eq!(session.execute(&["EXEC"]), Reply::NilArray);
+    }
+
+    #[test]
+    fn a_transaction_whose_replies_would_be_too_large_does_nothing() {
+        let db = Db::in_memory().unwrap();
+        db.set("k", vec![b'v'; 1 << 20]).unwrap();
+        let mut session = Session::new(db.clone());
+        session.execute(&["MULTI"]);
+        session.execute(&["SET", "other", "1"]);
+        for _ in 0..1_024 {
+            session.execute(&["GET", "k"]);
+        }
+        let refused = session.execute(&["EXEC"]);
+        assert!(matches!(&refused, Reply::Error(_)), "{refused:?}");
+        assert!(!db.exists("other").unwrap());
+        assert_eq!(session.execute(&["GET", "other"]), Reply::Nil);
     }
 }

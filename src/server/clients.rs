@@ -1,6 +1,6 @@
 //! Who is connected, and what is sent to whom without having been asked for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
@@ -111,12 +111,7 @@ impl ClientState {
 
 /// Bytes that a message takes, about.
 fn size_of_message(message: &Reply) -> usize {
-    match message {
-        Reply::Push(parts) | Reply::Array(parts) => parts.iter().map(size_of_message).sum(),
-        Reply::Bulk(bytes) => bytes.len() + 64,
-        Reply::Status(text) => text.len() + 64,
-        _ => 64,
-    }
+    usize::try_from(message.size_bytes()).unwrap_or(usize::MAX)
 }
 
 /// All that are connected.
@@ -133,8 +128,8 @@ struct Subscribers {
     of: HashMap<Subscription, Vec<u64>>,
     /// How many of the keys of `of` are patterns, so that a message need not look at all of them where there are none.
     pattern_count: usize,
-    /// How many subscriptions each client has, so that nothing is searched when one leaves that has none.
-    counts: HashMap<u64, usize>,
+    /// What each client has subscribed to, so that nothing is searched when one comes again or leaves.
+    by: HashMap<u64, HashSet<Subscription>>,
 }
 
 fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
@@ -259,50 +254,42 @@ impl Clients {
 /// Each step costs the same however many subscriptions there are: a request may name a million of them.
 impl Subscribers {
     fn add(&mut self, id: u64, subscription: &Subscription) {
-        let clients = self.of.entry(subscription.clone()).or_default();
-        let is_new_pattern = clients.is_empty() && is_pattern(subscription);
-        if clients.contains(&id) {
+        let of_this_one = self.by.entry(id).or_default();
+        if !of_this_one.insert(subscription.clone()) {
             return;
         }
+        let clients = self.of.entry(subscription.clone()).or_default();
+        self.pattern_count += usize::from(clients.is_empty() && is_pattern(subscription));
         clients.push(id);
-        self.pattern_count += usize::from(is_new_pattern);
-        *self.counts.entry(id).or_default() += 1;
     }
 
     fn remove(&mut self, id: u64, subscription: &Subscription) {
-        let Some(clients) = self.of.get_mut(subscription) else {
-            return;
-        };
-        let Some(at) = clients.iter().position(|client| *client == id) else {
-            return;
-        };
-        clients.swap_remove(at);
-        if clients.is_empty() {
-            self.of.remove(subscription);
-            self.pattern_count -= usize::from(is_pattern(subscription));
-        }
-        if let Some(count) = self.counts.get_mut(&id) {
-            *count -= 1;
-            if *count == 0 {
-                self.counts.remove(&id);
+        if let Some(of_this_one) = self.by.get_mut(&id)
+            && of_this_one.remove(subscription)
+        {
+            if of_this_one.is_empty() {
+                self.by.remove(&id);
             }
+            self.take_from(subscription, id);
         }
     }
 
     /// Forgets all that a client has subscribed to.
     fn forget(&mut self, id: u64) {
-        if self.counts.remove(&id).is_none() {
-            return;
+        for subscription in self.by.remove(&id).unwrap_or_default() {
+            self.take_from(&subscription, id);
         }
-        self.of.retain(|_, clients| {
-            clients.retain(|client| *client != id);
-            !clients.is_empty()
-        });
-        let patterns = self
-            .of
-            .keys()
-            .filter(|subscription| is_pattern(subscription));
-        self.pattern_count = patterns.count();
+    }
+
+    fn take_from(&mut self, subscription: &Subscription, id: u64) {
+        let Some(clients) = self.of.get_mut(subscription) else {
+            return;
+        };
+        clients.retain(|client| *client != id);
+        if clients.is_empty() {
+            self.of.remove(subscription);
+            self.pattern_count -= usize::from(is_pattern(subscription));
+        }
     }
 }
 
@@ -323,7 +310,7 @@ mod tests {
         for id in 0..4 {
             let has_it = |clients: &&Vec<u64>| clients.contains(&id);
             let count = subscribers.of.values().filter(has_it).count();
-            let kept = subscribers.counts.get(&id).copied();
+            let kept = subscribers.by.get(&id).map(|of| of.len());
             assert_eq!(kept, (count > 0).then_some(count), "client {id}");
         }
     }

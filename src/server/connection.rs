@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::clients::{ClientState, NOT_YET};
-use super::reply::encode;
+use super::reply::{encode, within_limit};
 use super::request::{Decoded, Decoder, Limits, ProtocolError};
 use super::settings::AppendFsync;
 use super::shared::{Shared, as_host};
@@ -422,6 +422,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match executed {
             Ok(reply) => {
                 if session.takes_reply_wanted() {
+                    let reply = within_limit(reply);
                     encode(&reply, session.protocol(), &mut self.output);
                 }
             }

@@ -1,6 +1,23 @@
 //! Replies as bytes, in the protocol's version 2 or 3.
 
-use crate::command::Reply;
+use crate::command::{ErrorReply, Reply};
+use crate::limits::MAX_REPLY_BYTES;
+
+/// A reply, or that it is too large: one that names the same value a million times would take more memory than there is.
+pub(super) fn within_limit(reply: Reply) -> Reply {
+    // A single value has a limit of its own.
+    let may_be_large = matches!(
+        reply,
+        Reply::Array(_) | Reply::Map(_) | Reply::Pairs(_) | Reply::Several(_)
+    );
+    match may_be_large && reply.size_bytes() > MAX_REPLY_BYTES {
+        true => {
+            let text = &b"ERR the reply is larger than 1 GiB: ask for less at a time"[..];
+            Reply::Error(ErrorReply::new(text))
+        }
+        false => reply,
+    }
+}
 
 /// Appends a reply.
 pub(super) fn encode(reply: &Reply, protocol: u8, out: &mut Vec<u8>) {
@@ -105,8 +122,24 @@ fn pairs(entries: &[(Reply, Reply)], protocol: u8, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use super::encode;
-    use crate::command::Reply;
+    use super::{encode, within_limit};
+    use crate::Db;
+    use crate::command::{Reply, Session};
+
+    #[test]
+    fn a_reply_that_names_a_value_too_often_is_refused() {
+        let db = Db::in_memory().unwrap();
+        db.set("k", vec![b'v'; 1 << 20]).unwrap();
+        let mut session = Session::new(db);
+        let mut ask = |count: usize| {
+            let words = [vec!["MGET"], vec!["k"; count]].concat();
+            within_limit(session.execute(&words))
+        };
+        assert!(matches!(ask(1_000), Reply::Array(values) if values.len() == 1_000));
+        let refused = ask(1_024);
+        let said = matches!(&refused, Reply::Error(error) if error.as_bytes().starts_with(b"ERR the reply is larger"));
+        assert!(said, "{refused:?}");
+    }
 
     #[test]
     fn replies_are_shown_in_either_version() {

@@ -94,7 +94,11 @@ fn put_away(path: &Path, away: &Path) -> io::Result<()> {
     if !is_dead(path)? {
         return Err(io::ErrorKind::AddrInUse.into());
     }
-    fs::rename(path, away)?;
+    match fs::rename(path, away) {
+        // Somebody else has just put it away.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        renamed => renamed?,
+    }
     if !is_dead(away)? {
         // Somebody else has just put a living one there: it gets its name back.
         let _ = fs::hard_link(away, path);
