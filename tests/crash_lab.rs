@@ -5,12 +5,15 @@
 
 #[allow(dead_code, reason = "shared with the example")]
 mod lab;
+#[path = "support/spread.rs"]
+mod spread;
 
 use std::io::ErrorKind;
 
 use brasa::Durability;
 use brasa::simulation::{Fault, FaultyOperation, Mutation, with_mutation};
 use lab::{Broken, Effort, SCRIPTS, Script, Tally, enumerate};
+use spread::spread;
 
 /// Enough to be sure, and little enough for every change: the long run has the rest.
 const EFFORT: Effort = Effort {
@@ -179,7 +182,8 @@ fn is_of_compaction(mutation: Mutation) -> bool {
 /// The laboratory's own test: each way to break the engine breaks a promise somewhere.
 #[test]
 fn the_laboratory_notices_every_mutation() {
-    for mutation in Mutation::ALL {
+    spread(&Mutation::ALL, |mutation| {
+        let mutation = *mutation;
         // A compaction is gone on with by whoever writes after a recovery; the rest is better seen by a second loss.
         let effort = match is_of_compaction(mutation) {
             true => Effort {
@@ -209,7 +213,7 @@ fn the_laboratory_notices_every_mutation() {
             broken.script,
             broken.what.chars().take(200).collect::<String>()
         );
-    }
+    });
 }
 
 /// Creation gives a new file its name as well; here none is created.

@@ -6,6 +6,8 @@
 
 #[path = "interleavings/explorer.rs"]
 mod explorer;
+#[path = "support/spread.rs"]
+mod spread;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,6 +16,7 @@ use std::time::Duration;
 use brasa::simulation::{Mutation, SimulatedDisk, with_mutation};
 use brasa::{Db, Durability, Error, ManualClock, Options, inspect};
 use explorer::{Bounds, Explorer, next_prefix};
+use spread::spread;
 
 const PATH: &str = "cache.brasa";
 
@@ -332,60 +335,56 @@ fn explore(
     }
 }
 
+/// Finds nothing wrong in any scenario.
+fn explore_all(bounds: impl Fn(&Scenario) -> Bounds + Sync) {
+    let total = AtomicU64::new(0);
+    spread(&SCENARIOS, |scenario| {
+        let (orders, wrong) = explore(scenario, bounds(scenario), None);
+        println!("{}: {orders} orders", scenario.name);
+        assert_eq!(wrong, None, "{}", scenario.name);
+        total.fetch_add(orders, Ordering::Relaxed);
+    });
+    println!("{} orders", total.into_inner());
+}
+
 fn interruptions() -> usize {
     std::env::var("BRASA_INTERRUPTIONS").map_or(2, |text| text.parse().unwrap())
 }
 
 #[test]
 fn every_order_of_steps_keeps_what_was_acknowledged() {
-    let mut total = 0;
-    for scenario in &SCENARIOS {
-        let bounds = Bounds {
-            // Three processes have many times as many orders.
-            interruptions: interruptions() - scenario.processes.len().saturating_sub(2),
-            kills: 0,
-            orders: u64::MAX,
-        };
-        let (orders, wrong) = explore(scenario, bounds, None);
-        println!("{}: {orders} orders", scenario.name);
-        assert_eq!(wrong, None, "{}", scenario.name);
-        total += orders;
-    }
-    println!("{total} orders");
+    explore_all(|scenario| Bounds {
+        // Three processes have many times as many orders.
+        interruptions: interruptions() - scenario.processes.len().saturating_sub(2),
+        kills: 0,
+        orders: u64::MAX,
+    });
 }
 
 #[test]
 fn a_kill_at_every_step_loses_nothing_that_was_acknowledged() {
-    let mut total = 0;
-    for scenario in &SCENARIOS {
-        let bounds = Bounds {
-            interruptions: interruptions() - 1,
-            kills: 1,
-            orders: u64::MAX,
-        };
-        let (orders, wrong) = explore(scenario, bounds, None);
-        println!("{}: {orders} orders", scenario.name);
-        assert_eq!(wrong, None, "{}", scenario.name);
-        total += orders;
-    }
-    println!("{total} orders");
+    explore_all(|_| Bounds {
+        interruptions: interruptions() - 1,
+        kills: 1,
+        orders: u64::MAX,
+    });
 }
 
 #[test]
 fn each_way_to_get_sharing_wrong_is_noticed() {
-    for mutation in Mutation::OF_SHARING {
+    spread(&Mutation::OF_SHARING, |mutation| {
         let bounds = Bounds {
             interruptions: 2,
             kills: 0,
             orders: 20_000,
         };
         let found = SCENARIOS.iter().find_map(|scenario| {
-            Some((scenario.name, explore(scenario, bounds, Some(mutation)).1?))
+            Some((scenario.name, explore(scenario, bounds, Some(*mutation)).1?))
         });
         let (name, wrong) = found.unwrap_or_else(|| panic!("{mutation:?} was not noticed"));
         println!(
             "{mutation:?}, {name}: {}",
             wrong.chars().take(160).collect::<String>()
         );
-    }
+    });
 }

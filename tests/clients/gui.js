@@ -19,34 +19,40 @@ async function main() {
   page.on("requestfailed", (request) => said.push(`${request.url()}: ${request.failure().errorText}`));
   try {
     await page.setViewport({ width: 1200, height: 800 });
+    await page.evaluateOnNewDocument(() => {
+      const values = () => [...document.querySelectorAll("input, textarea")].map((one) => one.value);
+      window.allText = () => [document.body?.innerText, ...values()].join(" ");
+    });
     await page.goto(url, { waitUntil: "load", timeout: WAIT.timeout });
-    const shows = (text) => page.waitForFunction((text) => document.body.innerText.includes(text), WAIT, text);
-    const click = async (text) => {
-      await shows(text);
-      const anchors = await page.$$("a.jstree-anchor");
-      for (const anchor of anchors) {
-        const label = await anchor.evaluate((element) => element.innerText.trim());
-        if (label.startsWith(text)) {
-          await anchor.click();
-          return;
+    const shows = (text, wait = WAIT) => page.waitForFunction((text) => allText().includes(text), wait, text);
+    // Again and again, since whoever comes for the first time is signed in, and the page loads itself once more; and by an event and not by the mouse,
+    // since the tree unfolds, and what is aimed at moves.
+    const select = async (key, text) => {
+      for (let tries = 12; ; tries -= 1) {
+        await shows(key);
+        await page.evaluate((key) => {
+          const anchors = [...document.querySelectorAll("a.jstree-anchor")];
+          anchors.find((anchor) => anchor.innerText.trim().startsWith(key))?.click();
+        }, key);
+        try {
+          return await shows(text, { ...WAIT, timeout: 5000 });
+        } catch (error) {
+          if (tries === 0) throw error;
         }
       }
-      throw new Error(`there is no ${text} in the tree`);
     };
     await shows("chave_1");
-    await click("meu_hash");
-    await shows("thailan");
+    await select("meu_hash", "thailan");
     await shows("Recife");
     await page.screenshot({ path: picture });
-    await click("curta");
-    await shows("TTL");
-    const text = await page.evaluate(() => document.body.innerText + [...document.querySelectorAll("input")].map((input) => input.value).join(" "));
+    await select("curta", "vida");
+    const text = await page.evaluate(() => allText());
     const ttl = text.match(/TTL[^0-9-]*([0-9]+)/);
     if (!ttl || !(Number(ttl[1]) > 0 && Number(ttl[1]) <= 1000)) throw new Error(`no time to live is shown: ${text}`);
     console.log(`redis-commander: keys, fields, a TTL of ${ttl[1]} s; see ${picture}`);
   } catch (error) {
     await page.screenshot({ path: picture });
-    console.error("the page shows:", await page.evaluate(() => document.body.innerText), "and has said:", said);
+    console.error("the page shows:", await page.evaluate(() => allText()), "and has said:", said);
     throw error;
   } finally {
     await browser.close();
