@@ -9,7 +9,7 @@
 
 use std::io;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -35,6 +35,8 @@ pub(super) struct SyncState {
     pub(super) slots: Slots,
     syncs_since_slot: u32,
     slot_written: Instant,
+    /// How long the last sync took.
+    sync_took: Duration,
 }
 
 impl SyncState {
@@ -43,17 +45,42 @@ impl SyncState {
             slots,
             syncs_since_slot: 0,
             slot_written: Instant::now(),
+            sync_took: Duration::ZERO,
         }
     }
 }
 
 /// Threads that wait for a sync to end, to find that it has covered what they wrote, or to be the next to sync.
 #[derive(Debug, Default)]
-pub(super) struct Waiting(Mutex<Vec<Thread>>);
+pub(super) struct Waiting {
+    threads: Mutex<Vec<Thread>>,
+    /// How many there were when the last sync ended.
+    last_count: AtomicUsize,
+}
 
 impl Waiting {
     fn threads(&self) -> MutexGuard<'_, Vec<Thread>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets those come who were woken when the last sync ended, and are likely to have written again in a moment: else two halves of them
+    /// take turns, and each sync covers one half. It takes no longer than `at_most`, once for all who do not come again.
+    fn gather(&self, at_most: Duration) {
+        let expected = self.last_count.load(Ordering::Relaxed);
+        if expected < 2 {
+            // Two threads are as well off by turns.
+            return;
+        }
+        let begun = Instant::now();
+        while self.threads().len() < expected && begun.elapsed() < at_most {
+            thread::yield_now();
+        }
+    }
+
+    /// Notes how many are about to be woken.
+    fn note_count(&self) {
+        let count = self.threads().len();
+        self.last_count.store(count, Ordering::Relaxed);
     }
 }
 
@@ -177,7 +204,11 @@ impl Engine {
         if generation.synced_upto() >= end || !Arc::ptr_eq(generation, &current) {
             return Ok(());
         }
+        self.waiting.gather(state.sync_took);
+        let begun = Instant::now();
         self.sync_locked(generation, &mut state)?;
+        state.sync_took = begun.elapsed();
+        self.waiting.note_count();
         if self.settings.exclusive && self.named_id()? != Some(generation.id) {
             // Whoever shares the file sees this when his turn begins; this one's never ends.
             return Err(Error::Removed {

@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -106,8 +107,20 @@ impl Asked {
         self.changed.notify_one();
     }
 
+    /// Lets those come whom the last sync has let go, and who are likely to ask again in a moment: else two halves of them take turns, and
+    /// each sync covers one half. It takes no longer than `at_most`, once for all who do not come again.
+    fn gather(&self, upto: u64, at_most: Duration) {
+        /// Short beside a sync, and long enough to leave the processor to those who are waited for.
+        const STEP: Duration = Duration::from_micros(20);
+        let begun = Instant::now();
+        while self.last.load(Ordering::Acquire) < upto && begun.elapsed() < at_most {
+            thread::sleep(STEP);
+        }
+    }
+
     fn sync_while_asked(&self, db: &Db, outcomes: &watch::Sender<Outcome>) {
         let (mut covered, mut done) = (0, 0);
+        let (mut expected, mut took) = (0, Duration::ZERO);
         loop {
             let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
             while self.last.load(Ordering::Acquire) == done {
@@ -120,9 +133,13 @@ impl Asked {
                     .unwrap_or_else(PoisonError::into_inner);
             }
             drop(held);
+            self.gather(done + expected, took);
             // Read before the sync begins: what comes later is not covered by it.
             let number = self.last.load(Ordering::Acquire);
+            let begun = Instant::now();
             let synced = db.sync();
+            took = begun.elapsed();
+            expected = self.last.load(Ordering::Acquire) - done;
             let failure = synced.err().map(|error| error.to_string());
             let failed = failure.map(|failure| (number, failure));
             if failed.is_none() {
