@@ -19,11 +19,18 @@ struct Serving {
 
 impl Serving {
     fn start(path: &Path, options: &[&str]) -> Serving {
+        let log = if options.contains(&"--log") {
+            &[][..]
+        } else {
+            &["--log", "warn"]
+        };
         let mut child = Command::new(env!("CARGO_BIN_EXE_brasa"))
-            .args(["serve", "--port", "0", "--log", "warn"])
+            .args(["serve", "--port", "0"])
+            .args(log)
             .args(options)
             .arg(path)
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let mut line = String::new();
@@ -73,6 +80,34 @@ fn sigterm_ends_it_well_and_all_is_there() {
     let db = Db::open(&path).unwrap();
     assert_eq!(db.get("k").unwrap().unwrap(), "v");
     assert_eq!(db.recovery().torn_bytes, 0);
+}
+
+/// Whatever it was doing in the background just then: an end is no failure of that.
+#[test]
+fn an_end_reports_nothing() {
+    let directory = support::scratch_directory();
+    let path = directory.path().join("file.brasa");
+    for _ in 0..100 {
+        let mut serving = Serving::start(&path, &[]);
+        serving.signal("TERM");
+        let mut said = String::new();
+        let mut errors = serving.child.stderr.take().unwrap();
+        errors.read_to_string(&mut said).unwrap();
+        assert_eq!(said, "");
+    }
+}
+
+#[test]
+fn what_is_logged_elsewhere_than_on_a_terminal_has_no_colours() {
+    let directory = support::scratch_directory();
+    let options = ["--log", "info"];
+    let mut serving = Serving::start(&directory.path().join("file.brasa"), &options);
+    serving.signal("TERM");
+    let mut said = String::new();
+    let mut errors = serving.child.stderr.take().unwrap();
+    errors.read_to_string(&mut said).unwrap();
+    assert!(said.contains("INFO"), "{said:?}");
+    assert!(!said.contains('\u{1b}'), "{said:?}");
 }
 
 #[test]

@@ -78,6 +78,8 @@ pub(super) async fn sync_each_second(shared: Arc<Shared>) {
             Ok(Err(error)) => {
                 tracing::error!(%error, "a sync failed: the file takes no more writes")
             }
+            // The server is being ended, and syncs once more at last.
+            Err(error) if error.is_cancelled() => return,
             Err(_) => tracing::error!("a sync panicked"),
         }
     }
@@ -97,6 +99,8 @@ pub(super) async fn remove_expired(shared: Arc<Shared>) {
             match swept {
                 Ok(Ok(next)) => *cursor = next,
                 Ok(Err(error)) => tracing::debug!(%error, "expired keys were not removed"),
+                // The server is being ended, and begins nothing any more.
+                Err(error) if error.is_cancelled() => return,
                 Err(_) => tracing::error!("removing expired keys panicked"),
             }
         }
