@@ -24,14 +24,17 @@ const SHARE_AFTER_LOSS: u64 = 200;
 /// When scripts begin, in Unix milliseconds.
 const START_MS: u64 = 1_700_000_000_000;
 
-/// What a file holds: every key with its value, and its deadline as a part of it.
+/// What a file holds: every key with its value, and deadlines as a part of it.
 pub type Contents = BTreeMap<(u8, Vec<u8>), Entry>;
 
 #[derive(Clone, PartialEq, Eq)]
 pub enum Entry {
     String(Vec<u8>, Option<u64>),
-    Hash(BTreeMap<Vec<u8>, Vec<u8>>, Option<u64>),
+    Hash(BTreeMap<Vec<u8>, Field>, Option<u64>),
 }
+
+/// The value of a field, and its deadline.
+type Field = (Vec<u8>, Option<u64>);
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,7 +46,7 @@ impl fmt::Debug for Entry {
             Entry::Hash(fields, deadline_ms) => {
                 let fields = fields
                     .iter()
-                    .map(|(field, value)| (brief(field), brief(value)));
+                    .map(|(field, (value, until))| (brief(field), (brief(value), until)));
                 f.debug_map().entries(fields).finish()?;
                 deadline_ms
             }
@@ -64,25 +67,49 @@ fn brief(value: &[u8]) -> String {
 }
 
 impl Entry {
-    fn has_expired(&self, now_ms: u64) -> bool {
+    /// Without what has expired; `None` where nothing is left.
+    fn live(&self, now_ms: u64) -> Option<Entry> {
         let (Entry::String(_, deadline_ms) | Entry::Hash(_, deadline_ms)) = self;
-        deadline_ms.is_some_and(|deadline_ms| deadline_ms <= now_ms)
+        if is_over(*deadline_ms, now_ms) {
+            return None;
+        }
+        let Entry::Hash(fields, _) = self else {
+            return Some(self.clone());
+        };
+        let mut fields = fields.clone();
+        fields.retain(|_, (_, deadline_ms)| !is_over(*deadline_ms, now_ms));
+        (!fields.is_empty()).then_some(Entry::Hash(fields, *deadline_ms))
     }
+
+    /// Whether it is `before`, but for some of the fields that have expired.
+    fn is_left_of(&self, before: &Entry, now_ms: u64) -> bool {
+        match (self, before) {
+            (Entry::Hash(fields, deadline_ms), Entry::Hash(all, deadline_before_ms)) => {
+                deadline_ms == deadline_before_ms
+                    && fields
+                        .iter()
+                        .all(|(field, held)| all.get(field) == Some(held))
+                    && all.iter().all(|(field, (_, deadline_ms))| {
+                        fields.contains_key(field) || is_over(*deadline_ms, now_ms)
+                    })
+            }
+            _ => self == before,
+        }
+    }
+}
+
+fn is_over(deadline_ms: Option<u64>, now_ms: u64) -> bool {
+    deadline_ms.is_some_and(|deadline_ms| deadline_ms <= now_ms)
 }
 
 /// Whether `found` is `before`, but for some of what has expired: a compaction drops that for good.
 fn is_left_of(found: &Contents, before: &Contents, now_ms: u64) -> bool {
-    let dropped = |key| {
-        before
-            .get(key)
-            .is_some_and(|entry| entry.has_expired(now_ms))
-    };
-    found
-        .iter()
-        .all(|(key, entry)| before.get(key) == Some(entry))
-        && before
-            .keys()
-            .all(|key| found.contains_key(key) || dropped(key))
+    let is_new = |key| !before.contains_key(key);
+    !found.keys().any(is_new)
+        && before.iter().all(|(key, entry)| match found.get(key) {
+            Some(found) => found.is_left_of(entry, now_ms),
+            None => entry.live(now_ms).is_none(),
+        })
 }
 
 /// How much to try.
@@ -270,8 +297,9 @@ impl Runner {
             let now_ms = self.clock.now_ms();
             if *step == Step::Compact && succeeded && !self.has_shared {
                 // Nothing was copied at another time, so that exactly what has expired is gone.
-                let mut expected = before.clone();
-                expected.retain(|_, entry| !entry.has_expired(now_ms));
+                let live = before.iter();
+                let live = live.filter_map(|(key, entry)| Some((key.clone(), entry.live(now_ms)?)));
+                let expected: Contents = live.collect();
                 if now != expected {
                     return Err(format!("compacted to {now:?}, and not {expected:?}"));
                 }
@@ -407,11 +435,16 @@ fn dump_now(db: &Db) -> brasa::Result<Contents> {
             let deadline_ms = db.deadline_ms(&key)?;
             let entry = match db.key_type(&key)? {
                 Some(KeyType::Hash) => {
-                    let fields = db.hgetall(&key)?;
-                    let fields = fields
-                        .into_iter()
-                        .map(|(field, value)| (field.to_vec(), value.to_vec()));
-                    Entry::Hash(fields.collect(), deadline_ms)
+                    let (names, values): (Vec<_>, Vec<_>) = db.hgetall(&key)?.into_iter().unzip();
+                    let deadlines = db.hdeadlines_ms(&key, &names)?.into_iter();
+                    let held = values.into_iter().zip(deadlines).map(|(value, until)| {
+                        (
+                            value.to_vec(),
+                            until.filter(|deadline_ms| *deadline_ms != 0),
+                        )
+                    });
+                    let names = names.iter().map(|name| name.to_vec());
+                    Entry::Hash(names.zip(held).collect(), deadline_ms)
                 }
                 _ => {
                     let value = db.get(&key)?.map(|value| value.to_vec());

@@ -16,7 +16,11 @@ pub enum Step {
     Del(String),
     Expire(String, Duration),
     Persist(String),
+    HExpire(String, String, Duration),
+    HPersist(String, String),
     Batch(Vec<Step>),
+    /// As a batch, but each step sees what those before it have done.
+    Transaction(Vec<Step>),
     Clear,
     /// Steps on another database.
     In(u8, Box<Step>),
@@ -77,6 +81,11 @@ impl Step {
             Step::Del(key) => db.del(key).map(drop),
             Step::Expire(key, ttl) => db.expire(key, *ttl).map(drop),
             Step::Persist(key) => db.persist(key).map(drop),
+            Step::HExpire(key, field, ttl) => db.hexpire(key, field, *ttl).map(drop),
+            Step::HPersist(key, field) => db.hpersist(key, &[field]).map(drop),
+            Step::Transaction(steps) => {
+                db.transaction(|tx| steps.iter().try_for_each(|step| step.apply(tx)))
+            }
             Step::Clear => db.clear(),
             Step::In(database, step) => step.apply(&db.database(*database)?),
             Step::Batch(steps) => db.batch(|batch| {
@@ -116,6 +125,8 @@ impl Step {
             ["del", key] => Step::Del(owned(key)),
             ["expire", key, ttl] => Step::Expire(owned(key), millis(ttl)?),
             ["persist", key] => Step::Persist(owned(key)),
+            ["hexpire", key, field, ttl] => Step::HExpire(owned(key), owned(field), millis(ttl)?),
+            ["hpersist", key, field] => Step::HPersist(owned(key), owned(field)),
             ["clear"] => Step::Clear,
             ["sync"] => Step::Sync,
             ["compact"] => Step::Compact,
@@ -135,12 +146,16 @@ impl Step {
                     .map_err(|_| format!("{database:?} is no database"))?;
                 Step::In(number, Box::new(Step::parse(&words[2..].join(" "))?))
             }
-            ["batch", ..] => {
-                let steps = text.trim_start().trim_start_matches("batch").split(',');
-                Step::Batch(steps.map(Step::parse).collect::<Result<_, _>>()?)
-            }
+            ["batch", ..] => Step::Batch(Step::parse_list(text, "batch")?),
+            ["transaction", ..] => Step::Transaction(Step::parse_list(text, "transaction")?),
             _ => return Err(format!("{text:?} is no step")),
         })
+    }
+
+    /// What stands behind a word, separated by commas.
+    fn parse_list(text: &str, word: &str) -> Result<Vec<Step>, String> {
+        let steps = text.trim_start().trim_start_matches(word).split(',');
+        steps.map(Step::parse).collect()
     }
 }
 
@@ -190,7 +205,7 @@ impl Script {
 }
 
 /// What programs do with a small file, each in one line.
-pub const SCRIPTS: [&str; 95] = [
+pub const SCRIPTS: [&str; 103] = [
     // Creation, and the first change of each kind.
     "set a 1",
     "hset h f 1",
@@ -244,6 +259,12 @@ pub const SCRIPTS: [&str; 95] = [
     "hset h f 1; expire h 50; advance 60; batch hset h g 1, hset h k 2",
     "set a 1; set b 2; batch clear, set c 3; sync",
     "batch set a x*600, set b y*600",
+    "transaction set a 1, append a 2, incr n, incr n, hset h f 1, hdel h f; sync; transaction del a, set a 3, persist a",
+    "hset h f 1; expire h 50; advance 60; transaction hset h g 1, expire h 90, hdel h g, hset h k 2; sync",
+    // Deadlines of fields.
+    "hset h f 1; hset h g 2; hexpire h f 50; sync; advance 60; hset h g 3; hset h f 4",
+    "hset h f 1; hexpire h f 50; hpersist h f; hexpire h f 70; hset h f 2; hexpire h f 50; advance 60; hset h k 3",
+    "transaction hset h f 1, hset h g 2, hexpire h f 50, hexpire h g 70; sync; advance 60; hdel h g; advance 60; hset h f 3",
     // Databases.
     "set a 1; in 1 set a 2; in 15 hset h f 1",
     "in 1 set a 1; in 2 set a 2; in 1 clear; sync",
@@ -270,6 +291,7 @@ pub const SCRIPTS: [&str; 95] = [
     "os; set a 1; set a 2; compact; always; set b 3; compact; kill; compact",
     "set a x*5000; set b y*5000; set a 1; compact; set c z*9000; compact",
     "set a 1; compact; reopen; clear; compact; set a 2",
+    "hset h f 1; hset h g 2; hexpire h f 50; hexpire h g 90; compact; advance 60; compact; hset h k 3; advance 60; hpersist h k; compact",
     // The whole of it by closing.
     "set a 1; set a 2; share 200; set a 3; share 200; set b 4",
     "set a 1; hset h f 1; expire h 50; set a 2; share 200; kill; hset h g 2; share 200",
@@ -290,6 +312,8 @@ pub const SCRIPTS: [&str; 95] = [
      share 200; in 1 set a 2; in 2 hdel a f; share 200; in 2 clear; share 200",
     "set a a*700; set b b*700; hset h f 1; expire h 50; reopen; set a 1; share 200; batch hset h g 2, hdel h f; \
      share 200; set c 3; share 200; set d 4; share 200",
+    "hset h f f*700; hset h g g*700; hset h k k*700; hexpire h f 50; reopen; hexpire h g 50; share 200; advance 60; \
+     hset h l 1; share 200; hpersist h k; share 200; hset h g 2; share 200",
     // Killed between and after shares: the work is gone on with, or begun anew.
     "os; set a a*700; set b b*700; set c c*700; reopen; set a 1; share 200; set b 2; kill; set b 3; share 200; \
      set d 4; kill; set c 5; share 200; share 200",
@@ -307,6 +331,7 @@ pub const SCRIPTS: [&str; 95] = [
     "set a 1; checkpoint; set a 2; checkpoint; del a; checkpoint; set a 3; checkpoint; reopen; set b 4; checkpoint",
     "set a 1; set b 2; checkpoint; reopen; del a; checkpoint; reopen; hset h f 1; checkpoint; reopen; set c 3; \
      checkpoint; reopen; hdel h f; checkpoint; reopen; del c",
+    "hset h f 1; hset h g 2; hexpire h f 50; checkpoint; reopen; hexpire h g 90; checkpoint; reopen; advance 60; hset h f 3; checkpoint; reopen; hpersist h g",
     "batch set a 1, hset h f 1; in 3 set x 1; checkpoint; reopen; batch del a, hset h g 2; clear; checkpoint; reopen; set a 3",
     "set a 1; in 3 set x 1; checkpoint; reopen; in 3 clear; checkpoint; reopen; in 3 set y 1; checkpoint; kill; in 3 del y",
     "os; set a 1; checkpoint; set b 2; kill; set c 3; always; checkpoint; set d 4; kill; set e 5",
