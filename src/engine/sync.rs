@@ -64,14 +64,17 @@ impl Waiting {
     }
 
     /// Lets those come who were woken when the last sync ended, and are likely to have written again in a moment: else two halves of them
-    /// take turns, and each sync covers one half. It takes no longer than `at_most`, once for all who do not come again.
-    fn gather(&self, at_most: Duration) {
+    /// take turns, and each sync covers one half. It takes no longer than that sync took, once for all who do not come again.
+    fn gather(&self, sync_took: Duration) {
+        /// Whoever was woken and is still not there has something else to do, however slow the device is.
+        const LONGEST: Duration = Duration::from_millis(1);
         let expected = self.last_count.load(Ordering::Relaxed);
         if expected < 2 {
             // Two threads are as well off by turns.
             return;
         }
         let begun = Instant::now();
+        let at_most = sync_took.min(LONGEST);
         while self.threads().len() < expected && begun.elapsed() < at_most {
             thread::yield_now();
         }

@@ -108,11 +108,14 @@ impl Asked {
     }
 
     /// Lets those come whom the last sync has let go, and who are likely to ask again in a moment: else two halves of them take turns, and
-    /// each sync covers one half. It takes no longer than `at_most`, once for all who do not come again.
-    fn gather(&self, upto: u64, at_most: Duration) {
+    /// each sync covers one half. It takes no longer than that sync took, once for all who do not come again.
+    fn gather(&self, upto: u64, sync_took: Duration) {
+        /// Whoever was let go and has still not asked has something else to do, however slow the device is.
+        const LONGEST: Duration = Duration::from_millis(1);
         /// Short beside a sync, and long enough to leave the processor to those who are waited for.
         const STEP: Duration = Duration::from_micros(20);
         let begun = Instant::now();
+        let at_most = sync_took.min(LONGEST);
         while self.last.load(Ordering::Acquire) < upto && begun.elapsed() < at_most {
             thread::sleep(STEP);
         }
