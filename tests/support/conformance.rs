@@ -13,7 +13,7 @@ type Never = std::convert::Infallible;
 /// A test, by its name.
 pub type Test = (&'static str, fn(&dyn Fn() -> Cache, &str));
 
-pub const TESTS: [Test; 9] = [
+pub const TESTS: [Test; 10] = [
     ("what is inserted is found by every handle", inserts),
     ("a value is computed once and found after", computes_once),
     ("a time to live ends", ends),
@@ -29,6 +29,8 @@ pub const TESTS: [Test; 9] = [
         drops_the_late,
     ),
     ("failures and stale values", survives_failures),
+    // The last, since it takes away what the others have left.
+    ("what another version has left is reclaimed", reclaims),
 ];
 
 fn computed(text: &str) -> impl FnOnce() -> Result<String, Never> + use<> {
@@ -169,6 +171,20 @@ fn invalidates_by_tag(open: &dyn Fn() -> Cache, prefix: &str) {
         other.get::<String>(format!("{prefix}7")).unwrap().unwrap(),
         "2"
     );
+}
+
+fn reclaims(open: &dyn Fn() -> Cache, prefix: &str) {
+    let (old, new) = (open().version("1"), open().version("2"));
+    for number in 0..300 {
+        let key = format!("{prefix}{number}");
+        old.insert(key, &"old".to_owned()).unwrap();
+    }
+    let (seven, eight) = (format!("{prefix}7"), format!("{prefix}8"));
+    new.insert(&seven, &"new".to_owned()).unwrap();
+    assert!(new.reclaim().unwrap() >= 299);
+    assert_eq!(old.get::<String>(&eight).unwrap(), None);
+    assert_eq!(new.get::<String>(&seven).unwrap().unwrap(), "new");
+    assert_eq!(new.reclaim().unwrap(), 0);
 }
 
 fn invalidates_by_prefix(open: &dyn Fn() -> Cache, prefix: &str) {
