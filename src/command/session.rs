@@ -253,8 +253,11 @@ impl Session {
     fn carry_out(&mut self, command: &'static Command, arguments: &[&[u8]]) -> Reply {
         self.last_command = command.name;
         self.has_written |= command.flags.contains(Flags::WRITE) || command.name == "exec";
-        (command.handler)(self, arguments)
-            .unwrap_or_else(|failure| Reply::Error(failure.into_reply(command.name)))
+        match (command.handler)(self, arguments) {
+            Ok(reply) => reply,
+            Err(_) if command.is_asked_for_help(arguments) => command.list_subcommands(),
+            Err(failure) => Reply::Error(failure.into_reply(command.name)),
+        }
     }
 
     /// Goes on with another handle on the same file.

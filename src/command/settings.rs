@@ -83,7 +83,7 @@ pub(super) static COMMANDS: &[Command] = &[
             [] => Err(Failure::Arity),
         },
     )
-    .subcommands(&[("LIST", 2)])
+    .subcommands(&[("HELP", 2), ("LIST", 2)])
     .help("subcommand [argument ...]", "Lists modules: there are none"),
     Command::new(
         Group::Scripting,
@@ -96,7 +96,7 @@ pub(super) static COMMANDS: &[Command] = &[
             [] => Err(Failure::Arity),
         },
     )
-    .subcommands(&[("FLUSH", -2), ("LIST", -2)])
+    .subcommands(&[("FLUSH", -2), ("HELP", 2), ("LIST", -2)])
     .help(
         "subcommand [argument ...]",
         "Lists and forgets functions: there are none",

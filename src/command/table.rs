@@ -129,6 +129,25 @@ impl Command {
         }
     }
 
+    /// Whether the words behind its name are HELP, which each command with subcommands has.
+    pub(super) fn is_asked_for_help(&self, arguments: &[&[u8]]) -> bool {
+        let is_help = |name: &[u8]| name.eq_ignore_ascii_case(b"HELP");
+        !self.subcommands.is_empty() && matches!(arguments, [name] if is_help(name))
+    }
+
+    /// What HELP answers where a command has no better answer: its subcommands, with as many arguments as they take.
+    pub(super) fn list_subcommands(&self) -> Reply {
+        let name = self.name.to_ascii_uppercase();
+        let first = format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
+        let others = self.subcommands.iter().map(|(name, arity)| {
+            let count = usize::from(arity.unsigned_abs()).saturating_sub(2);
+            let more = if *arity < 0 { " [<arg> ...]" } else { "" };
+            format!("{name}{}{more}", " <arg>".repeat(count))
+        });
+        let lines = std::iter::once(first).chain(others);
+        Reply::Array(lines.map(|line| Reply::Status(line.into())).collect())
+    }
+
     /// Whether it may be called with this many words, its name included.
     ///
     /// ```

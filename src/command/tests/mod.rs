@@ -2,6 +2,7 @@
 
 mod bits;
 mod hashes;
+mod help;
 mod keys;
 mod strings;
 mod transactions;
