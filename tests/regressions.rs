@@ -1,11 +1,12 @@
 //! What the crash laboratory and the fuzzers have found, each with its story.
 #![cfg(feature = "simulation")]
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use brasa::simulation::{Fault, FaultyOperation, Loss, SimulatedDisk};
-use brasa::{Db, Durability, ManualClock};
+use brasa::simulation::{Fault, FaultyOperation, Loss, Schedule, SimulatedDisk, Step};
+use brasa::{Change, ChangeKind, Db, Durability, ManualClock, Watch};
 
 const PATH: &str = "cache.brasa";
 
@@ -187,4 +188,48 @@ fn what_a_compaction_takes_for_expired_stays_expired_for_who_writes() {
     assert_eq!(db.exists("key").unwrap(), is_there);
     assert!(is_new);
     assert_eq!(db.hkeys("hash").unwrap(), ["other"]);
+}
+
+/// Reads before each operation on the disk, as another thread of the process might.
+struct Between {
+    watch: Mutex<Watch>,
+    seen: Mutex<Vec<Change>>,
+}
+
+impl Schedule for Between {
+    fn step(&self, _: Step) -> io::Result<()> {
+        // What reading does to the disk goes on.
+        if let Ok(mut watch) = self.watch.try_lock() {
+            let changes = watch.by_ref().map(Result::unwrap);
+            self.seen.lock().unwrap().extend(changes);
+        }
+        Ok(())
+    }
+}
+
+/// A reader that saw the old file moved opened the new one for itself, while another thread of the same handle was about to go on with it: the
+/// file was opened twice, and who watched it was told that changes had been missed. A transaction that had watched a key did nothing then.
+#[test]
+fn who_watches_while_a_thread_of_the_same_handle_compacts_misses_nothing() {
+    let disk = SimulatedDisk::new(1);
+    let db = open(&disk);
+    let between = Arc::new(Between {
+        watch: Mutex::new(db.watch().unwrap()),
+        seen: Mutex::default(),
+    });
+    disk.schedule(Arc::clone(&between) as Arc<dyn Schedule>);
+    let mut keys = Vec::new();
+    for round in 0..5 {
+        let key = format!("{round}").into_bytes();
+        db.set(&key, "1").unwrap();
+        db.compact().unwrap();
+        keys.push((ChangeKind::Set, key));
+    }
+    db.sync().unwrap();
+    let seen = between.seen.lock().unwrap();
+    let seen: Vec<_> = seen
+        .iter()
+        .map(|change| (change.kind, change.key.clone()))
+        .collect();
+    assert_eq!(seen, keys);
 }

@@ -79,6 +79,8 @@ pub(crate) struct Engine {
     writer: Mutex<Writer>,
     /// Held by whoever goes on with another file that has taken the path.
     following: Mutex<()>,
+    /// Whether this handle is about to give the path to a new file itself.
+    switching: AtomicBool,
     /// The process that opened the file, as [`fork_count`](crate::storage::fork_count) tells it.
     fork_count: u64,
     /// Whether the turn is kept after a write, and somebody looks after it.

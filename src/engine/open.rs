@@ -139,6 +139,7 @@ impl Engine {
             device: generation.id.device,
             inode: AtomicU64::new(generation.id.inode),
             following: Mutex::new(()),
+            switching: AtomicBool::new(false),
             fork_count: fork_count(),
             lease_kept: AtomicBool::new(false),
             lease_started: AtomicBool::new(false),

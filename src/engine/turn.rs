@@ -386,6 +386,10 @@ impl Engine {
                 let _ = kept.catch_up(&mut tail)?;
             }
             if kept.may_have_moved() && self.named_id()?.is_some_and(|id| id != kept.id) {
+                // A thread of this handle is about to go on with the new file, in which nobody can write before it has.
+                if self.switching.load(Ordering::Acquire) {
+                    return Ok(self.generation_now());
+                }
                 self.follow(&kept)?;
                 continue;
             }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::copy::Stopped;
 use super::{CompactionReport, Running};
@@ -24,6 +25,22 @@ struct Placed {
     unsure: Option<io::Error>,
 }
 
+/// Keeps readers of this handle from opening the new file for themselves, as long as it lives.
+struct Switching<'a>(&'a AtomicBool);
+
+impl Switching<'_> {
+    fn begin(flag: &AtomicBool) -> Switching<'_> {
+        flag.store(true, Ordering::Release);
+        Switching(flag)
+    }
+}
+
+impl Drop for Switching<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
 impl Engine {
     /// Copies the rest while writers wait, and goes on with the new file in place of the old one. `None` where the
     /// copy came to nothing at the last moment.
@@ -43,7 +60,9 @@ impl Engine {
             self.give_up_turn(&mut writer);
             return Ok(None);
         }
+        let switching = Switching::begin(&self.switching);
         let switched = self.switch_locked(running, read_back, &mut sync, &mut writer);
+        drop(switching);
         self.give_up_turn(&mut writer);
         drop(writer);
         match switched? {
