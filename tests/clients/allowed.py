@@ -13,11 +13,11 @@ class Allowed:
     test: Callable
     # Whether what follows may differ too: the rest of the sequence is not compared then.
     diverges: bool = False
-    # A command without which, somewhere before, it is no such case.
-    after: str | None = None
+    # What must have been said somewhere before, as a test of a command: else it is no such case.
+    after: Callable | None = None
 
     def matches(self, words, left, right, before):
-        return (self.after is None or self.after in map(name_of, before)) and self.test(name_of(words), words, left, right)
+        return (self.after is None or any(map(self.after, before))) and self.test(name_of(words), words, left, right)
 
 
 def name_of(words):
@@ -64,8 +64,22 @@ def endless_deadlines(name, words, left, right):
 
 
 def swapped(name, words, left, right):
-    return name == "exec" and left[:1] == b"*" and left != right and right in (b"*-1\r\n", b"_\r\n")
+    return name == "exec" and left[:1] == b"*" and left != right and right in NOTHING_DONE
 
+
+def swaps(words):
+    return name_of(words) == "swapdb"
+
+
+def untouched(name, words, left, right):
+    return name == "exec" and left in NOTHING_DONE and right[:1] == b"*" and right not in NOTHING_DONE
+
+
+def sets_until(words):
+    return name_of(words) == "set" and any(as_bytes(word).upper() in (b"EXAT", b"PXAT") for word in words[3:])
+
+
+NOTHING_DONE = (b"*-1\r\n", b"_\r\n")
 
 ALLOWED = [
     Allowed("hello", "it names the server's own version, and the number of the client", hello),
@@ -75,5 +89,6 @@ ALLOWED = [
     Allowed("encoding after a change", "the encoding follows from the value as it is; Redis keeps the one that an earlier value needed", encoding),
     Allowed("cursors with a zero byte", "a cursor that is no number is refused as a whole; Redis reads it up to its first zero byte", ended_cursors),
     Allowed("RESTORE beyond the end of time", "refused; in Redis the sum overflows, so that it says OK, and the key is not there", endless_deadlines, diverges=True),
-    Allowed("WATCH and SWAPDB", "any swap of databases stops EXEC, since the log names one of the two only; Redis asks both for the key", swapped, diverges=True, after="swapdb"),
+    Allowed("WATCH and SWAPDB", "any swap of databases stops EXEC, since the log names one of the two only; Redis asks both for the key", swapped, diverges=True, after=swaps),
+    Allowed("WATCH and a deadline in the past", "a key that was not there and is set until a moment that has passed was not touched: nothing is written; Redis sets it, and removes it", untouched, diverges=True, after=sets_until),
 ]
