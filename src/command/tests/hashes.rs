@@ -1,9 +1,6 @@
-//! What hashes can do beyond HSET and HGET.
+//! Hashes, and deadlines of their fields.
 
-use std::time::Duration;
-
-use super::{SYNTAX, Talk, WRONGTYPE, elements};
-use crate::command::Reply;
+use super::*;
 
 #[test]
 fn fields_have_deadlines_of_their_own() {
@@ -142,4 +139,88 @@ fn fields_are_drawn_at_random() {
         .session
         .execute(&["HRANDFIELD", "h", "2", "WITHVALUES"]);
     assert!(matches!(pairs, Reply::Pairs(pairs) if pairs.len() == 2));
+}
+
+#[test]
+fn hashes_field_by_field() {
+    Talk::new().hold(&[
+        ("HSET h nome thailan idade 29", "2"),
+        ("HSET h idade 30 city Recife", "1"),
+        ("HGET h idade", "\"30\""),
+        ("HGET h nobody", "nil"),
+        ("HGET nobody f", "nil"),
+        ("HMGET h nome x city", r#"["thailan" nil "Recife"]"#),
+        ("HMGET nobody a b", "[nil nil]"),
+        ("HLEN h", "3"),
+        ("HLEN nobody", "0"),
+        ("HEXISTS h nome", "1"),
+        ("HEXISTS h nobody", "0"),
+        ("HEXISTS nobody f", "0"),
+        (
+            "HGETALL h",
+            r#"{"city": "Recife", "idade": "30", "nome": "thailan"}"#,
+        ),
+        ("HGETALL nobody", "{}"),
+        ("HKEYS nobody", "[]"),
+        ("HVALS nobody", "[]"),
+        ("HSETNX h nome outro", "0"),
+        ("HSETNX h novo 1", "1"),
+        ("HMSET h a 1 b 2", "OK"),
+        ("HDEL h a b nobody a", "2"),
+        ("HDEL nobody f", "0"),
+        ("HDEL h nome idade city novo", "4"),
+        ("EXISTS h", "0"),
+        ("HSET h \"\" \"\"", "1"),
+        ("HGETALL h", r#"{"": ""}"#),
+    ]);
+}
+
+#[test]
+fn names_and_values_of_a_hash_come_in_the_same_order() {
+    let mut talk = Talk::new();
+    talk.say("HSET h a 1 b 2 c 3");
+    let names = elements(talk.session.execute(&["HKEYS", "h"]));
+    let values = elements(talk.session.execute(&["HVALS", "h"]));
+    assert_eq!((names.len(), values.len()), (3, 3));
+    for (name, value) in names.iter().zip(&values) {
+        let found = talk.session.execute(&[b"HGET", &b"h"[..], bytes(name)]);
+        assert_eq!(&found, value);
+    }
+}
+
+#[test]
+fn counting_in_a_field() {
+    Talk::new().hold(&[
+        ("HINCRBY h n 30", "30"),
+        ("HINCRBY h n -31", "-1"),
+        ("HSET h n x", "0"),
+        ("HINCRBY h n 1", "ERR hash value is not an integer"),
+        ("HINCRBY h n x", NOT_AN_INTEGER),
+        ("HSET h n 9223372036854775807", "0"),
+        ("HINCRBY h n 1", "ERR increment or decrement would overflow"),
+    ]);
+}
+
+#[test]
+fn a_string_is_no_hash() {
+    let mut talk = Talk::new();
+    talk.say("SET s v");
+    for line in [
+        "HSET s f v",
+        "HMSET s f v",
+        "HSETNX s f v",
+        "HGET s f",
+        "HMGET s f",
+        "HGETALL s",
+        "HKEYS s",
+        "HVALS s",
+        "HLEN s",
+        "HEXISTS s f",
+        "HDEL s f",
+        "HINCRBY s f 1",
+        "HSCAN s 0",
+    ] {
+        assert_eq!(talk.say(line), WRONGTYPE, "{line}");
+    }
+    assert_eq!(talk.say("GET s"), "\"v\"");
 }

@@ -1,6 +1,6 @@
-//! What strings can do beyond SET and GET.
+//! Strings.
 
-use super::{NOT_AN_INTEGER, SYNTAX, Talk, WRONGTYPE};
+use super::*;
 
 #[test]
 fn a_string_is_given_and_removed_or_renewed() {
@@ -152,4 +152,196 @@ fn what_two_strings_have_in_common() {
             "ERR The specified keys must contain string values",
         ),
     ]);
+}
+
+#[test]
+fn set_and_get_a_string() {
+    Talk::new().hold(&[
+        ("GET k", "nil"),
+        ("SET k v", "OK"),
+        ("get k", "\"v\""),
+        ("SeT k \"\\x00\\xff\"", "OK"),
+        ("GET k", r#""\x00\xff""#),
+        ("SET \"\" \"\"", "OK"),
+        ("GET \"\"", "\"\""),
+        ("STRLEN k", "2"),
+        ("STRLEN nobody", "0"),
+    ]);
+}
+
+#[test]
+fn set_obeys_its_conditions() {
+    Talk::new().hold(&[
+        ("SET k 1 XX", "nil"),
+        ("EXISTS k", "0"),
+        ("SET k 1 NX", "OK"),
+        ("SET k 2 nx", "nil"),
+        ("GET k", "\"1\""),
+        ("SET k 2 xx", "OK"),
+        ("SET k 3 GET", "\"2\""),
+        ("SET k 4 NX GET", "\"3\""),
+        ("GET k", "\"3\""),
+        ("SET new 1 NX GET", "nil"),
+        ("GET new", "\"1\""),
+        ("SET k 4 XX GET", "\"3\""),
+        ("SET absent 4 XX GET", "nil"),
+        ("EXISTS absent", "0"),
+        ("HSET h f v", "1"),
+        ("SET h v GET", WRONGTYPE),
+        ("TYPE h", "hash"),
+        ("SET h v", "OK"),
+        ("TYPE h", "string"),
+    ]);
+}
+
+#[test]
+fn set_takes_a_deadline_in_four_ways() {
+    let mut talk = Talk::new();
+    talk.hold(&[
+        ("SET a v EX 10", "OK"),
+        ("SET b v PX 10500", "OK"),
+        ("SET c v EXAT 1700000020", "OK"),
+        ("SET d v PXAT 1700000000001", "OK"),
+        ("SET e v EX 1 ex 30", "OK"),
+        ("PTTL a", "10000"),
+        ("PTTL b", "10500"),
+        ("PTTL c", "20000"),
+        ("PTTL d", "1"),
+        ("PTTL e", "30000"),
+        ("SET a w KEEPTTL", "OK"),
+        ("PTTL a", "10000"),
+        ("SET a w", "OK"),
+        ("PTTL a", "-1"),
+        ("SET past v EXAT 1", "OK"),
+        ("EXISTS past", "0"),
+    ]);
+    talk.clock.advance(Duration::from_millis(1));
+    talk.hold(&[("GET d", "nil"), ("GET b", "\"v\"")]);
+}
+
+#[test]
+fn set_refuses_what_it_cannot_mean() {
+    let bad_time = "ERR invalid expire time in 'set' command";
+    let mut talk = Talk::new();
+    talk.hold(&[
+        ("SET k v FOO", SYNTAX),
+        ("SET k v EX", SYNTAX),
+        ("SET k v EX 10 PX 10", SYNTAX),
+        ("SET k v EX 10 EXAT 10", SYNTAX),
+        ("SET k v EX 10 KEEPTTL", SYNTAX),
+        ("SET k v KEEPTTL PXAT 10", SYNTAX),
+        ("SET k v NX XX", SYNTAX),
+        ("SET k v EX ten FOO", SYNTAX),
+        ("SET k v EX ten", NOT_AN_INTEGER),
+        ("SET k v EX 1.5", NOT_AN_INTEGER),
+        ("SET k v EX 0", bad_time),
+        ("SET k v PX -1", bad_time),
+        ("SET k v EXAT 0", bad_time),
+        ("SET k v PXAT -5", bad_time),
+        ("SET k v EX 9223372036854775807", bad_time),
+        ("SET k v EX 9223372036854775", bad_time),
+        ("SET k v PX 9223372036854775807", bad_time),
+        ("SET k v EXAT 9223372036854776", bad_time),
+        ("EXISTS k", "0"),
+        ("SET k v PXAT 9223372036854775807", "OK"),
+        ("PTTL k", "9223370336854775807"),
+    ]);
+}
+
+#[test]
+fn the_old_ways_to_set() {
+    Talk::new().hold(&[
+        ("SETEX k 10 v", "OK"),
+        ("PTTL k", "10000"),
+        ("PSETEX k 1500 v", "OK"),
+        ("PTTL k", "1500"),
+        ("SETEX k 0 v", "ERR invalid expire time in 'setex' command"),
+        (
+            "PSETEX k -1 v",
+            "ERR invalid expire time in 'psetex' command",
+        ),
+        ("SETEX k ten v", NOT_AN_INTEGER),
+        ("SETNX k w", "0"),
+        ("SETNX n w", "1"),
+        ("GETSET k w", "\"v\""),
+        ("PTTL k", "-1"),
+        ("GETSET nobody w", "nil"),
+        ("HSET h f v", "1"),
+        ("GETSET h w", WRONGTYPE),
+        ("SETNX h w", "0"),
+    ]);
+}
+
+#[test]
+fn several_strings_at_once() {
+    Talk::new().hold(&[
+        ("MSET a 1 b 2 a 3", "OK"),
+        ("HSET h f v", "1"),
+        ("MGET a b nobody h a", r#"["3" "2" nil nil "3"]"#),
+        ("SETEX a 10 v", "OK"),
+        ("MSET a 1", "OK"),
+        ("TTL a", "-1"),
+        ("MSET h 1", "OK"),
+        ("GET h", "\"1\""),
+    ]);
+}
+
+#[test]
+fn counting_up_and_down() {
+    let overflow = "ERR increment or decrement would overflow";
+    Talk::new().hold(&[
+        ("INCR n", "1"),
+        ("INCRBY n 41", "42"),
+        ("DECR n", "41"),
+        ("DECRBY n 42", "-1"),
+        ("INCRBY n -1", "-2"),
+        ("SETEX n 10 5", "OK"),
+        ("INCR n", "6"),
+        ("PTTL n", "10000"),
+        ("INCRBY n 1x", NOT_AN_INTEGER),
+        ("INCRBY n +1", NOT_AN_INTEGER),
+        ("INCRBY n \" 1\"", NOT_AN_INTEGER),
+        ("INCRBY n 9223372036854775808", NOT_AN_INTEGER),
+        ("SET n 9223372036854775807", "OK"),
+        ("INCR n", overflow),
+        ("SET n -9223372036854775808", "OK"),
+        ("DECR n", overflow),
+        (
+            "DECRBY n -9223372036854775808",
+            "ERR decrement would overflow",
+        ),
+        ("SET n 01", "OK"),
+        ("INCR n", NOT_AN_INTEGER),
+        ("SET n \"\"", "OK"),
+        ("DECR n", NOT_AN_INTEGER),
+        ("HSET h f v", "1"),
+        ("INCR h", WRONGTYPE),
+    ]);
+}
+
+#[test]
+fn append_makes_and_prolongs_a_string() {
+    Talk::new().hold(&[
+        ("APPEND k Relou", "5"),
+        ("PEXPIRE k 100", "1"),
+        ("APPEND k \" Uourdi\"", "12"),
+        ("GET k", "\"Relou Uourdi\""),
+        ("PTTL k", "100"),
+        ("HSET h f v", "1"),
+        ("APPEND h x", WRONGTYPE),
+        ("STRLEN h", WRONGTYPE),
+        ("GET h", WRONGTYPE),
+    ]);
+}
+
+#[test]
+fn a_string_over_its_limit_is_refused() {
+    let mut talk = Talk::new();
+    let half = vec![b'v'; MAX_VALUE_BYTES / 2 + 1];
+    let key: &[u8] = b"k";
+    talk.session.execute(&[b"SET", key, &half]);
+    assert_eq!(
+        show(&talk.session.execute(&[b"APPEND", key, &half])),
+        "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
+    );
 }
