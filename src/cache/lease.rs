@@ -68,28 +68,22 @@ impl Keeper {
     /// The lease, if it is free.
     pub(super) fn acquire(self: &Arc<Self>, name: &[u8]) -> Result<Option<Lease>> {
         let token = new_token();
-        match self.store.acquire(name, &token, LEASE_TTL)? {
-            true => Ok(Some(self.hold(name, token))),
-            false => Ok(None),
-        }
+        let is_ours = self.store.acquire(name, &token, LEASE_TTL)?;
+        Ok(is_ours.then(|| self.hold(name, token)))
     }
 
-    /// As [`Keeper::acquire`], for somebody who has a value without it: waits for nobody.
+    /// As [`Keeper::acquire`], for somebody who has a value without it: waits for others' writes for a moment only.
     pub(super) fn acquire_briefly(self: &Arc<Self>, name: &[u8]) -> Result<Option<Lease>> {
         let token = new_token();
-        match self.store.acquire_briefly(name, &token, LEASE_TTL)? {
-            true => Ok(Some(self.hold(name, token))),
-            false => Ok(None),
-        }
+        let is_ours = self.store.acquire_briefly(name, &token, LEASE_TTL)?;
+        Ok(is_ours.then(|| self.hold(name, token)))
     }
 
     /// The lease, from an owner who has it still; `None` where it has changed hands meanwhile.
     pub(super) fn take_over(self: &Arc<Self>, name: &[u8], owner: &[u8]) -> Result<Option<Lease>> {
         let token = new_token();
-        match self.store.exchange(name, owner, &token, LEASE_TTL)? {
-            true => Ok(Some(self.hold(name, token))),
-            false => Ok(None),
-        }
+        let is_ours = self.store.exchange(name, owner, &token, LEASE_TTL)?;
+        Ok(is_ours.then(|| self.hold(name, token)))
     }
 
     fn hold(self: &Arc<Self>, name: &[u8], token: Vec<u8>) -> Lease {

@@ -475,3 +475,10 @@ fn a_handle_in_memory_serves_as_many_threads_as_ask_with_one_computation() {
     assert_eq!(stats.computations.count, 1);
     assert_eq!(stats.hits + stats.misses, 8);
 }
+
+#[test]
+fn whatever_is_stored_lives_for_a_millisecond() {
+    let (_, cache) = clocked();
+    assert_eq!(Life::brief(Duration::ZERO).hard, Some(SHORTEST_LIFE));
+    assert_eq!(cache.ttl(Duration::ZERO).life().hard, Some(SHORTEST_LIFE));
+}
