@@ -154,20 +154,26 @@ fn restore(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure>
                 &b"BUSYKEY Target key name already exists."[..],
             )));
         }
+        let deadline_ms = match (ttl, is_absolute) {
+            (0, _) => None,
+            (time_ms, true) => Some(time_ms),
+            (time_ms, false) => {
+                let deadline_ms = tx.now_ms().checked_add(time_ms);
+                Some(deadline_ms.ok_or(Failure::ExpireTime)?)
+            }
+        };
         tx.del(key)?;
+        if deadline_ms.is_some_and(|deadline_ms| deadline_ms <= tx.now_ms()) {
+            // Not set and removed again, which who watches the key would notice.
+            return Ok(());
+        }
         match dumped {
             Dumped::String(value) => tx.set(key, value)?,
             Dumped::Hash(fields) => restore_hash(tx, key, &fields)?,
         }
-        let deadline_ms = match (ttl, is_absolute) {
-            (0, _) => return Ok(()),
-            (time_ms, true) => time_ms,
-            (time_ms, false) => tx
-                .now_ms()
-                .checked_add(time_ms)
-                .ok_or(Failure::ExpireTime)?,
-        };
-        tx.expire_at_if(key, deadline_ms, ExpireCondition::Always)?;
+        if let Some(deadline_ms) = deadline_ms {
+            tx.expire_at_if(key, deadline_ms, ExpireCondition::Always)?;
+        }
         Ok(())
     })?;
     Ok(Reply::OK)

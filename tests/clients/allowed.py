@@ -43,10 +43,6 @@ def expired(name, words, left, right):
     return name == "dbsize" and left[:1] == right[:1] == b":" and int(left[1:]) > int(right[1:])
 
 
-def refcount(name, words, left, right):
-    return name == "object" and left == b":2147483647\r\n" and right == b":1\r\n"
-
-
 def encoding(name, words, left, right):
     if left == b"$9\r\nhashtable\r\n" and right == b"$8\r\nlistpack\r\n":
         return name == "object"
@@ -85,7 +81,6 @@ ALLOWED = [
     Allowed("hello", "it names the server's own version, and the number of the client", hello),
     Allowed("floats", "what is not added exactly as a decimal fraction is added in 64 bits; Redis adds in the 80 bits of x86", floats, diverges=True),
     Allowed("expired at once", "a key is gone when its time is over; Redis still counts and measures it until it removes it", expired),
-    Allowed("shared integers", "each key has a value of its own, so that REFCOUNT is 1; Redis shares small integers, and says 2^31 - 1", refcount),
     Allowed("encoding after a change", "the encoding follows from the value as it is; Redis keeps the one that an earlier value needed", encoding),
     Allowed("cursors with a zero byte", "a cursor that is no number is refused as a whole; Redis reads it up to its first zero byte", ended_cursors),
     Allowed("RESTORE beyond the end of time", "refused; in Redis the sum overflows, so that it says OK, and the key is not there", endless_deadlines, diverges=True),

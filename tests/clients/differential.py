@@ -77,8 +77,8 @@ def same(words, left, right):
     name = as_bytes(words[0]).decode("latin-1").lower() if words else ""
     if left == right:
         return True
-    if name == "object" and as_bytes(words[1]).lower() == b"idletime" and left[:1] == right[:1] == b":":
-        # Redis shares small integers among keys, and says since when none of these was read: before the key was there, even.
+    if name == "object" and left[:1] == right[:1] == b":":
+        # REFCOUNT and IDLETIME: Redis shares values, among keys and with the commands of a transaction, and brasa does not.
         return min(int(left[1:]), int(right[1:])) >= 0
     if name in TOLERANCE and left[:1] == right[:1] == b":":
         return min(int(left[1:]), int(right[1:])) >= 0 and abs(int(left[1:]) - int(right[1:])) <= TOLERANCE[name]

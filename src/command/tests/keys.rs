@@ -103,6 +103,30 @@ fn what_was_dumped_is_restored() {
 }
 
 #[test]
+fn what_is_restored_until_a_moment_that_has_passed_is_only_removed() {
+    let mut talk = Talk::new();
+    talk.hold(&[("SET s v", "OK")]);
+    let dumped = talk.session.execute(&["DUMP", "s"]);
+    for (key, done) in [("nobody", "[]"), ("s", "nil")] {
+        talk.hold(&[(&format!("WATCH {key}"), "OK")]);
+        let words: [&[u8]; 6] = [
+            b"RESTORE",
+            key.as_bytes(),
+            b"1",
+            bytes(&dumped),
+            b"ABSTTL",
+            b"REPLACE",
+        ];
+        assert_eq!(talk.session.execute(&words), Reply::OK);
+        talk.hold(&[
+            (&format!("EXISTS {key}"), "0"),
+            ("MULTI", "OK"),
+            ("EXEC", done),
+        ]);
+    }
+}
+
+#[test]
 fn keys_are_looked_at_from_the_side() {
     let long = "x".repeat(45);
     let mut talk = Talk::new();
