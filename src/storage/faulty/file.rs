@@ -1,0 +1,169 @@
+//! The files of a simulated disk: each operation is put before the disk, which may refuse it and writes it down, and then done in memory.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{FaultyOperation, Operation, SimulatedDisk, Step};
+use crate::storage::{FileId, LockByte, LockMode, Mapping, StorageFile, TemporaryFile};
+
+#[derive(Debug)]
+pub(super) struct FaultyTemporary {
+    /// `None` once it has been named or kept.
+    pub(super) temporary: Option<Box<dyn TemporaryFile>>,
+    pub(super) file: Arc<FaultyFile>,
+    /// The name that goes with it.
+    pub(super) name: Option<PathBuf>,
+}
+
+impl FaultyTemporary {
+    fn take(&mut self) -> io::Result<Box<dyn TemporaryFile>> {
+        self.temporary
+            .take()
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+impl Drop for FaultyTemporary {
+    fn drop(&mut self) {
+        let Some(temporary) = self.temporary.take() else {
+            return;
+        };
+        if self.file.disk.step(Step::Operation).is_err() {
+            // Whoever was killed removes nothing.
+            let _ = temporary.keep();
+        } else if let Some(name) = &self.name {
+            self.file.disk.change_names(Some(name), None);
+        }
+    }
+}
+
+impl TemporaryFile for FaultyTemporary {
+    fn file(&self) -> Arc<dyn StorageFile> {
+        Arc::clone(&self.file) as Arc<dyn StorageFile>
+    }
+
+    fn persist_new(mut self: Box<Self>, path: &Path) -> io::Result<()> {
+        self.file.disk.check(FaultyOperation::Name)?;
+        self.take()?.persist_new(path)?;
+        self.file.disk.name(path, self.file.inode);
+        Ok(())
+    }
+
+    fn replace(mut self: Box<Self>, path: &Path) -> io::Result<()> {
+        self.file.disk.check(FaultyOperation::Name)?;
+        self.take()?.replace(path)?;
+        let new = Some((path, self.file.inode));
+        self.file.disk.change_names(self.name.as_deref(), new);
+        Ok(())
+    }
+
+    fn keep(mut self: Box<Self>) -> io::Result<()> {
+        self.file.disk.step(Step::Operation)?;
+        self.take()?.keep()
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct FaultyFile {
+    pub(super) disk: SimulatedDisk,
+    pub(super) inode: usize,
+    pub(super) file: Arc<dyn StorageFile>,
+}
+
+impl FaultyFile {
+    fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_at(bytes, offset)?;
+        self.disk.record(Operation::Write {
+            inode: self.inode,
+            offset,
+            bytes: bytes.into(),
+        });
+        Ok(())
+    }
+}
+
+impl StorageFile for FaultyFile {
+    fn size(&self) -> io::Result<u64> {
+        self.disk.step(Step::Operation)?;
+        self.file.size()
+    }
+
+    fn id(&self) -> io::Result<FileId> {
+        self.file.id()
+    }
+
+    fn network_file_system(&self) -> io::Result<Option<&'static str>> {
+        Ok(self.disk.world().network_file_system)
+    }
+
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.disk.check(FaultyOperation::Read)?;
+        self.file.read_at(out, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.disk.step(Step::Operation)?;
+        if let Some(fault) = self.disk.strike(FaultyOperation::Write) {
+            if fault.short {
+                self.write(&bytes[..bytes.len() / 2], offset)?;
+            }
+            return Err(fault.error.into());
+        }
+        self.write(bytes, offset)
+    }
+
+    fn allocate(&self, size: u64) -> io::Result<()> {
+        self.disk.check(FaultyOperation::Allocate)?;
+        if size > self.file.size()? {
+            self.file.allocate(size)?;
+            self.disk.record(Operation::Resize {
+                inode: self.inode,
+                size,
+            });
+        }
+        Ok(())
+    }
+
+    fn truncate(&self, size: u64) -> io::Result<()> {
+        self.disk.check(FaultyOperation::Truncate)?;
+        self.file.truncate(size)?;
+        self.disk.record(Operation::Resize {
+            inode: self.inode,
+            size,
+        });
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.disk.step(Step::Operation)?;
+        if let Some(fault) = self.disk.strike(FaultyOperation::Sync) {
+            self.disk
+                .record(Operation::FailedSync { inode: self.inode });
+            return Err(fault.error.into());
+        }
+        self.file.sync()?;
+        self.disk.record(Operation::Sync { inode: self.inode });
+        Ok(())
+    }
+
+    fn map(&self, len: u64) -> io::Result<Mapping> {
+        self.disk.check(FaultyOperation::Map)?;
+        self.file.map(len)
+    }
+
+    fn try_lock(&self, byte: LockByte, mode: LockMode) -> io::Result<bool> {
+        self.disk.step(Step::Operation)?;
+        let locked = self.file.try_lock(byte, mode)?;
+        if !locked {
+            self.disk.step(Step::Refused)?;
+        }
+        Ok(locked)
+    }
+
+    fn unlock(&self, byte: LockByte) -> io::Result<()> {
+        self.disk.step(Step::Operation)?;
+        self.file.unlock(byte)?;
+        self.disk.step(Step::Released)
+    }
+}
