@@ -51,16 +51,20 @@ pub(super) fn bit_offset(word: &[u8]) -> Result<usize, Failure> {
         .ok_or(WRONG)
 }
 
-/// Replaces the string at a key by what `change` makes of it, and keeps its deadline.
+/// Replaces the string at a key by what `change` makes of it, and keeps its deadline. What stays as it is is not written, and who watches the
+/// key is not told of it, as in Redis 7.0.
 pub(super) fn rewrite<R>(
     session: &Session,
     key: &[u8],
     change: impl FnOnce(&mut Vec<u8>) -> R,
 ) -> DbResult<R> {
     session.db().transaction(|tx: &Db| -> DbResult<R> {
-        let mut bytes = tx.get(key)?.map_or_else(Vec::new, |value| value.to_vec());
+        let old = tx.get(key)?;
+        let mut bytes = old.as_ref().map_or_else(Vec::new, |old| old.to_vec());
         let done = change(&mut bytes);
-        tx.set_with(key, bytes, SetOptions::new().keep_ttl())?;
+        if old.is_none_or(|old| *old != *bytes) {
+            tx.set_with(key, bytes, SetOptions::new().keep_ttl())?;
+        }
         Ok(done)
     })
 }

@@ -172,6 +172,25 @@ fn a_watched_key_that_expires_is_touched() {
 }
 
 #[test]
+fn bits_that_stay_as_they_are_touch_nothing() {
+    let mut talk = Talk::new();
+    talk.hold(&[("SET k aaa", "OK")]);
+    for (command, done) in [
+        ("SETBIT k 1 1", "[]"),
+        ("BITFIELD k SET u8 0 97", "[]"),
+        ("BITFIELD k OVERFLOW FAIL INCRBY u8 0 200", "[]"),
+        ("SETBIT k 0 1", "nil"),
+        ("SETBIT k 30 0", "nil"),
+        ("BITFIELD k INCRBY u8 8 1", "nil"),
+        ("SETBIT new 1 0", "nil"),
+    ] {
+        talk.hold(&[("WATCH k new", "OK")]);
+        talk.say(command);
+        talk.hold(&[("MULTI", "OK"), ("EXEC", done)]);
+    }
+}
+
+#[test]
 fn what_was_done_before_a_key_was_watched_does_not_count() {
     let (mut talk, mut other) = two();
     talk.hold(&[("WATCH a", "OK")]);
