@@ -123,3 +123,30 @@ fn a_push_goes_on_where_it_was_with_the_same_run_of_the_server_alone() {
     // As the same one, started again without what it had.
     assert_eq!(push_from(&second.url), (all, true));
 }
+
+#[test]
+fn the_command_moves_the_file_that_it_was_told_of_in_either_way() {
+    let server = serve();
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name);
+    Db::open(file("from")).unwrap().set("k", "v").unwrap();
+    let brasa = |words: &[&std::ffi::OsStr]| {
+        let done = Command::new(env!("CARGO_BIN_EXE_brasa"))
+            .args(words)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert!(done.status.success(), "{words:?}: {said}, {done:?}");
+        said
+    };
+    let url = server.url.as_ref();
+    let (from, to, third) = (file("from"), file("to"), file("third"));
+    let (from, to, third) = (from.as_os_str(), to.as_os_str(), third.as_os_str());
+    let said = brasa(&["-f".as_ref(), from, "push".as_ref(), url]);
+    assert_eq!(said, "1 keys moved, 1 verified, 0 refused, 0 different\n");
+    brasa(&["-f".as_ref(), to, "pull".as_ref(), url]);
+    brasa(&["pull".as_ref(), url, third]);
+    for path in [to, third] {
+        assert_eq!(Db::open(path).unwrap().get("k").unwrap().unwrap(), "v");
+    }
+}

@@ -177,3 +177,23 @@ impl Note {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_named_by_the_place_and_not_by_the_password() {
+        let name = |url, database| Note::of(Path::new("f"), "push", url, database).path;
+        let place = name("redis://host:1", 0);
+        assert_eq!(place, name("redis://:secret@host:1", 0));
+        assert_eq!(place, name("redis://user:p@ss@host:1", 0));
+        for other in [
+            name("redis://host:1", 1),
+            name("redis://host:2", 0),
+            name("rediss://host:1", 0),
+        ] {
+            assert_ne!(place, other);
+        }
+    }
+}
