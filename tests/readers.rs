@@ -1,5 +1,6 @@
 //! Threads of one handle that read while another writes, compacts or takes a checkpoint: before each operation on the disk everything is
-//! read, through the writer's own handle and through another one, and is what it was before or what it is after.
+//! read, through the writer's own handle and through another one, and is what it was before or what it is after. And the position that a watch
+//! has then is one that can be gone on from.
 #![cfg(feature = "simulation")]
 
 mod support;
@@ -26,6 +27,15 @@ struct State {
     watches: [Watch; 2],
     /// What the writer's handle and the other one have shown since the step began, each only once in a row.
     seen: [Vec<Contents>; 2],
+    /// Where the watches stood since then.
+    positions: Vec<u64>,
+}
+
+impl State {
+    fn forget(&mut self) {
+        self.seen.iter_mut().for_each(Vec::clear);
+        self.positions.clear();
+    }
 }
 
 impl Schedule for Readers {
@@ -42,8 +52,10 @@ impl Schedule for Readers {
             }
         }
         for watch in &mut state.watches {
-            let mut changes = watch.map(Result::unwrap);
+            let mut changes = watch.by_ref().map(Result::unwrap);
             assert!(changes.all(|change| change.kind != ChangeKind::Gap));
+            drop(changes);
+            state.positions.push(Watch::position(watch));
         }
         Ok(())
     }
@@ -97,6 +109,7 @@ fn run(seed: u64) -> usize {
         state: Mutex::new(State {
             watches,
             seen: [Vec::new(), Vec::new()],
+            positions: Vec::new(),
         }),
     });
     disk.schedule(Arc::clone(&readers) as Arc<dyn Schedule>);
@@ -104,10 +117,11 @@ fn run(seed: u64) -> usize {
     let mut looks = 0;
     for step in 0..STEPS {
         let before = contents(&db);
+        readers.state.lock().unwrap().forget();
         act(&db, &mut random);
         let after = contents(&db);
         let mut state = readers.state.lock().unwrap();
-        for seen in &mut state.seen {
+        for seen in &state.seen {
             looks += seen.len();
             let allowed = [vec![], vec![&before], vec![&after], vec![&before, &after]];
             let shown: Vec<&Contents> = seen.iter().collect();
@@ -115,7 +129,17 @@ fn run(seed: u64) -> usize {
                 allowed.contains(&shown),
                 "seed {seed}, step {step}: between {before:?} and {after:?} there was {seen:?}"
             );
-            seen.clear();
+        }
+        let positions = std::mem::take(&mut state.positions);
+        drop(state);
+        db.set("mark", "1").unwrap();
+        for position in positions {
+            let mut changes = db.watch_from(position).unwrap().map(Result::unwrap);
+            let last = changes.by_ref().last().expect("the mark was missed");
+            assert_eq!(last.key, b"mark", "seed {seed}, step {step}");
+            let mut changes = db.watch_from(position).unwrap().map(Result::unwrap);
+            let is_whole = changes.all(|change| change.kind != ChangeKind::Gap);
+            assert!(is_whole, "seed {seed}, step {step}: {position} is no more");
         }
     }
     looks

@@ -178,9 +178,13 @@ impl Engine {
         let writing = self.enter()?;
         let mut writer = lock(self)?;
         let generation = Arc::clone(&writer.generation);
-        let outcome = generation
-            .check_not_poisoned(&self.path)
-            .and_then(|()| act(&mut writer, &generation));
+        let outcome = match generation.check_not_poisoned(&self.path) {
+            Ok(()) => act(&mut writer, &generation),
+            Err(error) => {
+                self.append_poisoned_by(&mut writer, &generation);
+                Err(error)
+            }
+        };
         self.end_turn(&mut writer);
         drop(writer);
         drop(writing);
@@ -366,12 +370,27 @@ impl Engine {
         }
     }
 
-    /// Tells everybody, by a record, that nothing may be written any more. The caller has latched
-    /// it in `poison`, so that a failure here changes nothing for this process.
-    pub(super) fn append_poisoned(&self, reason: &str) {
-        let Ok(mut writer) = self.lock_writer() else {
+    /// Tells everybody, by a record, that a sync of this file has failed and nothing may be written any more. Where the lock is not to be had,
+    /// whoever finds the handle so tries again.
+    pub(super) fn append_poisoned(&self, generation: &Generation) {
+        if generation.poison.get().is_none()
+            && let Ok(mut writer) = self.lock_writer()
+        {
+            self.append_poisoned_by(&mut writer, generation);
+            self.give_up_turn(&mut writer);
+        }
+    }
+
+    /// As [`Engine::append_poisoned`], for who has the lock, and has caught up.
+    pub(super) fn append_poisoned_by(&self, writer: &mut Writer, generation: &Generation) {
+        let Some(reason) = generation.failed_sync.get() else {
             return;
         };
+        // A file that has taken this one's place was synced as a whole.
+        let is_current = std::ptr::eq(&*writer.generation, generation);
+        if !is_current || generation.poison.get().is_some() {
+            return;
+        }
         let mut cut = reason.len().min(MAX_REASON_BYTES);
         while !reason.is_char_boundary(cut) {
             cut -= 1;
@@ -379,14 +398,13 @@ impl Engine {
         let change = Change::control(Kind::Poisoned, &reason.as_bytes()[..cut]);
         // The space was reserved (see `reserve`), unless something failed there too.
         let padding_bytes = Change::control(Kind::Padding, &[]).size_bytes();
-        let generation = Arc::clone(&writer.generation);
         let mut tail = generation.lock_tail();
         let end = tail.offset + padding_bytes + change.size_bytes();
-        if file_bytes_needed(end) <= writer.file_bytes && self.fence(&mut writer, &mut tail).is_ok()
-        {
-            let _ = self.append_control(&mut writer, &mut tail, &change);
+        let told = file_bytes_needed(end) <= writer.file_bytes
+            && self.fence(writer, &mut tail).is_ok()
+            && self.append_control(writer, &mut tail, &change).is_ok();
+        if told {
+            let _ = generation.poison.set(reason.clone());
         }
-        drop(tail);
-        self.give_up_turn(&mut writer);
     }
 }

@@ -187,7 +187,7 @@ pub(super) fn load(
     };
     let (generation, checkpoint_ignored) =
         Generation::open(file, header, path, settings, checkpoint)?;
-    generation.note_synced(slots.current().synced_upto);
+    generation.note_slot(slots.current());
     let mut tail = generation.lock_tail();
     let (replayed, end) = generation.catch_up(&mut tail)?;
     let tail = {

@@ -400,7 +400,8 @@ impl Repair<'_> {
             return Ok(());
         }
         self.new_storage
-            .sync_directory(path)
+            .open_directory(path)
+            .and_then(|directory| directory.sync())
             .map_err(Error::io("sync the directory of", path))
     }
 

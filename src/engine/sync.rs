@@ -20,7 +20,7 @@ use super::generation::Generation;
 use super::open::read_header;
 use crate::log::{Slot, Slots};
 use crate::mutation::{self, Mutation};
-use crate::storage::{LockByte, LockMode, StorageFile, acquire};
+use crate::storage::{CAN_SHARE, Directory, LockByte, LockMode, StorageFile, acquire};
 use crate::{Durability, Error, Result};
 
 /// Under `Always` a slot lags at most by this many syncs: each costs a second page on the device.
@@ -176,17 +176,15 @@ impl Engine {
             return Ok(());
         }
         let (mut state, generation) = self.claim_sync()?;
-        generation.check_not_poisoned(&self.path)?;
-        if syncs && generation.is_behind() {
-            self.sync_locked(&generation, &mut state)?;
-        }
-        self.write_slot(&generation, &mut state)
+        self.check_writable(&generation)?;
+        self.sync_with_slot(&generation, &mut state)
     }
 
     /// Returns once the log is on the device up to `end`. Who waits while another syncs finds, as
     /// a rule, that the next sync covers it too: one sync for many.
     pub(super) fn sync_covering(&self, generation: &Arc<Generation>, end: u64) -> Result<()> {
-        let is_covered = || generation.synced_upto() >= end && generation.poison.get().is_none();
+        let is_sound = || generation.check_not_poisoned(&self.path).is_ok();
+        let is_covered = || generation.synced_upto() >= end && is_sound();
         let state = loop {
             if is_covered() {
                 return Ok(());
@@ -202,17 +200,21 @@ impl Engine {
             thread::park();
         };
         let (mut state, current) = self.claim_sync_by(state)?;
-        current.check_not_poisoned(&self.path)?;
-        // A generation is replaced only by one that holds all of it, on the device.
-        if generation.synced_upto() >= end || !Arc::ptr_eq(generation, &current) {
+        self.check_writable(&current)?;
+        // A generation is replaced only by one that holds all of it, on the device; but its name may not be there yet.
+        let is_covered = match Arc::ptr_eq(generation, &current) {
+            true => current.synced_upto() >= end,
+            false => current.synced_upto() > 0,
+        };
+        if is_covered {
             return Ok(());
         }
         self.waiting.gather(state.sync_took);
         let begun = Instant::now();
-        self.sync_locked(generation, &mut state)?;
+        self.sync_locked(&current, &mut state)?;
         state.sync_took = begun.elapsed();
         self.waiting.note_count();
-        if self.settings.exclusive && self.named_id()? != Some(generation.id) {
+        if self.settings.exclusive && self.named_id()? != Some(current.id) {
             // Whoever shares the file sees this when his turn begins; this one's never ends.
             return Err(Error::Removed {
                 path: self.path.clone(),
@@ -222,7 +224,7 @@ impl Engine {
         let lags =
             state.syncs_since_slot >= SLOT_LAG_SYNCS || state.slot_written.elapsed() >= SLOT_LAG;
         if lags || self.settings.durability != Durability::Always {
-            self.write_slot(generation, &mut state)?;
+            self.write_slot(&current, &mut state)?;
         }
         Ok(())
     }
@@ -238,7 +240,7 @@ impl Engine {
         state: SyncGuard<'a>,
     ) -> Result<(SyncClaim<'a>, Arc<Generation>)> {
         let generation = self.generation();
-        if self.settings.exclusive {
+        if self.settings.exclusive && !CAN_SHARE {
             return Ok((SyncClaim { state, file: None }, generation));
         }
         let begun = Instant::now();
@@ -260,7 +262,7 @@ impl Engine {
         let (_, slots) = read_header(&*generation.file, &self.path)?;
         if let Some(slots) = slots {
             claim.state.slots = slots;
-            generation.note_synced(slots.current().synced_upto);
+            generation.note_slot(slots.current());
         }
         Ok((claim, generation))
     }
@@ -293,11 +295,14 @@ impl Engine {
             generation.note_synced(upto);
             self.write_slot(generation, state)?;
         }
+        // The name may be lost although the contents are not.
+        let directory = match state.slots.current().named {
+            true => None,
+            false => Some(self.open_directory()?),
+        };
         sync_file(&*generation.file).map_err(poisoned("sync"))?;
-        if !state.slots.current().named {
-            // The name may be lost although the contents are not.
-            self.sync_directory()
-                .map_err(poisoned("sync the directory of"))?;
+        if let Some(directory) = directory {
+            sync_directory(&*directory).map_err(poisoned("sync the directory of"))?;
             let current = state.slots.current();
             let named = Slot {
                 synced_upto: upto.max(current.synced_upto),
@@ -310,14 +315,20 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn sync_directory(&self) -> io::Result<()> {
-        if mutation::is_on(Mutation::SkipDirectorySync) {
-            return Ok(());
-        }
-        self.storage.sync_directory(&self.path)
+    /// The directory that holds the file: before something is done of which it must be told, since failing to open it is no failed sync.
+    pub(super) fn open_directory(&self) -> Result<Box<dyn Directory>> {
+        self.storage
+            .open_directory(&self.path)
+            .map_err(Error::io("open the directory of", &self.path))
     }
 
-    /// Brings the slots up to what was synced, where they are not.
+    /// Syncs, and writes a slot that says so. No slot is written before the one before it is on the device: a loss of power might tear both.
+    fn sync_with_slot(&self, generation: &Generation, state: &mut SyncState) -> Result<()> {
+        self.sync_locked(generation, state)?;
+        self.write_slot(generation, state)
+    }
+
+    /// Brings the slots up to what was synced, where they are not. The caller has synced since the last one was written.
     fn write_slot(&self, generation: &Generation, state: &mut SyncState) -> Result<()> {
         let synced_upto = generation.synced_upto();
         let current = state.slots.current();
@@ -358,13 +369,20 @@ impl Engine {
         operation: &'static str,
         source: io::Error,
     ) -> Error {
-        let _ = generation.poison.set(source.to_string());
-        self.append_poisoned(&source.to_string());
+        let _ = generation.failed_sync.set(source.to_string());
+        self.append_poisoned(generation);
         Error::Io {
             operation,
             path: self.path.clone(),
             source,
         }
+    }
+
+    /// As [`Generation::check_not_poisoned`]; tells the others, where they could not be told when it happened.
+    fn check_writable(&self, generation: &Generation) -> Result<()> {
+        generation
+            .check_not_poisoned(&self.path)
+            .inspect_err(|_| self.append_poisoned(generation))
     }
 
     /// Syncs what is behind, and gives reserved space back if nobody else has the file open.
@@ -382,14 +400,12 @@ impl Engine {
         }
         self.checkpoint_on_close();
         let generation = self.generation();
-        generation.check_not_poisoned(&self.path)?;
+        self.check_writable(&generation)?;
         let slot_lags = generation.synced_upto() > self.lock_sync().slots.current().synced_upto;
         if generation.is_behind() || slot_lags {
             let (mut state, generation) = self.claim_sync()?;
-            if generation.is_behind() {
-                self.sync_locked(&generation, &mut state)?;
-            }
-            self.write_slot(&generation, &mut state)?;
+            self.check_writable(&generation)?;
+            self.sync_with_slot(&generation, &mut state)?;
         }
         if !leaves_first {
             self.compact_on_close();
@@ -438,6 +454,13 @@ impl Engine {
 pub(super) fn write_slots(file: &dyn StorageFile, salt: u32, slots: &Slots) -> io::Result<()> {
     let offset = slots.current_offset();
     file.write_at(&slots.current().encode(salt, offset), offset)
+}
+
+pub(super) fn sync_directory(directory: &dyn Directory) -> io::Result<()> {
+    if mutation::is_on(Mutation::SkipDirectorySync) {
+        return Ok(());
+    }
+    directory.sync()
 }
 
 fn sync_file(file: &dyn StorageFile) -> io::Result<()> {

@@ -9,7 +9,10 @@ use std::sync::Arc;
 use super::{Engine, Generation};
 use crate::Result;
 use crate::log::{Source, stored_change};
-use crate::record::{self, Kind};
+use crate::record::{self, HEADER_BYTES, Kind};
+
+/// Length of a record of the kind *moved*, whose value is the number of the new generation.
+const MOVED_BYTES: u64 = HEADER_BYTES as u64 + 8;
 
 /// Where a reader of changes stands.
 pub(crate) struct Place {
@@ -99,8 +102,9 @@ impl Engine {
             if std::mem::take(&mut place.has_gap) {
                 return Ok(Seen::Change(Change::of_nothing(ChangeKind::Gap)));
             }
-            let mapping = place.generation.mapping();
             while place.offset < place.generation.published_upto() {
+                // Not before: it shows all that was published when it is taken.
+                let mapping = place.generation.mapping();
                 let Some(change) = stored_change(&**mapping, place.offset) else {
                     let reason = "there is no valid record any more";
                     return Err(crate::Error::corrupt(&self.path, place.offset, reason));
@@ -130,9 +134,19 @@ impl Engine {
 }
 
 impl Place {
-    /// The position of what comes next.
+    /// The position of what comes next. Behind *moved*, with which an old file ends, it is the one before: what the new file goes on with has
+    /// that.
     pub(crate) fn position(&self) -> u64 {
-        self.generation.position(self.offset)
+        let before = self.offset.saturating_sub(MOVED_BYTES);
+        let is_behind_moved = self.generation.may_have_moved()
+            && self
+                .generation
+                .record_at(before)
+                .is_some_and(|record| record.kind == Kind::Moved);
+        self.generation.position(match is_behind_moved {
+            true => before,
+            false => self.offset,
+        })
     }
 }
 
@@ -147,12 +161,16 @@ impl Generation {
         if offset > self.published_upto() || !offset.is_multiple_of(8) {
             return None;
         }
+        self.record_at(offset).map(|_| offset)
+    }
+
+    /// The record at an offset that may lie anywhere, even in the middle of a value: the checksum holds for one offset only.
+    fn record_at(&self, offset: u64) -> Option<record::Change<'_>> {
         let mapping = self.mapping();
         let size = record::size_of_record(Source::word(&**mapping, offset)?).ok()?;
         let bytes = Source::bytes(&**mapping, offset, size)?;
-        // A position may come from anywhere, and into the middle of a value; the checksum holds for one offset only.
         record::verify(bytes, self.header.salt, offset).ok()?;
-        Some(offset)
+        record::reparse(bytes)
     }
 }
 

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use tempfile::TempPath;
 
 use super::{
-    Access, Attributes, FileId, LockByte, LockMode, Mapping, Storage, StorageFile, TemporaryFile,
-    Window, lock,
+    Access, Attributes, Directory, FileId, LockByte, LockMode, Mapping, Storage, StorageFile,
+    TemporaryFile, Window, lock,
 };
 
 /// The file system of this machine.
@@ -120,12 +120,21 @@ impl Storage for DiskStorage {
         fs::hard_link(path, further)
     }
 
-    fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        File::open(directory_of(path))?.sync_all()
+    fn open_directory(&self, path: &Path) -> io::Result<Box<dyn Directory>> {
+        Ok(Box::new(DiskDirectory(File::open(directory_of(path))?)))
     }
 
     fn random(&self, out: &mut [u8]) -> io::Result<()> {
         getrandom::fill(out).map_err(io::Error::other)
+    }
+}
+
+#[derive(Debug)]
+struct DiskDirectory(File);
+
+impl Directory for DiskDirectory {
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_all()
     }
 }
 

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::mapping::Heap;
-use super::{Access, FileId, LockByte, LockMode, Mapping, Storage, StorageFile, TemporaryFile};
+use super::{
+    Access, Directory, FileId, LockByte, LockMode, Mapping, Storage, StorageFile, TemporaryFile,
+};
 
 /// The capacity that a file begins with.
 const FIRST_CAPACITY_BYTES: u64 = 16 << 10;
@@ -82,12 +84,21 @@ impl Storage for MemoryStorage {
         Ok(())
     }
 
-    fn sync_directory(&self, _path: &Path) -> io::Result<()> {
-        Ok(())
+    fn open_directory(&self, _path: &Path) -> io::Result<Box<dyn Directory>> {
+        Ok(Box::new(MemoryDirectory))
     }
 
     fn random(&self, out: &mut [u8]) -> io::Result<()> {
         getrandom::fill(out).map_err(io::Error::other)
+    }
+}
+
+#[derive(Debug)]
+struct MemoryDirectory;
+
+impl Directory for MemoryDirectory {
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -62,11 +62,18 @@ pub(crate) trait Storage: Debug + Send + Sync {
     /// [`io::ErrorKind::AlreadyExists`].
     fn link_new(&self, path: &Path, further: &Path) -> io::Result<()>;
 
-    /// Carries the directory that holds `path` through to the device, and with it the file's name.
-    fn sync_directory(&self, path: &Path) -> io::Result<()>;
+    /// Opens the directory that holds `path`. Where that fails, for want of descriptors for example, nothing was lost; where
+    /// [`Directory::sync`] does, the name may be.
+    fn open_directory(&self, path: &Path) -> io::Result<Box<dyn Directory>>;
 
     /// Fills `out` with random bytes.
     fn random(&self, out: &mut [u8]) -> io::Result<()>;
+}
+
+/// An open directory.
+pub(crate) trait Directory: Debug {
+    /// Carries its names through to the device.
+    fn sync(&self) -> io::Result<()>;
 }
 
 /// A file that is removed when it is dropped without having been given a name, or kept.

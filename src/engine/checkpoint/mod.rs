@@ -104,7 +104,7 @@ impl Engine {
             0 => LONG_TAIL_BYTES.max(self.settings.checkpoint_bytes),
             _ => self.settings.checkpoint_bytes,
         };
-        if tail_bytes < least || generation.poison.get().is_some() {
+        if tail_bytes < least || generation.check_not_poisoned(&self.path).is_err() {
             return;
         }
         let _alone = self.lock_compaction();

@@ -268,7 +268,8 @@ impl Engine {
                 PAGE_BYTES as u64,
             ))?;
             storage
-                .sync_directory(target)
+                .open_directory(target)
+                .and_then(|directory| directory.sync())
                 .map_err(Error::io("sync the directory of", target))?;
             let mut report = self.sizes(&*source.file, &*file)?;
             report.duration = begun.elapsed();

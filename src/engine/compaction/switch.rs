@@ -9,7 +9,7 @@ use super::{CompactionReport, Running};
 use crate::engine::commit::{Writer, trimmed_bytes};
 use crate::engine::open::is_named;
 use crate::engine::rewrite::{NewFile, Rewrite, write_error};
-use crate::engine::sync::{SyncState, write_slots};
+use crate::engine::sync::{SyncState, sync_directory, write_slots};
 use crate::engine::{Engine, Generation};
 use crate::log::{Slot, Slots, Tail, file_bytes_needed};
 use crate::record::{Change, Kind};
@@ -63,15 +63,22 @@ impl Engine {
         let switching = Switching::begin(&self.switching);
         let switched = self.switch_locked(running, read_back, &mut sync, &mut writer);
         drop(switching);
-        self.give_up_turn(&mut writer);
-        drop(writer);
-        match switched? {
+        let outcome = switched.and_then(|switched| match switched {
             None => Ok(None),
             Some((report, None)) => Ok(Some(report)),
-            Some((_, Some(error))) => {
-                Err(self.poison(&self.generation(), "sync the directory of", error))
-            }
-        }
+            Some((_, Some(error))) => Err(self.poison_by(&mut writer, error)),
+        });
+        self.give_up_turn(&mut writer);
+        outcome
+    }
+
+    /// Lets nobody write into the new file, whose name may be lost. Its locks have been held since before it had the name.
+    fn poison_by(&self, writer: &mut Writer, source: io::Error) -> Error {
+        let new = Arc::clone(&writer.generation);
+        self.append_poisoned_by(writer, &new);
+        // If it fails, closing the file releases it.
+        let _ = new.file.unlock(LockByte::Sync);
+        Error::io("sync the directory of", &self.path)(source)
     }
 
     /// As [`Engine::switch`], under the locks; gives back also why the name is not known to be on the device, if it is not.
@@ -84,6 +91,8 @@ impl Engine {
     ) -> Result<Option<(CompactionReport, Option<io::Error>)>> {
         let source = Arc::clone(&running.source);
         let before_bytes = writer.file_bytes;
+        // Where it could not be told before: behind this, nobody follows the log any more.
+        self.append_poisoned_by(writer, &source);
         let upto = source.published_upto();
         if running.copy_upto(&self.path, upto, self.now_ms(), &mut |_| true)? == Stopped::Void {
             return Ok(None);
@@ -110,7 +119,13 @@ impl Engine {
             after_bytes: placed.file_bytes,
             ..CompactionReport::default()
         };
-        new.note_synced(placed.tail.offset);
+        match &placed.unsure {
+            None => new.note_synced(placed.tail.offset),
+            // Before anybody sees it.
+            Some(error) => {
+                let _ = new.failed_sync.set(error.to_string());
+            }
+        }
         let new = Arc::new(new);
         writer.go_on_with(&new, hand, &self.settings);
         writer.file_bytes = placed.file_bytes;
@@ -157,6 +172,7 @@ impl Engine {
                 reason: "somebody has put another file in its place".to_owned(),
             });
         }
+        let directory = self.open_directory()?;
         // Nobody else knows the file: they are to be had at once.
         file.try_lock(LockByte::Sync, LockMode::Exclusive)
             .and_then(|_| file.try_lock(LockByte::Writer, LockMode::Exclusive))
@@ -182,7 +198,7 @@ impl Engine {
             }
             return Err(write_error("replace", path, file_bytes)(error));
         }
-        let unsure = self.sync_directory().err();
+        let unsure = sync_directory(&*directory).err();
         if unsure.is_none() {
             let named = slots.succeeded_by(Slot {
                 named: true,
@@ -192,9 +208,9 @@ impl Engine {
             if write_slots(&*file, header.salt, &named).is_ok() {
                 slots = named;
             }
+            // If it fails, closing the file releases it.
+            let _ = file.unlock(LockByte::Sync);
         }
-        // If it fails, closing the file releases it.
-        let _ = file.unlock(LockByte::Sync);
         Ok(Placed {
             slots,
             tail,

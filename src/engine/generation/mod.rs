@@ -18,7 +18,7 @@ use super::lookup::{Held, Lookup};
 use super::rewrite::write_error;
 use crate::index::{Closing, Index, KeyHash, KeyHasher, Statistics, Visited};
 use crate::limits::MAX_FILE_BYTES;
-use crate::log::{END_WORD, FileHeader, JUDGED_OFFSET, LOG_START, Tail};
+use crate::log::{END_WORD, FileHeader, JUDGED_OFFSET, LOG_START, Slot, Tail};
 use crate::record::{Change, HEADER_BYTES, Kind, Link};
 use crate::storage::{FileId, Mapping, StorageFile};
 use crate::{Error, Result};
@@ -52,11 +52,14 @@ pub(super) struct Generation {
     may_have_moved: AtomicBool,
     /// Where the last commit of this handle ends.
     own_upto: AtomicU64,
-    /// Everything before this is on the device, as far as this handle knows.
+    /// Everything before this is on the device, under the file's name, as far as this handle knows; 0 as long as it does not know that
+    /// the name is there.
     synced_upto: AtomicU64,
     /// What is known of checkpoints in the log so far.
     advice: Mutex<Advice>,
-    /// Why nothing may be written any more.
+    /// Why a sync of this handle has failed, after which it acknowledges nothing. What others commit is followed all the same.
+    pub(super) failed_sync: OnceLock<String>,
+    /// What the log's last record says of a sync that has failed: nothing is read behind it, and nobody writes any more.
     pub(super) poison: OnceLock<String>,
     /// What was read, where there is a budget.
     pub(super) visited: Option<Visited>,
@@ -154,12 +157,13 @@ impl Generation {
             published_upto: AtomicU64::new(LOG_START),
             passed_over: PassedOver::default(),
             may_have_moved: AtomicBool::new(false),
-            own_upto: AtomicU64::new(LOG_START),
-            synced_upto: AtomicU64::new(LOG_START),
+            own_upto: AtomicU64::new(0),
+            synced_upto: AtomicU64::new(0),
             advice: Mutex::new(Advice {
                 closed_upto: LOG_START,
                 ..Advice::default()
             }),
+            failed_sync: OnceLock::new(),
             poison: OnceLock::new(),
             // Twice the budget and what grows while a compaction runs; what lies behind is seldom there.
             visited: settings
@@ -490,9 +494,16 @@ impl Generation {
         self.synced_upto.load(Ordering::Acquire)
     }
 
-    /// Notes that a sync has covered the log up to here.
+    /// Notes that a sync has covered the log up to here, and the file's name.
     pub(super) fn note_synced(&self, offset: u64) {
         self.synced_upto.fetch_max(offset, Ordering::AcqRel);
+    }
+
+    /// Notes what a slot says. Where the name may be lost, nothing is on the device that somebody could rely on.
+    pub(super) fn note_slot(&self, slot: Slot) {
+        if slot.named {
+            self.note_synced(slot.synced_upto);
+        }
     }
 
     /// The position, in the log's whole history, of an offset that is no copy's.
@@ -504,7 +515,7 @@ impl Generation {
     }
 
     pub(super) fn check_not_poisoned(&self, path: &Path) -> Result<()> {
-        match self.poison.get() {
+        match self.poison.get().or_else(|| self.failed_sync.get()) {
             None => Ok(()),
             Some(reason) => Err(Error::Poisoned {
                 path: path.to_owned(),

@@ -5,7 +5,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{FaultyOperation, Operation, SimulatedDisk, Step};
-use crate::storage::{FileId, LockByte, LockMode, Mapping, StorageFile, TemporaryFile};
+use crate::storage::{Directory, FileId, LockByte, LockMode, Mapping, StorageFile, TemporaryFile};
+
+#[derive(Debug)]
+pub(super) struct FaultyDirectory(pub(super) SimulatedDisk);
+
+impl Directory for FaultyDirectory {
+    fn sync(&self) -> io::Result<()> {
+        self.0.check(FaultyOperation::SyncDirectory)?;
+        self.0.record(Operation::SyncDirectory);
+        Ok(())
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct FaultyTemporary {

@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::ThreadId;
 
-use file::{FaultyFile, FaultyTemporary};
+use file::{FaultyDirectory, FaultyFile, FaultyTemporary};
 
-use super::{Access, FileId, LockByte, MemoryStorage, Storage, StorageFile, TemporaryFile};
+use super::{
+    Access, Directory, FileId, LockByte, MemoryStorage, Storage, StorageFile, TemporaryFile,
+};
 
 /// An operation that changes what a power loss may leave.
 #[derive(Debug, Clone)]
@@ -63,6 +65,8 @@ impl NameChange {
 pub enum FaultyOperation {
     /// Opening a file.
     Open,
+    /// Opening a directory.
+    OpenDirectory,
     /// Reading from a file.
     Read,
     /// Mapping a file.
@@ -448,11 +452,9 @@ impl Storage for SimulatedDisk {
         Ok(())
     }
 
-    fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        self.check(FaultyOperation::SyncDirectory)?;
-        self.memory.sync_directory(path)?;
-        self.record(Operation::SyncDirectory);
-        Ok(())
+    fn open_directory(&self, _path: &Path) -> io::Result<Box<dyn Directory>> {
+        self.check(FaultyOperation::OpenDirectory)?;
+        Ok(Box::new(FaultyDirectory(self.clone())))
     }
 
     fn random(&self, out: &mut [u8]) -> io::Result<()> {

@@ -1,0 +1,229 @@
+//! Several handles on one file, and a sync that fails, is cut short by a kill, or is told of in a slot: what one of them acknowledges holds,
+//! whatever happens to another.
+#![cfg(feature = "simulation")]
+
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use brasa::simulation::{Fault, FaultyOperation, Loss, Schedule, SimulatedDisk, Step};
+use brasa::{Db, Durability, Error, Options};
+
+const PATH: &str = "cache.brasa";
+
+fn options() -> Options {
+    let options = Db::options().durability(Durability::Os);
+    options
+        .auto_compact(false)
+        .lock_timeout(Duration::from_millis(1))
+}
+
+fn open(disk: &SimulatedDisk) -> Db {
+    options().open_on(disk, PATH).unwrap()
+}
+
+fn fail_next(disk: &SimulatedDisk, operation: FaultyOperation) {
+    disk.inject(Fault {
+        after: 0,
+        operation: Some(operation),
+        error: ErrorKind::Other,
+        lasting: false,
+        short: false,
+    });
+}
+
+fn is_poisoned<T: std::fmt::Debug>(outcome: &brasa::Result<T>) -> bool {
+    matches!(outcome, Err(Error::Poisoned { .. }))
+}
+
+/// Who has all of the keys: each of the handles, and whoever opens the file.
+fn all_have(disk: &SimulatedDisk, handles: &[&Db], keys: &[String]) {
+    let fresh = options().read_only(true).open_on(disk, PATH).unwrap();
+    for (number, db) in handles.iter().copied().chain([&fresh]).enumerate() {
+        for key in keys {
+            assert!(db.exists(key).unwrap(), "handle {number} has no {key}");
+        }
+    }
+}
+
+/// The handle whose sync failed took no more notice of the log, put its record over what the others had written since, and cut it off.
+#[test]
+fn what_others_have_written_is_there_after_a_failed_sync() {
+    for fails in [FaultyOperation::Sync, FaultyOperation::SyncDirectory] {
+        let disk = SimulatedDisk::new(1);
+        let (db, other) = (open(&disk), open(&disk));
+        db.set("first", "1").unwrap();
+        if fails == FaultyOperation::SyncDirectory {
+            // The name is known to be there: it is the compaction's that is not.
+            db.sync().unwrap();
+        }
+        let keys: Vec<String> = (0..9).map(|number| format!("key {number}")).collect();
+        for key in &keys {
+            other.set(key, "1").unwrap();
+        }
+        fail_next(&disk, fails);
+        let outcome = match fails {
+            FaultyOperation::Sync => db.sync(),
+            _ => db.compact().map(drop),
+        };
+        assert!(outcome.is_err() && disk.fault_count() == 1);
+        all_have(&disk, &[&db, &other], &keys);
+        assert!(is_poisoned(&other.set("late", "1")), "{fails:?}");
+        assert!(is_poisoned(&db.set("late", "1")), "{fails:?}");
+        assert!(is_poisoned(&other.sync()) && is_poisoned(&db.sync()));
+        all_have(&disk, &[&db, &other], &keys);
+        // The way out.
+        db.compact().unwrap();
+        other.set("late", "1").unwrap();
+        other.sync().unwrap();
+        all_have(
+            &disk,
+            &[&db, &other],
+            &[keys, vec!["late".to_owned()]].concat(),
+        );
+    }
+}
+
+/// It could not tell the others, since one of them had the lock; it never told them, read nothing of what they wrote, and its compaction
+/// dropped that.
+#[test]
+fn a_handle_that_could_not_tell_of_its_failed_sync_follows_the_others_and_tells_them_later() {
+    for compacts in [false, true] {
+        let disk = SimulatedDisk::new(1);
+        let (db, other) = (open(&disk), open(&disk));
+        db.set("first", "1").unwrap();
+        let failed: brasa::Result<_> = other.transaction(|tx| {
+            fail_next(&disk, FaultyOperation::Sync);
+            let failed = db.sync();
+            tx.set("within", "1")?;
+            Ok(failed)
+        });
+        assert!(failed.unwrap().is_err());
+        other.set("victim", "1").unwrap();
+        let keys = ["first", "within", "victim"].map(str::to_owned);
+        all_have(&disk, &[&db, &other], &keys);
+        if compacts {
+            db.compact().unwrap();
+            db.set("late", "1").unwrap();
+            other.set("later", "1").unwrap();
+        } else {
+            assert!(is_poisoned(&db.set("late", "1")));
+            assert!(is_poisoned(&other.set("late", "1")));
+        }
+        all_have(&disk, &[&db, &other], &keys);
+    }
+}
+
+/// A server that had no descriptor left for the directory took that for a sync that had failed, and let nobody write any more.
+#[test]
+fn a_directory_that_cannot_be_opened_is_no_failed_sync() {
+    let disk = SimulatedDisk::new(1);
+    let db = open(&disk);
+    db.set("k", "1").unwrap();
+    fail_next(&disk, FaultyOperation::OpenDirectory);
+    assert!(matches!(db.sync(), Err(Error::Io { .. })));
+    db.set("k", "2").unwrap();
+    db.sync().unwrap();
+    fail_next(&disk, FaultyOperation::OpenDirectory);
+    assert!(matches!(db.compact(), Err(Error::Io { .. })));
+    db.set("k", "3").unwrap();
+    db.compact().unwrap();
+    let after = disk.synced_image(disk.operation_count()).restart(2);
+    assert_eq!(open(&after).get("k").unwrap().unwrap(), "3");
+}
+
+/// Lets so many operations of one thread through, and kills it then.
+struct Killer {
+    victim: thread::ThreadId,
+    left: AtomicUsize,
+}
+
+impl Schedule for Killer {
+    fn step(&self, step: Step) -> io::Result<()> {
+        if thread::current().id() != self.victim || step != Step::Operation {
+            return Ok(());
+        }
+        let spent = |left: usize| left.checked_sub(1);
+        match self
+            .left
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, spent)
+        {
+            Ok(_) => Ok(()),
+            Err(_) => Err(io::Error::other("killed")),
+        }
+    }
+}
+
+/// A compaction was killed when the new file had its name, and the directory was not synced. The next handle followed it, found in its slot that
+/// all was synced, and said so: a loss of power took the name back.
+#[test]
+fn nothing_is_durable_before_the_name_of_the_file_is() {
+    let mut was_completed = false;
+    for operations in 0.. {
+        let disk = SimulatedDisk::new(1);
+        let other = open(&disk);
+        other.set("synced", "1").unwrap();
+        other.sync().unwrap();
+        other.set("x", "1").unwrap();
+        other.del("synced").unwrap();
+        let victim = thread::spawn({
+            let disk = disk.clone();
+            move || {
+                let db = open(&disk);
+                disk.schedule(Arc::new(Killer {
+                    victim: thread::current().id(),
+                    left: AtomicUsize::new(operations),
+                }));
+                let is_done = db.compact().is_ok();
+                std::mem::forget(db);
+                (is_done, thread::current().id())
+            }
+        });
+        let (is_done, id) = victim.join().unwrap();
+        disk.release_locks_of(id);
+        assert!(other.exists("x").unwrap(), "killed after {operations}");
+        other.sync().unwrap();
+        let after = disk.synced_image(disk.operation_count()).restart(2);
+        let db = open(&after);
+        assert!(db.exists("x").unwrap(), "killed after {operations}");
+        assert!(!db.exists("synced").unwrap(), "killed after {operations}");
+        was_completed |= is_done;
+        if is_done {
+            break;
+        }
+        assert!(operations < 1_000, "it never ends");
+    }
+    assert!(was_completed);
+}
+
+/// A handle that was closed wrote a slot because the file's lagged, and the one before it, another handle's, was not on the device yet: both
+/// could be torn.
+#[test]
+fn no_loss_of_power_tears_both_slots() {
+    let disk = SimulatedDisk::new(1);
+    let db = open(&disk);
+    db.set("named", "1").unwrap();
+    db.sync().unwrap();
+    let always = options()
+        .durability(Durability::Always)
+        .open_on(&disk, PATH);
+    let always = always.unwrap();
+    db.set("a", "1").unwrap();
+    always.set("b", "1").unwrap();
+    db.sync().unwrap();
+    always.close().unwrap();
+    let whole = disk.operation_count();
+    for upto in 0..=whole {
+        let crash = disk.crash_at(upto);
+        for seed in 0..64 {
+            let image = crash.image(Loss::Blocks(8), crash.unsynced_names(), seed, &[]);
+            if image.file(PATH).is_none() {
+                continue;
+            }
+            let opened = options().open_on(&image.restart(3), PATH);
+            assert!(opened.is_ok(), "after {upto}, seed {seed}: {opened:?}");
+        }
+    }
+}
