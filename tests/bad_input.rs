@@ -745,3 +745,24 @@ fn a_file_on_a_read_only_disk_can_be_read() {
     assert_eq!(db.get("chave_1").unwrap().unwrap(), b"Relou Uourdi");
     assert_eq!(listing(disk.path()).len(), 1);
 }
+
+#[test]
+fn a_file_that_was_made_longer_than_any_may_be_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cache.brasa");
+    sound_file(&path);
+    let limit = brasa::limits::MAX_FILE_BYTES;
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(limit + 1).unwrap();
+    for opened in [open(&path), open_read_only(&path)] {
+        assert!(matches!(opened, Err(Error::TooLarge { length, .. }) if length == limit + 1));
+    }
+    // Where somebody does it while the file is open, no write is put where it could not be found.
+    file.set_len(limit).unwrap();
+    let db = Db::open(&path).unwrap();
+    file.set_len(limit + 1).unwrap();
+    assert!(matches!(db.set("k", "1"), Err(Error::TooLarge { .. })));
+    assert!(db.exists("chave_1").unwrap());
+    file.set_len(limit).unwrap();
+    db.set("k", "1").unwrap();
+}

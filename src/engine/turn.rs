@@ -8,7 +8,7 @@
 //! | the file was removed | the path names none | [`Error::Removed`] |
 //!
 //! Two system calls to lock and unlock cost more than the write itself, so a handle that writes again and again keeps its turn: the
-//! lease. It gives it up when nothing was written for [`IDLE`], and when somebody asks for it, after at least
+//! lease. It gives it up when nothing was written for [`IDLE`], and when somebody asks for it: a busy one after at least
 //! [`QUANTUM`], so that a turn is worth having. To ask is to change the *ask word* of the file, which the holder sees in its mapping without
 //! a system call. Whoever gave up his turn because he was asked leaves the others time to take it.
 //!
@@ -129,13 +129,21 @@ impl Engine {
         })
     }
 
-    /// Takes the lock that appending needs, between threads and between processes, and catches up.
+    /// Takes the lock that appending needs, between threads and between processes, and catches up. What was waited for other threads, which
+    /// may be waiting for another process themselves, counts towards the timeout: else each of them would wait for all before it.
     pub(super) fn lock_writer(&self) -> Result<MutexGuard<'_, Writer>> {
-        let writer = match self.writer.lock() {
+        let mut waited = Duration::ZERO;
+        let writer = match self.writer.try_lock() {
             Ok(writer) => writer,
-            Err(panicked) => self.recover_writer(panicked)?,
+            Err(TryLockError::Poisoned(panicked)) => self.recover_writer(panicked)?,
+            Err(TryLockError::WouldBlock) => {
+                let begun = Instant::now();
+                let writer = self.writer.lock();
+                waited = begun.elapsed();
+                writer.or_else(|panicked| self.recover_writer(panicked))?
+            }
         };
-        self.begin_with(writer, self.settings.lock_timeout)
+        self.begin_with(writer, waited, self.settings.lock_timeout)
     }
 
     /// As [`Engine::lock_writer`], for somebody who has something better to do than to wait: [`Error::Locked`] after [`BRIEFLY`].
@@ -148,18 +156,19 @@ impl Engine {
                 Ok(writer) => break writer,
                 Err(TryLockError::Poisoned(panicked)) => break self.recover_writer(panicked)?,
                 Err(TryLockError::WouldBlock) if begun.elapsed() < BRIEFLY => thread::sleep(PAUSE),
-                Err(TryLockError::WouldBlock) => return Err(self.locked(begun)),
+                Err(TryLockError::WouldBlock) => return Err(self.locked(begun.elapsed())),
             }
         };
-        self.begin_with(writer, BRIEFLY.saturating_sub(begun.elapsed()))
+        self.begin_with(writer, begun.elapsed(), BRIEFLY)
     }
 
     fn begin_with<'e>(
         &'e self,
         mut writer: MutexGuard<'e, Writer>,
+        waited: Duration,
         timeout: Duration,
     ) -> Result<MutexGuard<'e, Writer>> {
-        self.take_turn(&mut writer, timeout)?;
+        self.take_turn(&mut writer, waited, timeout)?;
         Ok(writer)
     }
 
@@ -186,7 +195,8 @@ impl Engine {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_turn(&self, writer: &mut Writer, timeout: Duration) -> Result<()> {
+    /// Takes the lock between processes; so much of the timeout is over.
+    fn take_turn(&self, writer: &mut Writer, waited: Duration, timeout: Duration) -> Result<()> {
         // Whoever has the file alone holds the lock for life; whoever holds the lease holds it still.
         if self.settings.exclusive || writer.lease.held {
             return Ok(());
@@ -198,9 +208,9 @@ impl Engine {
         loop {
             let generation = self.generation();
             // However often the file is replaced meanwhile.
-            let left = timeout.saturating_sub(begun.elapsed());
+            let left = timeout.saturating_sub(waited + begun.elapsed());
             if !self.wait_for_turn(&generation, left)? {
-                return Err(self.locked(begun));
+                return Err(self.locked(waited + begun.elapsed()));
             }
             match self.begin_turn(writer, &generation) {
                 Ok(true) => return Ok(()),
@@ -232,11 +242,11 @@ impl Engine {
             .map_err(Error::io("lock", &self.path))
     }
 
-    fn locked(&self, begun: Instant) -> Error {
+    fn locked(&self, waited: Duration) -> Error {
         Error::Locked {
             path: self.path.clone(),
             lock: LockByte::Writer.name(),
-            waited: begun.elapsed(),
+            waited,
         }
     }
 

@@ -5,8 +5,9 @@
 //! 1. No byte at or beyond `readable_bytes` is touched: behind the end of a mapped file waits a
 //!    SIGBUS. `readable_bytes` never exceeds the file's size, and files are not cut while they
 //!    are mapped (design: the `users` lock).
-//! 2. [`Mapping::bytes`] is asked only for records that were published. Such bytes never change
-//!    again, which is what a shared slice promises.
+//! 2. [`Mapping::bytes`] is asked for records that were published: such bytes never change again, which is what a shared slice
+//!    promises. And for what may be one, behind the tail, where another process may be writing just then, as into any memory that
+//!    processes share: what was read there is used only where its checksum holds, and is not looked at again before it was published.
 //! 3. The one word that may change under a reader, the first of an unpublished record, is read by
 //!    an atomic load in [`Mapping::word`] and followed by an acquire fence: whoever sees it
 //!    published sees the whole commit.

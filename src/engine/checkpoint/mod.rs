@@ -107,6 +107,11 @@ impl Engine {
         if tail_bytes < least || generation.check_not_poisoned(&self.path).is_err() {
             return;
         }
+        // While others write, the file has somebody who will see to it; and a program that is ending does not wait for them.
+        match self.lock_writer_briefly() {
+            Ok(mut writer) => self.give_up_turn(&mut writer),
+            Err(_) => return,
+        }
         let _alone = self.lock_compaction();
         // What takes up more than was written is left to those who have the time.
         let share_bytes = written_bytes.max(LONG_TAIL_BYTES);

@@ -137,6 +137,7 @@ impl Generation {
     ) -> Result<Generation> {
         let io_error = |operation| Error::io(operation, path);
         let file_bytes = file.size().map_err(io_error("read the size of"))?;
+        refuse_too_large(file_bytes)?;
         let id = file.id().map_err(io_error("identify"))?;
         let mapping = file
             .map(mapping_len(file_bytes, settings.mapping_step_bytes))
@@ -456,6 +457,7 @@ impl Generation {
 
     /// Makes sure that the mapping shows the file's first `file_bytes` bytes.
     pub(super) fn map_upto(&self, file_bytes: u64) -> Result<()> {
+        refuse_too_large(file_bytes)?;
         let mapping = self.mapping();
         if mapping.covers(file_bytes) {
             mapping.set_readable(file_bytes);
@@ -522,6 +524,18 @@ impl Generation {
                 reason: reason.clone(),
             }),
         }
+    }
+}
+
+/// Offsets beyond the limit have no place in the index; whoever has prolonged the file so far is not one of us.
+fn refuse_too_large(file_bytes: u64) -> Result<()> {
+    match file_bytes > MAX_FILE_BYTES {
+        true => Err(Error::TooLarge {
+            what: "the file",
+            length: file_bytes,
+            limit: MAX_FILE_BYTES,
+        }),
+        false => Ok(()),
     }
 }
 
