@@ -69,7 +69,8 @@ impl Engine {
                 .map_or(0, |base| base.layers().len() as u64),
             evicted_keys: self.evicted_keys.load(Ordering::Relaxed),
             evicted_bytes: self.evicted_bytes.load(Ordering::Relaxed),
-            synced_upto: generation.synced_upto(),
+            // Nothing of the log is before its start, whether the name is known to be there or not.
+            synced_upto: generation.synced_upto().max(LOG_START),
             ..Stats::default()
         };
         let mut statistics = generation.statistics();
