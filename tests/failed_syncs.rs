@@ -2,6 +2,8 @@
 //! whatever happens to another.
 #![cfg(feature = "simulation")]
 
+mod support;
+
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,6 +12,8 @@ use std::time::Duration;
 
 use brasa::simulation::{Fault, FaultyOperation, Loss, Schedule, SimulatedDisk, Step};
 use brasa::{Db, Durability, Error, Options};
+use support::SplitMix;
+use support::contents::contents;
 
 const PATH: &str = "cache.brasa";
 
@@ -132,6 +136,83 @@ fn a_directory_that_cannot_be_opened_is_no_failed_sync() {
     db.compact().unwrap();
     let after = disk.synced_image(disk.operation_count()).restart(2);
     assert_eq!(open(&after).get("k").unwrap().unwrap(), "3");
+}
+
+/// What two handles do by turns, one operation of the disk failing on the way. Gives back whether it did.
+fn work_beside_each_other(seed: u64, after: u64, lasting: bool) -> bool {
+    let disk = SimulatedDisk::new(seed);
+    let handles = [Durability::Os, Durability::Always].map(|durability| {
+        options()
+            .durability(durability)
+            .open_on(&disk, PATH)
+            .unwrap()
+    });
+    handles[0].set("named", "1").unwrap();
+    handles[0].sync().unwrap();
+    disk.inject(Fault {
+        after,
+        operation: None,
+        error: ErrorKind::Other,
+        lasting,
+        short: true,
+    });
+    let mut random = SplitMix(seed);
+    let mut acknowledged = vec!["named".to_owned()];
+    for number in 0..24 {
+        let db = &handles[random.below(2)];
+        let key = format!("{number}");
+        let is_done = match random.below(8) {
+            0 => db.sync().is_ok(),
+            1 => db.compact().is_ok(),
+            2 => db.checkpoint().is_ok(),
+            _ => {
+                let is_set = db.set(&key, [b'v'; 700]).is_ok();
+                acknowledged.extend(is_set.then_some(key));
+                is_set
+            }
+        };
+        if number == 20 && !is_done {
+            // Whatever fails for good: this is where it ends.
+            disk.heal();
+        }
+    }
+    let has_struck = disk.fault_count() > 0;
+    disk.heal();
+    let whose = |db: &Db| {
+        let missing: Vec<_> = acknowledged
+            .iter()
+            .filter(|key| !db.exists(key).unwrap())
+            .collect();
+        assert!(
+            missing.is_empty(),
+            "seed {seed}, after {after}: {missing:?}"
+        );
+        contents(db)
+    };
+    let fresh = options().read_only(true).open_on(&disk, PATH).unwrap();
+    let seen = whose(&fresh);
+    for db in &handles {
+        assert_eq!(whose(db), seen, "seed {seed}, after {after}");
+    }
+    // And a file that takes no more writes takes them after a compaction.
+    handles[0].compact().unwrap();
+    for db in &handles {
+        db.set("last", "1").unwrap();
+        db.sync().unwrap();
+    }
+    let after_loss = disk.synced_image(disk.operation_count()).restart(seed);
+    assert!(whose(&open(&after_loss)).len() > seen.len());
+    has_struck
+}
+
+#[test]
+fn whichever_operation_fails_two_handles_keep_what_both_have_acknowledged() {
+    for seed in 0..12 {
+        for lasting in [false, true] {
+            let struck = (0..).take_while(|after| work_beside_each_other(seed, *after, lasting));
+            assert!(struck.count() > 100, "seed {seed}");
+        }
+    }
 }
 
 /// Lets so many operations of one thread through, and kills it then.
