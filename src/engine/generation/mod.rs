@@ -5,6 +5,7 @@
 //! which holds the locks for it.
 
 mod mappings;
+mod notes;
 mod replay;
 
 use std::path::{Path, PathBuf};
@@ -15,10 +16,9 @@ use super::Settings;
 use super::apply::{Applied, apply_commit};
 use super::base::Base;
 use super::lookup::{Held, Lookup};
-use super::rewrite::write_error;
-use crate::index::{Closing, Index, KeyHash, KeyHasher, Statistics, Visited};
+use crate::index::{Index, KeyHash, KeyHasher, Statistics, Visited};
 use crate::limits::MAX_FILE_BYTES;
-use crate::log::{END_WORD, FileHeader, JUDGED_OFFSET, LOG_START, Slot, Tail};
+use crate::log::{END_WORD, FileHeader, LOG_START, Tail};
 use crate::record::{Change, HEADER_BYTES, Kind, Link};
 use crate::storage::{FileId, Mapping, StorageFile};
 use crate::{Error, Result};
@@ -273,29 +273,6 @@ impl Generation {
         }
     }
 
-    /// What is known of the checkpoints in the log.
-    pub(super) fn advice(&self) -> Advice {
-        *self.advice.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes notice of a page or closing record that ends at an offset.
-    pub(super) fn note_advice(&self, change: &Change<'_>, end: u64) {
-        if !matches!(change.kind, Kind::Page | Kind::Checkpoint) {
-            return;
-        }
-        let mut advice = self.advice.lock().unwrap_or_else(PoisonError::into_inner);
-        advice.all_bytes += change.size_bytes();
-        let start = end - change.size_bytes();
-        let closing = (change.kind == Kind::Checkpoint)
-            .then(|| Closing::decode(change.value, start, false))
-            .flatten();
-        if let Some((closing, _)) = closing {
-            advice.closed_upto = end;
-            advice.gap_bytes = closing.gap_bytes();
-            advice.chain_bytes = closing.chain_bytes;
-        }
-    }
-
     /// Where the log ends that was applied. Who holds this may apply what comes next, and append.
     pub(super) fn lock_tail(&self) -> MutexGuard<'_, Tail> {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
@@ -305,31 +282,6 @@ impl Generation {
     pub(super) fn skip_to(&self, tail: Tail) {
         *self.lock_tail() = tail;
         self.set_published_upto(tail.offset);
-    }
-
-    /// Takes notice of what a commit says of the log itself.
-    fn note_control(&self, records: &[Applied<'_>], end: u64) {
-        if let [record] = records {
-            self.note_advice(&record.change, end);
-        }
-        let kind = match records {
-            [record] => record.change.kind,
-            // A commit of several is of data.
-            _ => Kind::Set,
-        };
-        if let ([record], Kind::Poisoned) = (records, kind) {
-            let reason = String::from_utf8_lossy(record.change.value);
-            let _ = self.poison.set(reason.into_owned());
-        }
-        self.note_control_kind(kind);
-    }
-
-    /// Takes notice of what kind of record the log ends with.
-    pub(super) fn note_control_kind(&self, kind: Kind) {
-        let may_have_moved = matches!(kind, Kind::Moved | Kind::Poisoned);
-        if may_have_moved || self.may_have_moved.load(Ordering::Relaxed) {
-            self.may_have_moved.store(may_have_moved, Ordering::Release);
-        }
     }
 
     /// Whether there may be something behind the tail that was not applied: a commit of somebody else. No system call,
@@ -344,11 +296,6 @@ impl Generation {
         }
     }
 
-    /// Whether the path may name another file by now: the log's last record says so.
-    pub(super) fn may_have_moved(&self) -> bool {
-        self.may_have_moved.load(Ordering::Acquire)
-    }
-
     /// Whether something stands at the tail that is no part of the log: a commit that was never published, but written in part.
     pub(super) fn has_leftovers(&self, tail: &Tail) -> bool {
         let mapping = self.mapping();
@@ -356,16 +303,6 @@ impl Generation {
         offsets
             .map(|offset| mapping.word(tail.offset + offset))
             .any(|word| word.is_some_and(|word| word != END_WORD))
-    }
-
-    /// Notes that this handle has written a commit that ends here.
-    pub(super) fn note_own(&self, end: u64) {
-        self.own_upto.store(end, Ordering::Release);
-    }
-
-    /// Whether this handle has written something that is not known to be on the device.
-    pub(super) fn is_behind(&self) -> bool {
-        self.own_upto.load(Ordering::Acquire) > self.synced_upto()
     }
 
     /// Applies a commit that has just been written, up to this tail.
@@ -409,36 +346,6 @@ impl Generation {
             lookup.field_beneath(hash, found.hash, change.field)?;
         }
         Ok(())
-    }
-
-    /// Notes that the key with its place in the queue at an offset was read.
-    pub(super) fn note_read(&self, offset: u64) {
-        if let Some(visited) = &self.visited {
-            visited.mark(offset);
-        }
-    }
-
-    /// The latest time by which a compaction of this file has judged what has expired; 0 for none. What was left out then must not be
-    /// taken for alive by a writer whose clock was set back: what he did to it would be lost.
-    pub(super) fn judged_ms(&self) -> u64 {
-        let mapping = self.mapping();
-        let word = |offset| mapping.word(offset).map_or(0, u64::from_le_bytes);
-        let (now_ms, complement) = (word(JUDGED_OFFSET), word(JUDGED_OFFSET + 8));
-        // No checksum covers it: a flipped bit must not make everything expire.
-        if complement == !now_ms { now_ms } else { 0 }
-    }
-
-    /// Says by which time a compaction judges, before it does; 0 where nothing of it will be used.
-    pub(super) fn set_judged_ms(&self, now_ms: u64, path: &Path) -> Result<()> {
-        if self.judged_ms() == now_ms {
-            return Ok(());
-        }
-        let mut words = [0; 16];
-        words[..8].copy_from_slice(&now_ms.to_le_bytes());
-        words[8..].copy_from_slice(&(!now_ms).to_le_bytes());
-        self.file
-            .write_at(&words, JUDGED_OFFSET)
-            .map_err(write_error("compact", path, words.len() as u64))
     }
 
     /// What ties a record at the tail to its place.
@@ -492,38 +399,12 @@ impl Generation {
         self.published_upto.store(offset, Ordering::Release);
     }
 
-    pub(super) fn synced_upto(&self) -> u64 {
-        self.synced_upto.load(Ordering::Acquire)
-    }
-
-    /// Notes that a sync has covered the log up to here, and the file's name.
-    pub(super) fn note_synced(&self, offset: u64) {
-        self.synced_upto.fetch_max(offset, Ordering::AcqRel);
-    }
-
-    /// Notes what a slot says. Where the name may be lost, nothing is on the device that somebody could rely on.
-    pub(super) fn note_slot(&self, slot: Slot) {
-        if slot.named {
-            self.note_synced(slot.synced_upto);
-        }
-    }
-
     /// The position, in the log's whole history, of an offset that is no copy's.
     pub(super) fn position(&self, offset: u64) -> u64 {
         self.header
             .base_position
             .saturating_add(offset)
             .saturating_sub(self.header.copied_upto)
-    }
-
-    pub(super) fn check_not_poisoned(&self, path: &Path) -> Result<()> {
-        match self.poison.get().or_else(|| self.failed_sync.get()) {
-            None => Ok(()),
-            Some(reason) => Err(Error::Poisoned {
-                path: path.to_owned(),
-                reason: reason.clone(),
-            }),
-        }
     }
 }
 

@@ -1,0 +1,135 @@
+//! What a handle knows of its file beside the contents: how far it is on the device, what its last records say of it, by which time it was
+//! judged, and why it takes no more writes.
+
+use std::path::Path;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use super::super::apply::Applied;
+use super::super::rewrite::write_error;
+use super::{Advice, Generation};
+use crate::index::Closing;
+use crate::log::{JUDGED_OFFSET, Slot};
+use crate::record::{Change, Kind};
+use crate::{Error, Result};
+
+impl Generation {
+    /// What is known of the checkpoints in the log.
+    pub(in crate::engine) fn advice(&self) -> Advice {
+        *self.advice.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes notice of a page or closing record that ends at an offset.
+    pub(in crate::engine) fn note_advice(&self, change: &Change<'_>, end: u64) {
+        if !matches!(change.kind, Kind::Page | Kind::Checkpoint) {
+            return;
+        }
+        let mut advice = self.advice.lock().unwrap_or_else(PoisonError::into_inner);
+        advice.all_bytes += change.size_bytes();
+        let start = end - change.size_bytes();
+        let closing = (change.kind == Kind::Checkpoint)
+            .then(|| Closing::decode(change.value, start, false))
+            .flatten();
+        if let Some((closing, _)) = closing {
+            advice.closed_upto = end;
+            advice.gap_bytes = closing.gap_bytes();
+            advice.chain_bytes = closing.chain_bytes;
+        }
+    }
+
+    /// Takes notice of what a commit says of the log itself.
+    pub(super) fn note_control(&self, records: &[Applied<'_>], end: u64) {
+        if let [record] = records {
+            self.note_advice(&record.change, end);
+        }
+        let kind = match records {
+            [record] => record.change.kind,
+            // A commit of several is of data.
+            _ => Kind::Set,
+        };
+        if let ([record], Kind::Poisoned) = (records, kind) {
+            let reason = String::from_utf8_lossy(record.change.value);
+            let _ = self.poison.set(reason.into_owned());
+        }
+        self.note_control_kind(kind);
+    }
+
+    /// Takes notice of what kind of record the log ends with.
+    pub(in crate::engine) fn note_control_kind(&self, kind: Kind) {
+        let may_have_moved = matches!(kind, Kind::Moved | Kind::Poisoned);
+        if may_have_moved || self.may_have_moved.load(Ordering::Relaxed) {
+            self.may_have_moved.store(may_have_moved, Ordering::Release);
+        }
+    }
+
+    /// Whether the path may name another file by now: the log's last record says so.
+    pub(in crate::engine) fn may_have_moved(&self) -> bool {
+        self.may_have_moved.load(Ordering::Acquire)
+    }
+
+    /// Notes that this handle has written a commit that ends here.
+    pub(in crate::engine) fn note_own(&self, end: u64) {
+        self.own_upto.store(end, Ordering::Release);
+    }
+
+    /// Whether this handle has written something that is not known to be on the device.
+    pub(in crate::engine) fn is_behind(&self) -> bool {
+        self.own_upto.load(Ordering::Acquire) > self.synced_upto()
+    }
+
+    /// Notes that the key with its place in the queue at an offset was read.
+    pub(in crate::engine) fn note_read(&self, offset: u64) {
+        if let Some(visited) = &self.visited {
+            visited.mark(offset);
+        }
+    }
+
+    /// The latest time by which a compaction of this file has judged what has expired; 0 for none. What was left out then must not be
+    /// taken for alive by a writer whose clock was set back: what he did to it would be lost.
+    pub(in crate::engine) fn judged_ms(&self) -> u64 {
+        let mapping = self.mapping();
+        let word = |offset| mapping.word(offset).map_or(0, u64::from_le_bytes);
+        let (now_ms, complement) = (word(JUDGED_OFFSET), word(JUDGED_OFFSET + 8));
+        // No checksum covers it: a flipped bit must not make everything expire.
+        if complement == !now_ms { now_ms } else { 0 }
+    }
+
+    /// Says by which time a compaction judges, before it does; 0 where nothing of it will be used.
+    pub(in crate::engine) fn set_judged_ms(&self, now_ms: u64, path: &Path) -> Result<()> {
+        if self.judged_ms() == now_ms {
+            return Ok(());
+        }
+        let mut words = [0; 16];
+        words[..8].copy_from_slice(&now_ms.to_le_bytes());
+        words[8..].copy_from_slice(&(!now_ms).to_le_bytes());
+        self.file
+            .write_at(&words, JUDGED_OFFSET)
+            .map_err(write_error("compact", path, words.len() as u64))
+    }
+
+    pub(in crate::engine) fn synced_upto(&self) -> u64 {
+        self.synced_upto.load(Ordering::Acquire)
+    }
+
+    /// Notes that a sync has covered the log up to here, and the file's name.
+    pub(in crate::engine) fn note_synced(&self, offset: u64) {
+        self.synced_upto.fetch_max(offset, Ordering::AcqRel);
+    }
+
+    /// Notes what a slot says. Where the name may be lost, nothing is on the device that somebody could rely on.
+    pub(in crate::engine) fn note_slot(&self, slot: Slot) {
+        if slot.named {
+            self.note_synced(slot.synced_upto);
+        }
+    }
+
+    pub(in crate::engine) fn check_not_poisoned(&self, path: &Path) -> Result<()> {
+        match self.poison.get().or_else(|| self.failed_sync.get()) {
+            None => Ok(()),
+            Some(reason) => Err(Error::Poisoned {
+                path: path.to_owned(),
+                reason: reason.clone(),
+            }),
+        }
+    }
+}
