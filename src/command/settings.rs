@@ -127,18 +127,12 @@ pub(super) static COMMANDS: &[Command] = &[
     })
     .flags(Flags::ADMIN.and(Flags::NOSCRIPT))
     .help("", "Rewrites the file to what it holds now"),
-    Command::new(Group::Server, "shutdown", -1, |session, _| {
-        let host = session.client.host.clone();
-        let host = host.ok_or(Failure::text("there is no server to be ended here"))?;
-        host.shut_down();
-        session.client.is_leaving = true;
-        Ok(Reply::Several(Vec::new()))
-    })
-    .flags(ADMIN.and(Flags::NO_MULTI))
-    .help(
-        "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]",
-        "Ends the server, with all that was written on the device",
-    ),
+    Command::new(Group::Server, "shutdown", -1, shutdown)
+        .flags(ADMIN.and(Flags::NO_MULTI))
+        .help(
+            "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]",
+            "Ends the server, with all that was written on the device",
+        ),
     Command::new(Group::Server, "monitor", 1, |session, _| {
         let host = session.client.host.clone();
         let host = host.ok_or(Failure::text(
@@ -150,6 +144,26 @@ pub(super) static COMMANDS: &[Command] = &[
     .flags(ADMIN)
     .help("", "Shows every command that is executed"),
 ];
+
+/// Ends the server, which syncs whatever the words are: they are only checked.
+fn shutdown(session: &mut Session, options: &[&[u8]]) -> Result<Reply, Failure> {
+    let has = |name| options.iter().any(|option| is(option, name));
+    let is_known = |option: &&[u8]| {
+        let mut known = ["NOSAVE", "SAVE", "NOW", "FORCE"].into_iter();
+        known.any(|name| is(option, name))
+    };
+    if !options.is_empty() && options.iter().all(|option| is(option, "ABORT")) {
+        return Err(Failure::text("No shutdown in progress."));
+    }
+    if !options.iter().all(is_known) || (has("SAVE") && has("NOSAVE")) {
+        return Err(Failure::SYNTAX);
+    }
+    let host = session.client.host.clone();
+    let host = host.ok_or(Failure::text("there is no server to be ended here"))?;
+    host.shut_down();
+    session.client.is_leaving = true;
+    Ok(Reply::Several(Vec::new()))
+}
 
 /// Every section of INFO that there is, in order.
 const SECTIONS: [&str; 8] = [

@@ -6,6 +6,7 @@ mod hashes;
 mod help;
 mod keys;
 mod scan;
+mod served;
 mod strings;
 mod table;
 mod transactions;

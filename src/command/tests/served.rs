@@ -1,0 +1,130 @@
+//! What a session asks of the server that it belongs to, with one that only notes it.
+
+use std::sync::{Arc, Mutex};
+
+use super::super::host::{ClientFilter, ClientInfo, Host, InfoLine, Subscription};
+use super::{SYNTAX, Talk};
+use crate::command::Session;
+use crate::{Db, ManualClock};
+
+/// A server without clients, which notes what it is asked to do.
+#[derive(Default)]
+struct Noting {
+    done: Mutex<Vec<String>>,
+}
+
+impl Noting {
+    fn note(&self, what: impl Into<String>) {
+        self.done.lock().unwrap().push(what.into());
+    }
+
+    /// What was done since this was last asked.
+    fn takes_done(&self) -> Vec<String> {
+        std::mem::take(&mut self.done.lock().unwrap())
+    }
+}
+
+impl Host for Noting {
+    fn info(&self, _: &str) -> Vec<InfoLine> {
+        Vec::new()
+    }
+
+    fn settings(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    fn change_setting(&self, _: &str, _: &[u8]) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn reset_counters(&self) {}
+
+    fn is_password(&self, _: &[u8]) -> Option<bool> {
+        None
+    }
+
+    fn clients(&self) -> Vec<ClientInfo> {
+        Vec::new()
+    }
+
+    fn disconnect(&self, _: &ClientFilter, _: u64) -> usize {
+        0
+    }
+
+    fn publish(&self, _: &[u8], message: &[u8], _: bool) -> u64 {
+        self.note(format!("publish {}", message.escape_ascii()));
+        0
+    }
+
+    fn subscribe(&self, _: u64, _: &Subscription) {}
+
+    fn unsubscribe(&self, _: u64, _: &Subscription) {}
+
+    fn channels(&self, _: bool) -> Vec<(Vec<u8>, u64)> {
+        Vec::new()
+    }
+
+    fn pattern_count(&self) -> u64 {
+        0
+    }
+
+    fn monitor(&self, client: u64) {
+        self.note(format!("monitor {client}"));
+    }
+
+    fn last_sync_seconds(&self) -> u64 {
+        0
+    }
+
+    fn shut_down(&self) {
+        self.note("shut down");
+    }
+}
+
+/// A session of a server's client, and the server.
+fn served() -> (Talk, Arc<Noting>) {
+    let clock = ManualClock::new(super::NOW_MS);
+    let db = Db::options().clock(clock.clone()).open_in_memory().unwrap();
+    let host = Arc::new(Noting::default());
+    let session = Session::of_client(db, Arc::clone(&host) as Arc<dyn Host>, 7, true);
+    (Talk { session, clock }, host)
+}
+
+#[test]
+fn shutdown_with_words_that_it_does_not_take_ends_nothing() {
+    let (mut talk, host) = served();
+    for words in [
+        "FOO",
+        "NOSAVE SAVE",
+        "SAVE NOSAVE",
+        "NOW FORCE FOO",
+        "ABORT NOW",
+        "NOSAVE ABORT",
+    ] {
+        talk.hold(&[(&format!("SHUTDOWN {words}"), SYNTAX)]);
+    }
+    talk.hold(&[
+        ("SHUTDOWN ABORT", "ERR No shutdown in progress."),
+        ("SHUTDOWN abort ABORT", "ERR No shutdown in progress."),
+    ]);
+    assert!(host.takes_done().is_empty());
+    assert!(!talk.session.is_leaving());
+}
+
+#[test]
+fn shutdown_takes_what_redis_takes() {
+    for words in [
+        "",
+        "NOSAVE",
+        "save",
+        "NOW",
+        "FORCE",
+        "SAVE NOW FORCE",
+        "FORCE NOSAVE NOSAVE",
+    ] {
+        let (mut talk, host) = served();
+        talk.hold(&[(&format!("SHUTDOWN {words}"), "")]);
+        assert_eq!(host.takes_done(), ["shut down"], "{words}");
+        assert!(talk.session.is_leaving());
+    }
+}
