@@ -81,12 +81,12 @@ pub trait Host: Send + Sync {
     /// The names and values of all settings, for CONFIG GET.
     fn settings(&self) -> Vec<(&'static str, String)>;
 
-    /// Changes a setting.
+    /// Changes settings: all of them, or none. Each name is in lower case, and there once.
     ///
     /// # Errors
     ///
-    /// What is wrong with the value; or that there is no such setting, or none that can be changed.
-    fn change_setting(&self, name: &str, value: &[u8]) -> Result<(), String>;
+    /// What is wrong with a value; or that there is no such setting, or none that can be changed.
+    fn change_settings(&self, changes: &[(String, &[u8])]) -> Result<(), String>;
 
     /// Sets the counters of INFO back to zero.
     fn reset_counters(&self);

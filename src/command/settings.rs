@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
-use super::arguments::{integer, is};
+use super::arguments::{integer, is, pairs};
 use super::error::Failure;
 use super::glob::Pattern;
-use super::host::InfoLine;
+use super::host::{Host, InfoLine};
 use super::table::{Command, Flags, Group};
 use super::{Reply, Session};
 use crate::limits::DATABASE_COUNT;
@@ -365,22 +366,10 @@ fn config(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> 
                     .collect(),
             ))
         }
-        [name, pairs @ ..] if is(name, "SET") && !pairs.is_empty() => {
-            if !pairs.len().is_multiple_of(2) {
-                return Err(Failure::Text(Cow::Borrowed(
-                    b"wrong number of arguments for 'config|set' command",
-                )));
-            }
-            for pair in pairs.chunks_exact(2) {
-                let setting = String::from_utf8_lossy(pair[0]).to_ascii_lowercase();
-                let changed = match host {
-                    Some(host) => host.change_setting(&setting, pair[1]),
-                    None => Err(format!(
-                        "Unknown option or number of arguments for CONFIG SET - '{setting}'"
-                    )),
-                };
-                changed.map_err(|wrong| Failure::Text(Cow::Owned(wrong.into_bytes())))?;
-            }
+        [name, words @ ..] if is(name, "SET") => {
+            let pairs = pairs(words).ok_or(Failure::SYNTAX)?;
+            change_settings(host, pairs)
+                .map_err(|wrong| Failure::Text(wrong.into_bytes().into()))?;
             Ok(Reply::OK)
         }
         [name] if is(name, "RESETSTAT") => {
@@ -395,6 +384,34 @@ fn config(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> 
         [name, ..] => Err(Failure::subcommand("config", name)),
         [] => Err(Failure::Arity),
     }
+}
+
+/// Changes all of the settings or, where one of them cannot be changed so, none.
+fn change_settings(host: Option<&Arc<dyn Host>>, pairs: &[[&[u8]; 2]]) -> Result<(), String> {
+    let of_host = host.map_or_else(Vec::new, |host| host.settings());
+    let mut changes: Vec<(String, &[u8])> = Vec::new();
+    for [given, value] in pairs {
+        let given = String::from_utf8_lossy(given);
+        let name = given.to_ascii_lowercase();
+        let wrong = |why| {
+            Err(format!(
+                "CONFIG SET failed (possibly related to argument '{given}') - {why}"
+            ))
+        };
+        if changes.iter().any(|(known, _)| *known == name) {
+            return wrong("duplicate parameter");
+        }
+        if !of_host.iter().any(|(known, _)| *known == name) {
+            if FIXED_SETTINGS.iter().any(|(known, _)| *known == name) {
+                return wrong("can't set immutable config");
+            }
+            return Err(format!(
+                "Unknown option or number of arguments for CONFIG SET - '{given}'"
+            ));
+        }
+        changes.push((name, value));
+    }
+    host.map_or(Ok(()), |host| host.change_settings(&changes))
 }
 
 fn memory(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {

@@ -136,12 +136,17 @@ impl Host for Shared {
         list
     }
 
-    fn change_setting(&self, name: &str, value: &[u8]) -> Result<(), String> {
+    fn change_settings(&self, changes: &[(String, &[u8])]) -> Result<(), String> {
         let mut settings = self
             .settings
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        settings.change(name, value)
+        let mut changed = settings.clone();
+        for (name, value) in changes {
+            changed.change(name, value)?;
+        }
+        *settings = changed;
+        Ok(())
     }
 
     fn reset_counters(&self) {

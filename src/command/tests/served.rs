@@ -8,9 +8,10 @@ use crate::command::Session;
 use crate::{Db, ManualClock};
 
 /// A server without clients, which notes what it is asked to do.
-#[derive(Default)]
 struct Noting {
     done: Mutex<Vec<String>>,
+    /// Settings that take numbers.
+    settings: Mutex<[(&'static str, u32); 2]>,
 }
 
 impl Noting {
@@ -30,10 +31,22 @@ impl Host for Noting {
     }
 
     fn settings(&self) -> Vec<(&'static str, String)> {
-        Vec::new()
+        let settings = self.settings.lock().unwrap();
+        let settings = settings.iter();
+        settings
+            .map(|(name, value)| (*name, value.to_string()))
+            .collect()
     }
 
-    fn change_setting(&self, _: &str, _: &[u8]) -> Result<(), String> {
+    fn change_settings(&self, changes: &[(String, &[u8])]) -> Result<(), String> {
+        let mut settings = self.settings.lock().unwrap();
+        let mut changed = *settings;
+        for (name, value) in changes {
+            let mut of_name = changed.iter_mut().filter(|(known, _)| known == name);
+            let number = str::from_utf8(value).unwrap().parse();
+            of_name.next().ok_or("unknown")?.1 = number.map_err(|_| format!("{name} is wrong"))?;
+        }
+        *settings = changed;
         Ok(())
     }
 
@@ -85,7 +98,10 @@ impl Host for Noting {
 fn served() -> (Talk, Arc<Noting>) {
     let clock = ManualClock::new(super::NOW_MS);
     let db = Db::options().clock(clock.clone()).open_in_memory().unwrap();
-    let host = Arc::new(Noting::default());
+    let host = Arc::new(Noting {
+        done: Mutex::default(),
+        settings: Mutex::new([("timeout", 0), ("maxclients", 1)]),
+    });
     let session = Session::of_client(db, Arc::clone(&host) as Arc<dyn Host>, 7, true);
     (Talk { session, clock }, host)
 }
@@ -127,4 +143,41 @@ fn shutdown_takes_what_redis_takes() {
         assert_eq!(host.takes_done(), ["shut down"], "{words}");
         assert!(talk.session.is_leaving());
     }
+}
+
+#[test]
+fn settings_are_changed_all_or_none() {
+    let unknown = "ERR Unknown option or number of arguments for CONFIG SET - 'nosuch'";
+    let (mut talk, _) = served();
+    for (pairs, refused) in [
+        ("timeout 77 maxclients abc", "ERR maxclients is wrong"),
+        ("timeout 77 nosuch 1", unknown),
+        ("nosuch 1 timeout 77", unknown),
+        ("timeout abc nosuch 1", unknown),
+        (
+            "timeout 77 timeout 78",
+            "ERR CONFIG SET failed (possibly related to argument 'timeout') - duplicate parameter",
+        ),
+        (
+            "timeout 77 TimeOut 78",
+            "ERR CONFIG SET failed (possibly related to argument 'TimeOut') - duplicate parameter",
+        ),
+        (
+            "timeout 77 databases 3",
+            "ERR CONFIG SET failed (possibly related to argument 'databases') - can't set immutable config",
+        ),
+        ("timeout 1 maxclients", SYNTAX),
+    ] {
+        talk.hold(&[
+            (&format!("CONFIG SET {pairs}"), refused),
+            ("CONFIG GET timeout", "{\"timeout\": \"0\"}"),
+        ]);
+    }
+    talk.hold(&[
+        ("CONFIG SET Timeout 77 maxclients 78", "OK"),
+        (
+            "CONFIG GET timeout maxclients",
+            "{\"maxclients\": \"78\", \"timeout\": \"77\"}",
+        ),
+    ]);
 }
