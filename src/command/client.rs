@@ -19,6 +19,8 @@ pub(super) struct Client {
     pub(super) subscriptions: Subscriptions,
     /// Whether it wants no replies, or none to the next command: CLIENT REPLY.
     pub(super) silence: Silence,
+    /// Whether it is shown every command: MONITOR.
+    pub(super) is_monitoring: bool,
     /// Whether it wants to be disconnected.
     pub(super) is_leaving: bool,
 }
@@ -91,6 +93,7 @@ impl Client {
             library: [String::new(), String::new()],
             subscriptions: Subscriptions::default(),
             silence: Silence::None,
+            is_monitoring: false,
             is_leaving: false,
         }
     }

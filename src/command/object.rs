@@ -190,7 +190,8 @@ fn check_timeout(timeout: &[u8]) -> Result<(), Failure> {
     }
 }
 
-/// Does not wait for replicas, which do not exist; the sync takes its time.
+/// Does not wait for replicas, which do not exist; the sync takes its time. In the middle of a commit it waits for nothing, and what was
+/// written is not on the device yet.
 fn waitaof(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
     let [local, replicas, timeout] = arguments else {
         return Err(Failure::Arity);
@@ -200,6 +201,9 @@ fn waitaof(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure>
         return Err(Failure::text("value is out of range, must be positive"));
     }
     check_timeout(timeout)?;
+    if session.pending.is_executing() {
+        return Ok(Reply::Array(vec![Reply::Integer(0), Reply::Integer(0)]));
+    }
     if local == 1 {
         session.db().sync()?;
     }

@@ -1,6 +1,5 @@
 //! Looking in: INFO, CONFIG, MEMORY, SLOWLOG, and what else those ask who look after a server.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -114,37 +113,40 @@ pub(super) static COMMANDS: &[Command] = &[
     })
     .flags(Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::NO_MULTI))
     .help("", "Carries all that was written through to the device"),
-    Command::new(Group::Server, "bgsave", -1, |session, _| {
-        session.db().sync()?;
-        Ok(Reply::Status(Cow::Borrowed("Background saving started")))
-    })
-    .flags(Flags::ADMIN.and(Flags::NOSCRIPT))
-    .help("[SCHEDULE]", "As SAVE: the file is always up to date"),
-    Command::new(Group::Server, "bgrewriteaof", 1, |session, _| {
-        session.db().compact()?;
-        Ok(Reply::Status(Cow::Borrowed(
-            "Background append only file rewriting started",
-        )))
-    })
-    .flags(Flags::ADMIN.and(Flags::NOSCRIPT))
-    .help("", "Rewrites the file to what it holds now"),
+    Command::new(Group::Server, "bgsave", -1, bgsave)
+        .flags(Flags::ADMIN.and(Flags::NOSCRIPT))
+        .help("[SCHEDULE]", "As SAVE: the file is always up to date"),
+    Command::new(Group::Server, "bgrewriteaof", 1, bgrewriteaof)
+        .flags(Flags::ADMIN.and(Flags::NOSCRIPT))
+        .help("", "Rewrites the file to what it holds now"),
     Command::new(Group::Server, "shutdown", -1, shutdown)
         .flags(ADMIN.and(Flags::NO_MULTI))
         .help(
             "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]",
             "Ends the server, with all that was written on the device",
         ),
-    Command::new(Group::Server, "monitor", 1, |session, _| {
-        let host = session.client.host.clone();
-        let host = host.ok_or(Failure::text(
-            "there is no server here: `brasa tail` shows what is changed",
-        ))?;
-        host.monitor(session.client.id);
-        Ok(Reply::OK)
-    })
-    .flags(ADMIN)
-    .help("", "Shows every command that is executed"),
+    Command::new(Group::Server, "monitor", 1, monitor)
+        .flags(ADMIN)
+        .help("", "Shows every command that is executed"),
 ];
+
+fn bgsave(session: &mut Session, _: &[&[u8]]) -> Result<Reply, Failure> {
+    if session.pending.puts_off_sync() {
+        return Ok(Reply::Status("Background saving scheduled".into()));
+    }
+    session.db().sync()?;
+    Ok(Reply::Status("Background saving started".into()))
+}
+
+fn bgrewriteaof(session: &mut Session, _: &[&[u8]]) -> Result<Reply, Failure> {
+    if session.pending.puts_off_compaction() {
+        let text = "Background append only file rewriting scheduled";
+        return Ok(Reply::Status(text.into()));
+    }
+    session.db().compact()?;
+    let text = "Background append only file rewriting started";
+    Ok(Reply::Status(text.into()))
+}
 
 /// Ends the server, which syncs whatever the words are: they are only checked.
 fn shutdown(session: &mut Session, options: &[&[u8]]) -> Result<Reply, Failure> {
@@ -164,6 +166,21 @@ fn shutdown(session: &mut Session, options: &[&[u8]]) -> Result<Reply, Failure> 
     host.shut_down();
     session.client.is_leaving = true;
     Ok(Reply::Several(Vec::new()))
+}
+
+fn monitor(session: &mut Session, _: &[&[u8]]) -> Result<Reply, Failure> {
+    if session.pending.is_executing() {
+        return Err(Failure::text(
+            "MONITOR isn't allowed for DENY BLOCKING client",
+        ));
+    }
+    let host = session.client.host.clone();
+    let host = host.ok_or(Failure::text(
+        "there is no server here: `brasa tail` shows what is changed",
+    ))?;
+    host.monitor(session.client.id);
+    session.client.is_monitoring = true;
+    Ok(Reply::OK)
 }
 
 /// Every section of INFO that there is, in order.

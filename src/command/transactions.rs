@@ -47,6 +47,15 @@ pub(super) static COMMANDS: &[Command] = &[
 pub(super) struct Pending {
     queue: Option<Queue>,
     watched: Option<Watched>,
+    /// While EXEC executes, what is to be done after its commit.
+    afterwards: Option<Afterwards>,
+}
+
+/// What concerns the whole file, which takes neither in the middle of a commit.
+#[derive(Default)]
+struct Afterwards {
+    sync: bool,
+    compact: bool,
 }
 
 /// The commands since MULTI.
@@ -114,6 +123,23 @@ impl Pending {
         Reply::Status(Cow::Borrowed("QUEUED"))
     }
 
+    /// Whether EXEC executes what was collected.
+    pub(super) fn is_executing(&self) -> bool {
+        self.afterwards.is_some()
+    }
+
+    /// Puts a sync off until after the commit; gives back whether there is one.
+    pub(super) fn puts_off_sync(&mut self) -> bool {
+        let afterwards = self.afterwards.as_mut();
+        afterwards.map(|after| after.sync = true).is_some()
+    }
+
+    /// As [`Pending::puts_off_sync`], a compaction.
+    pub(super) fn puts_off_compaction(&mut self) -> bool {
+        let afterwards = self.afterwards.as_mut();
+        afterwards.map(|after| after.compact = true).is_some()
+    }
+
     /// Forgets all of it.
     pub(super) fn forget(&mut self) {
         *self = Pending::default();
@@ -177,7 +203,7 @@ fn watch(session: &mut Session, keys: &[&[u8]]) -> Result<Reply, Failure> {
 }
 
 fn exec(session: &mut Session, _: &[&[u8]]) -> Result<Reply, Failure> {
-    let Pending { queue, watched } = std::mem::take(&mut session.pending);
+    let Pending { queue, watched, .. } = std::mem::take(&mut session.pending);
     let Some(queue) = queue else {
         // Redis goes on watching then.
         session.pending.watched = watched;
@@ -188,7 +214,20 @@ fn exec(session: &mut Session, _: &[&[u8]]) -> Result<Reply, Failure> {
             &b"EXECABORT Transaction discarded because of previous errors."[..],
         )));
     }
-    let mut watched = watched;
+    session.pending.afterwards = Some(Afterwards::default());
+    let done = execute_queue(session, &queue, watched);
+    let afterwards = session.pending.afterwards.take().unwrap_or_default();
+    let replies = done?;
+    afterwards.carry_out(session.db());
+    Ok(replies.map_or(Reply::NilArray, Reply::Array))
+}
+
+/// The replies; `None` where a watched key was touched.
+fn execute_queue(
+    session: &mut Session,
+    queue: &Queue,
+    mut watched: Option<Watched>,
+) -> Result<Option<Vec<Reply>>> {
     if let Some(watched) = &mut watched {
         // Most of it, while others may write.
         watched.look()?;
@@ -199,11 +238,10 @@ fn exec(session: &mut Session, _: &[&[u8]]) -> Result<Reply, Failure> {
             None => false,
             Some(watched) => watched.is_touched_now(session.db())?,
         };
-        return Ok(if is_touched {
-            Reply::NilArray
-        } else {
-            Reply::Array(session.execute_all(&queue.commands)?)
-        });
+        return match is_touched {
+            true => Ok(None),
+            false => session.execute_all(&queue.commands).map(Some),
+        };
     }
     let outside = session.db().clone();
     let done = outside.transaction(|tx| -> Result<Option<Vec<Reply>>> {
@@ -218,7 +256,19 @@ fn exec(session: &mut Session, _: &[&[u8]]) -> Result<Reply, Failure> {
     // Which database is selected by now.
     let selected = outside.database(session.db().database_number())?;
     session.set_db(selected);
-    Ok(done?.map_or(Reply::NilArray, Reply::Array))
+    done
+}
+
+impl Afterwards {
+    /// The replies have said that it will be done: what goes wrong is told to who writes or syncs next.
+    fn carry_out(self, db: &Db) {
+        if self.compact {
+            let _ = db.compact();
+        }
+        if self.sync {
+            let _ = db.sync();
+        }
+    }
 }
 
 impl Watched {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{NOW_MS, Talk, WRONGTYPE};
+use super::{NOW_MS, Talk, WRONGTYPE, commands, show};
 use crate::command::{Reply, Session};
 use crate::{Db, ManualClock};
 
@@ -252,4 +252,66 @@ fn a_wrong_type_is_told_in_the_place_of_its_command() {
     let mut talk = Talk::new();
     talk.hold(&[("HSET h f v", "1"), ("MULTI", "OK"), ("GET h", "QUEUED")]);
     assert_eq!(talk.say("EXEC"), format!("[{WRONGTYPE}]"));
+}
+
+#[test]
+fn what_is_done_to_the_whole_file_is_done_after_the_commit() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = Db::open(directory.path().join("file.brasa")).unwrap();
+    for number in 0..100 {
+        db.set("k", vec![number; 1000]).unwrap();
+    }
+    let dead_bytes = || db.stats().unwrap().dead_bytes;
+    let mut session = Session::new(db.clone());
+    let before = (dead_bytes(), db.stats().unwrap().synced_upto);
+    for (command, reply) in [
+        ("BGSAVE", "Background saving scheduled"),
+        ("WAITAOF 1 0 0", "[0 0]"),
+        (
+            "BGREWRITEAOF",
+            "Background append only file rewriting scheduled",
+        ),
+    ] {
+        session.execute(&["MULTI"]);
+        session.execute(&["SET", "k", command]);
+        session.execute(&command.split(' ').collect::<Vec<_>>());
+        let replies = show(&session.execute(&["EXEC"]));
+        assert_eq!(replies, format!("[OK {reply}]"));
+        assert_eq!(&*db.get("k").unwrap().unwrap(), command.as_bytes());
+        if command == "BGSAVE" {
+            let stats = db.stats().unwrap();
+            assert!(stats.synced_upto > before.1 && dead_bytes() >= before.0);
+        }
+    }
+    assert!(dead_bytes() < before.0, "it was compacted");
+    // Outside, as ever.
+    let replies = show(&session.execute(&["BGSAVE"]));
+    assert_eq!(replies, "Background saving started");
+    let replies = show(&session.execute(&["WAITAOF", "1", "0", "0"]));
+    assert_eq!(replies, "[1 0]");
+}
+
+#[test]
+fn what_cannot_be_collected_lets_exec_do_nothing() {
+    for command in ["SAVE", "SHUTDOWN", "SHUTDOWN FOO"] {
+        Talk::new().hold(&[
+            ("MULTI", "OK"),
+            (command, "ERR Command not allowed inside a transaction"),
+            ("EXEC", ABORTED),
+        ]);
+    }
+}
+
+/// Whatever a library says to who writes from within a write is nothing for a client.
+#[test]
+fn no_command_fails_for_being_in_a_transaction() {
+    for command in commands() {
+        let mut talk = Talk::new();
+        talk.hold(&[("MULTI", "OK")]);
+        let count = usize::from(command.arity.unsigned_abs());
+        let words = vec!["1"; count - 1].join(" ");
+        talk.say(&format!("{} {words}", command.name));
+        let replies = talk.say("EXEC");
+        assert!(!replies.contains("within"), "{}: {replies}", command.name);
+    }
 }
