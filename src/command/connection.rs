@@ -214,6 +214,9 @@ fn reset(session: &mut Session, _: &[&[u8]]) -> Result<Reply, Failure> {
         for subscription in subscriptions.iter() {
             host.unsubscribe(session.client.id, subscription);
         }
+        if std::mem::take(&mut session.client.is_monitoring) {
+            host.stop_monitoring(session.client.id);
+        }
     }
     let client = &mut session.client;
     client.protocol = 2;

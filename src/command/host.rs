@@ -118,6 +118,9 @@ pub trait Host: Send + Sync {
     /// Lets a client see every command that is executed.
     fn monitor(&self, client: u64);
 
+    /// Lets a client see them no longer.
+    fn stop_monitoring(&self, client: u64);
+
     /// Unix seconds of the last time that all was carried through to the device.
     fn last_sync_seconds(&self) -> u64;
 

@@ -98,9 +98,9 @@ impl Session {
         self.client.is_leaving = true;
     }
 
-    /// Whether the client waits for messages.
+    /// Whether the client waits for messages, or for what MONITOR shows.
     pub fn is_subscribed(&self) -> bool {
-        !self.client.subscriptions.is_empty()
+        !self.client.subscriptions.is_empty() || self.client.is_monitoring
     }
 
     /// The session as CLIENT INFO shows it, without what only the server knows.

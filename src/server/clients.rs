@@ -149,9 +149,7 @@ impl Clients {
     pub(super) fn remove(&self, id: u64) {
         write(&self.connected).remove(&id);
         write(&self.subscribers).forget(id);
-        let mut monitors = write(&self.monitors);
-        monitors.retain(|client| *client != id);
-        self.monitor_count.store(monitors.len(), Ordering::Release);
+        self.stop_monitoring(id);
     }
 
     pub(super) fn count(&self) -> usize {
@@ -236,6 +234,12 @@ impl Clients {
         if !monitors.contains(&id) {
             monitors.push(id);
         }
+        self.monitor_count.store(monitors.len(), Ordering::Release);
+    }
+
+    pub(super) fn stop_monitoring(&self, id: u64) {
+        let mut monitors = write(&self.monitors);
+        monitors.retain(|client| *client != id);
         self.monitor_count.store(monitors.len(), Ordering::Release);
     }
 

@@ -240,6 +240,10 @@ impl Host for Shared {
         self.clients.monitor(client);
     }
 
+    fn stop_monitoring(&self, client: u64) {
+        self.clients.stop_monitoring(client);
+    }
+
     fn last_sync_seconds(&self) -> u64 {
         self.last_sync_seconds.load(Ordering::Relaxed)
     }

@@ -85,6 +85,10 @@ impl Host for Noting {
         self.note(format!("monitor {client}"));
     }
 
+    fn stop_monitoring(&self, client: u64) {
+        self.note(format!("stop monitoring {client}"));
+    }
+
     fn last_sync_seconds(&self) -> u64 {
         0
     }
@@ -180,4 +184,29 @@ fn settings_are_changed_all_or_none() {
             "{\"maxclients\": \"78\", \"timeout\": \"77\"}",
         ),
     ]);
+}
+
+#[test]
+fn reset_leaves_monitor() {
+    let (mut talk, host) = served();
+    talk.hold(&[("RESET", "RESET"), ("MONITOR", "OK")]);
+    assert_eq!(host.takes_done(), ["monitor 7"]);
+    talk.hold(&[("RESET", "RESET"), ("RESET", "RESET")]);
+    assert_eq!(host.takes_done(), ["stop monitoring 7"]);
+}
+
+#[test]
+fn a_transaction_does_not_begin_to_monitor() {
+    let (mut talk, host) = served();
+    talk.hold(&[
+        ("MULTI", "OK"),
+        ("MONITOR", "QUEUED"),
+        ("SET k v", "QUEUED"),
+        (
+            "EXEC",
+            "[ERR MONITOR isn't allowed for DENY BLOCKING client OK]",
+        ),
+        ("MONITOR", "OK"),
+    ]);
+    assert_eq!(host.takes_done(), ["monitor 7"]);
 }
