@@ -715,6 +715,39 @@ fn who_watches_all_requests_sees_no_secrets() {
 }
 
 #[test]
+fn what_monitor_shows_is_quoted_as_in_redis_until_reset() {
+    let served = Served::new(|server| server);
+    let (mut watching, mut client) = (served.client(), served.client());
+    assert_eq!(watching.say("MONITOR"), "OK");
+    // What is not executed is not shown.
+    for refused in ["GET", "NOSUCH a", "OBJECT NOSUCH"] {
+        assert!(client.say(refused).starts_with("-ERR"), "{refused}");
+    }
+    client.send(&request(&[&b"SET"[..], b"k'\"\\", b"\n\xff"]));
+    assert_eq!(client.reply(), "OK");
+    let line = watching.line();
+    assert!(line.ends_with(r#""SET" "k'\"\\" "\n\xff""#), "{line}");
+    // What came before it stands before its reply, and nothing comes behind it.
+    assert_eq!(client.say("GET last"), "nil");
+    watching.send(&request(&["RESET"]));
+    assert!(watching.line().ends_with(r#""GET" "last""#));
+    assert_eq!(watching.line(), "+RESET");
+    assert_eq!(client.say("GET unseen"), "nil");
+    assert_eq!(watching.say("PING"), "PONG");
+}
+
+#[test]
+fn settings_are_changed_all_or_none() {
+    let served = Served::new(|server| server);
+    let mut client = served.client();
+    let refused = client.say("CONFIG SET timeout 77 maxclients abc");
+    assert!(refused.contains("'maxclients'"), "{refused}");
+    assert_eq!(client.say("CONFIG GET timeout"), "[timeout 0]");
+    assert_eq!(client.say("CONFIG SET timeout 77 maxclients 78"), "OK");
+    assert_eq!(client.say("CONFIG GET timeout"), "[timeout 77]");
+}
+
+#[test]
 fn the_password_of_a_server_that_others_reach_cannot_be_taken_away() {
     let server = Server::new(Db::in_memory().unwrap()).password("secret");
     let running = server.bind("0.0.0.0:0".parse().unwrap()).start().unwrap();

@@ -62,4 +62,4 @@ pub use reply::{Bulk, Reply};
 pub use session::{Session, refusal};
 pub use settings::REDIS_VERSION;
 pub use table::{Command, Flags, Group, KeyPositions, commands, find};
-pub use words::{UnbalancedQuotes, split_words};
+pub use words::{UnbalancedQuotes, split_words, write_quoted};

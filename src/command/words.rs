@@ -1,6 +1,7 @@
 //! A line of text as the words of a command.
 
 use std::fmt;
+use std::io::{self, Write};
 
 /// A line has a quote that is not closed, or one that is closed in the middle of a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,9 +137,54 @@ fn hex_digit(byte: u8) -> Option<u8> {
     }
 }
 
+/// Writes a word between double quotes, as Redis shows one and [`split_words`] takes it back. All of it is ASCII.
+///
+/// # Errors
+///
+/// Those of the output.
+///
+/// ```
+/// let mut line = Vec::new();
+/// brasa::command::write_quoted(b"it's\n\xff", &mut line).unwrap();
+/// assert_eq!(line, br#""it's\n\xff""#);
+/// ```
+pub fn write_quoted(word: &[u8], output: &mut impl Write) -> io::Result<()> {
+    output.write_all(b"\"")?;
+    for byte in word {
+        match byte {
+            b'\\' | b'"' => output.write_all(&[b'\\', *byte])?,
+            b'\n' => output.write_all(b"\\n")?,
+            b'\r' => output.write_all(b"\\r")?,
+            b'\t' => output.write_all(b"\\t")?,
+            0x07 => output.write_all(b"\\a")?,
+            0x08 => output.write_all(b"\\b")?,
+            b' '..=b'~' => output.write_all(&[*byte])?,
+            _ => write!(output, "\\x{byte:02x}")?,
+        }
+    }
+    output.write_all(b"\"")
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{UnbalancedQuotes, split_words};
+    use super::{UnbalancedQuotes, split_words, write_quoted};
+
+    #[test]
+    fn a_quoted_word_is_as_redis_shows_it_and_can_be_taken_back() {
+        let quoted = |word: &[u8]| {
+            let mut line = Vec::new();
+            write_quoted(word, &mut line).unwrap();
+            String::from_utf8(line).unwrap()
+        };
+        assert_eq!(quoted(b"k'\"\\"), r#""k'\"\\""#);
+        assert_eq!(
+            quoted(b"\n\r\t\x07\x08\x00\x7f\xff\x1b\x0b \xc3\xa9~"),
+            r#""\n\r\t\a\b\x00\x7f\xff\x1b\x0b \xc3\xa9~""#
+        );
+        let all: Vec<u8> = (0..=255).collect();
+        assert_eq!(split_words(quoted(&all).as_bytes()).unwrap(), [all]);
+        assert_eq!(quoted(b""), r#""""#);
+    }
 
     fn split(line: &[u8]) -> Vec<Vec<u8>> {
         split_words(line).unwrap()

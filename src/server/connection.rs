@@ -18,7 +18,7 @@ use super::reply::{encode, within_limit};
 use super::request::{Decoded, Decoder, Limits, ProtocolError};
 use super::settings::AppendFsync;
 use super::shared::{Shared, as_host};
-use crate::command::{Command, Flags, Reply, Session, find};
+use crate::command::{Command, Flags, Reply, Session, find, refusal, write_quoted};
 
 /// Replies that are collected before they are written.
 const MAX_PENDING_BYTES: usize = 1 << 20;
@@ -401,9 +401,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if start >= self.alone_upto {
             let counters = &self.shared.counters;
             counters.commands.fetch_add(1, Ordering::Relaxed);
-            if self.shared.clients.has_monitors() {
-                show(&self.shared, &self.session, &self.state, words);
-            }
         }
         let session = &mut self.session;
         let was_subscribed = session.is_subscribed();
@@ -414,6 +411,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 false => session.execute_words(words),
             }
         }));
+        // Afterwards, as in Redis: who has sent RESET sees it no longer.
+        if start >= self.alone_upto && self.shared.clients.has_monitors() {
+            show(&self.shared, &self.session, &self.state, words);
+        }
         if was_subscribed {
             // What it has sent to itself stands before the reply, as in Redis.
             self.take_messages();
@@ -516,14 +517,14 @@ fn may_wait(session: &Session, words: &[&[u8]]) -> bool {
     })
 }
 
-/// Shows a request to those who watch all of them. What is secret is not shown.
+/// Shows a request to those who watch all of them. What is secret is not shown, nor what was not executed.
 fn show(shared: &Shared, session: &Session, state: &ClientState, words: &[&[u8]]) {
     let command = words.first().and_then(|name| find(name));
     let is_secret = |command: &Command| {
         command.flags.contains(Flags::ADMIN)
             || ["auth", "config", "hello", "monitor"].contains(&command.name)
     };
-    if !session.is_trusted() || command.is_none_or(is_secret) {
+    if !session.is_trusted() || command.is_none_or(is_secret) || refusal(words).is_some() {
         return;
     }
     let now_ms = session.db().now_ms();
@@ -533,9 +534,13 @@ fn show(shared: &Shared, session: &Session, state: &ClientState, words: &[&[u8]]
         now_ms % 1_000 * 1_000,
         session.db().database_number(),
         state.info().address,
-    );
+    )
+    .into_bytes();
     for word in words {
-        line.push_str(&format!(" \"{}\"", word.escape_ascii()));
+        line.push(b' ');
+        // Writing to memory cannot fail.
+        let _ = write_quoted(word, &mut line);
     }
+    let line = String::from_utf8_lossy(&line).into_owned();
     shared.clients.show(line);
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+pub(super) use brasa::command::write_quoted as quoted;
 use brasa::command::{ErrorReply, Reply};
 
 /// How replies are shown.
@@ -110,24 +111,6 @@ fn list(
         terminal(reply.borrow(), indent + width + 2, output)?;
     }
     Ok(())
-}
-
-/// Writes bytes between quotes; those that cannot be read are escaped, as `split_words` reads them.
-pub(super) fn quoted(bytes: &[u8], output: &mut impl Write) -> io::Result<()> {
-    output.write_all(b"\"")?;
-    for byte in bytes {
-        match byte {
-            b'\\' | b'"' => output.write_all(&[b'\\', *byte])?,
-            b'\n' => output.write_all(b"\\n")?,
-            b'\r' => output.write_all(b"\\r")?,
-            b'\t' => output.write_all(b"\\t")?,
-            0x07 => output.write_all(b"\\a")?,
-            0x08 => output.write_all(b"\\b")?,
-            b' '..=b'~' => output.write_all(&[*byte])?,
-            _ => write!(output, "\\x{byte:02x}")?,
-        }
-    }
-    output.write_all(b"\"")
 }
 
 /// Elements stand in lines of their own; what is empty, or nil, is an empty line.
