@@ -21,6 +21,14 @@ pub const MAX_COMMIT_BYTES: u64 = 1 << 30;
 /// Unlike the others it is no part of the format.
 pub const MAX_REPLY_BYTES: u64 = 1 << 30;
 
+/// Most bytes that the names of all keys take that one client of a server watches, each counted with 16 bytes more: 64 MiB.
+///
+/// It is no part of the format, nor is the next one.
+pub const MAX_WATCHED_BYTES: u64 = 64 << 20;
+
+/// As [`MAX_WATCHED_BYTES`], the names and patterns that one client has subscribed to.
+pub const MAX_SUBSCRIBED_BYTES: u64 = 64 << 20;
+
 /// Number of databases in a file; they are numbered from 0.
 pub const DATABASE_COUNT: u8 = 16;
 

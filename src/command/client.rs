@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::host::{Host, Subscription};
+use crate::limits::MAX_SUBSCRIBED_BYTES;
 
 /// See the module. On the command line it is the user, of whom nothing is asked.
 pub(super) struct Client {
@@ -30,6 +31,12 @@ pub(super) struct Client {
 pub(super) struct Subscriptions {
     all: BTreeSet<Subscription>,
     counts: [usize; 3],
+    bytes: u64,
+}
+
+/// Bytes that a name takes which is kept for a client, with something for keeping it.
+pub(super) fn name_bytes(name: &[u8]) -> u64 {
+    name.len() as u64 + 16
 }
 
 impl Subscriptions {
@@ -46,18 +53,30 @@ impl Subscriptions {
         self.counts
     }
 
+    /// Whether there is room for these as well.
+    pub(super) fn have_room_for(&self, subscriptions: &[Subscription]) -> bool {
+        let new = subscriptions.iter().filter(|one| !self.all.contains(one));
+        let new = new.map(|subscription| name_bytes(subscription.name()));
+        new.fold(self.bytes, u64::saturating_add) <= MAX_SUBSCRIBED_BYTES
+    }
+
     /// Gives back whether it was not there.
     pub(super) fn insert(&mut self, subscription: Subscription) -> bool {
         let kind = kind_of(&subscription);
+        let bytes = name_bytes(subscription.name());
         let is_new = self.all.insert(subscription);
         self.counts[kind] += usize::from(is_new);
+        self.bytes += if is_new { bytes } else { 0 };
         is_new
     }
 
     /// Gives back whether it was there.
     pub(super) fn remove(&mut self, subscription: &Subscription) -> bool {
         let was_there = self.all.remove(subscription);
-        self.counts[kind_of(subscription)] -= usize::from(was_there);
+        if was_there {
+            self.counts[kind_of(subscription)] -= 1;
+            self.bytes -= name_bytes(subscription.name());
+        }
         was_there
     }
 }

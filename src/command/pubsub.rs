@@ -152,15 +152,20 @@ fn subscribe(
     kind: fn(Vec<u8>) -> Subscription,
 ) -> Result<Reply, Failure> {
     let host = host(session)?;
-    let mut replies = Vec::with_capacity(names.len());
-    for name in names {
-        let subscription = kind(name.to_vec());
+    let wanted: Vec<Subscription> = names.iter().map(|name| kind(name.to_vec())).collect();
+    if !session.client.subscriptions.have_room_for(&wanted) {
+        return Err(Failure::text(
+            "the names of all subscriptions would take more than 64 MiB: UNSUBSCRIBE from some of them first",
+        ));
+    }
+    let mut replies = Vec::with_capacity(wanted.len());
+    for subscription in wanted {
         if session.client.subscriptions.insert(subscription.clone()) {
             host.subscribe(session.client.id, &subscription);
         }
         replies.push(Reply::Push(vec![
             Reply::bulk(words_of(&subscription).0),
-            Reply::bulk(*name),
+            Reply::bulk(subscription.name()),
             count_with(session, &subscription),
         ]));
     }

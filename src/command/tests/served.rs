@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use super::super::host::{ClientFilter, ClientInfo, Host, InfoLine, Subscription};
-use super::{SYNTAX, Talk};
+use super::{SYNTAX, Talk, show};
 use crate::command::Session;
+use crate::limits::MAX_SUBSCRIBED_BYTES;
 use crate::{Db, ManualClock};
 
 /// A server without clients, which notes what it is asked to do.
@@ -209,4 +210,36 @@ fn a_transaction_does_not_begin_to_monitor() {
         ("MONITOR", "OK"),
     ]);
     assert_eq!(host.takes_done(), ["monitor 7"]);
+}
+
+#[test]
+fn the_names_that_a_client_has_subscribed_to_have_a_limit() {
+    // Each counts 64 KiB.
+    let name = |number: u64| format!("{number:065520}");
+    let most = MAX_SUBSCRIBED_BYTES / 65_536;
+    let words = |verb: &str, numbers: std::ops::Range<u64>| {
+        let names = numbers.map(name);
+        let words = std::iter::once(verb.to_owned()).chain(names);
+        words.collect::<Vec<_>>()
+    };
+    let refused = "ERR the names of all subscriptions would take more than 64 MiB: UNSUBSCRIBE from some of them first";
+    let (mut talk, _) = served();
+    for verb in ["SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE"] {
+        let all = talk.session.execute(&words(verb, 0..most + 1));
+        assert!(show(&all) == refused, "{verb}");
+        assert!(!talk.session.is_subscribed());
+    }
+    talk.session.execute(&words("SUBSCRIBE", 0..most / 2));
+    talk.session.execute(&words("PSUBSCRIBE", 0..most / 2 - 1));
+    talk.session.execute(&words("SSUBSCRIBE", 0..1));
+    let counts = talk.session.client_info().subscriptions;
+    let half = usize::try_from(most / 2).unwrap();
+    assert_eq!(counts, [half, half - 1, 1]);
+    for verb in ["SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE"] {
+        talk.hold(&[(&format!("{verb} \"\""), refused)]);
+    }
+    // Known ones take no more, and what is left gives room.
+    talk.session.execute(&words("SUBSCRIBE", 0..most / 2));
+    talk.session.execute(&words("PUNSUBSCRIBE", 0..1));
+    talk.hold(&[("SUBSCRIBE \"\"", ">[\"subscribe\" \"\" 1023]")]);
 }
