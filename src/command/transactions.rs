@@ -1,16 +1,19 @@
 //! MULTI, EXEC, DISCARD, WATCH, UNWATCH: commands that take effect together, as one commit of the file.
 //!
-//! WATCH costs nothing until EXEC: the file's log says whether a key was touched since, whoever did it.
+//! WATCH does nothing until EXEC: the file's log says whether a key was touched since, whoever did it. What it costs is memory for the
+//! names, and the disk space of the file as it was: who watches keeps it open, though it was compacted meanwhile. After a second
+//! compaction nobody knows what was touched, and EXEC does nothing.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use super::client::name_bytes;
 use super::error::{ErrorReply, Failure};
 use super::table::{Command, Flags, Group, KeyPositions};
 use super::{Reply, Session};
-use crate::limits::MAX_COMMIT_BYTES;
-use crate::{Change, ChangeKind, Db, Result, Watch};
+use crate::limits::{MAX_COMMIT_BYTES, MAX_WATCHED_BYTES};
+use crate::{Change, ChangeKind, Db, Error, KeyType, Result, Watch};
 
 const FLAGS: Flags = Flags::NOSCRIPT
     .and(Flags::LOADING)
@@ -71,11 +74,29 @@ struct Queue {
 struct Watched {
     changes: Watch,
     keys: WatchedKeys,
+    /// What the names take.
+    bytes: u64,
     is_touched: bool,
 }
 
-/// By database and name, whether each was there: one that was not cannot be removed.
-type WatchedKeys = BTreeMap<u8, BTreeMap<Vec<u8>, bool>>;
+/// By database and name, what each was: a key that was not there cannot be removed.
+type WatchedKeys = BTreeMap<u8, BTreeMap<Vec<u8>, Option<FieldCount>>>;
+
+/// How many fields a key that is there has, none where it is a string: what expires is not in the log.
+type FieldCount = u64;
+
+fn field_count(db: &Db, key: &[u8]) -> Result<Option<FieldCount>> {
+    match db.key_type(key)? {
+        None => Ok(None),
+        Some(KeyType::Hash) => match db.hlen(key) {
+            Ok(count) => Ok((count > 0).then_some(count)),
+            // Somebody has changed it meanwhile, which is in the log.
+            Err(Error::WrongType) => Ok(Some(0)),
+            Err(error) => Err(error),
+        },
+        Some(_) => Ok(Some(0)),
+    }
+}
 
 impl Pending {
     /// Whether commands are being collected.
@@ -108,7 +129,7 @@ impl Pending {
         let Some(queue) = &mut self.queue else {
             return Reply::Error(Failure::text("EXEC without MULTI").into_reply("exec"));
         };
-        let bytes = words.iter().map(|word| word.len() as u64 + 16);
+        let bytes = words.iter().map(|word| name_bytes(word));
         let bytes = bytes.fold(queue.bytes, u64::saturating_add);
         if bytes > MAX_COMMIT_BYTES {
             queue.is_refused = true;
@@ -180,6 +201,18 @@ fn watch(session: &mut Session, keys: &[&[u8]]) -> Result<Reply, Failure> {
         return Err(Failure::text("WATCH inside MULTI is not allowed"));
     }
     let database = session.db().database_number();
+    let (known, known_bytes) = match &session.pending.watched {
+        Some(watched) => (watched.keys.get(&database), watched.bytes),
+        None => (None, 0),
+    };
+    let is_new = |key: &&&[u8]| known.is_none_or(|known| !known.contains_key(**key));
+    let new = keys.iter().filter(is_new).map(|key| name_bytes(key));
+    let bytes = new.fold(known_bytes, u64::saturating_add);
+    if bytes > MAX_WATCHED_BYTES {
+        return Err(Failure::text(
+            "the names of all watched keys would take more than 64 MiB: UNWATCH, or watch fewer at a time",
+        ));
+    }
     let mut watched = match session.pending.watched.take() {
         Some(mut watched) => {
             // What was done to the new keys until now does not count.
@@ -189,13 +222,15 @@ fn watch(session: &mut Session, keys: &[&[u8]]) -> Result<Reply, Failure> {
         None => Watched {
             changes: session.db().watch()?,
             keys: BTreeMap::new(),
+            bytes: 0,
             is_touched: false,
         },
     };
     let known = watched.keys.entry(database).or_default();
     for key in keys {
         if let Entry::Vacant(place) = known.entry(key.to_vec()) {
-            place.insert(session.db().exists(key)?);
+            place.insert(field_count(session.db(), key)?);
+            watched.bytes += name_bytes(key);
         }
     }
     session.pending.watched = Some(watched);
@@ -282,14 +317,14 @@ impl Watched {
         Ok(())
     }
 
-    /// As [`Watched::look`], and whether a key has expired since: in the middle of a transaction, in which nothing else happens.
+    /// As [`Watched::look`], and whether a key or a field has expired since: in the middle of a transaction, in which nothing else happens.
     fn is_touched_now(&mut self, db: &Db) -> Result<bool> {
         self.look()?;
         if !self.is_touched {
             for (database, keys) in &self.keys {
                 let db = db.database(*database)?;
-                for (key, _) in keys.iter().filter(|(_, was_there)| **was_there) {
-                    if !db.exists(key)? {
+                for (key, before) in keys.iter().filter(|(_, before)| before.is_some()) {
+                    if field_count(&db, key)? != *before {
                         self.is_touched = true;
                         return Ok(true);
                     }
@@ -301,14 +336,14 @@ impl Watched {
 
     fn is_touched_by(keys: &WatchedKeys, change: &Change) -> bool {
         let keys = keys.get(&change.database);
-        let was_there = || keys?.get(&change.key[..]).copied();
+        let was_there = || keys?.get(&change.key[..]).map(Option::is_some);
         match change.kind {
             ChangeKind::Set | ChangeKind::HashSet => was_there().is_some(),
             ChangeKind::Delete
             | ChangeKind::Expire
             | ChangeKind::HashDelete
             | ChangeKind::FieldExpire => was_there() == Some(true),
-            ChangeKind::Clear => keys.is_some_and(|keys| keys.values().any(|was_there| *was_there)),
+            ChangeKind::Clear => keys.is_some_and(|keys| keys.values().any(Option::is_some)),
             // Which other one is not told: this one, perhaps.
             ChangeKind::SwapDatabases => true,
             // Nobody knows.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{NOW_MS, Talk, WRONGTYPE, commands, show};
 use crate::command::{Reply, Session};
+use crate::limits::MAX_WATCHED_BYTES;
 use crate::{Db, ManualClock};
 
 const ABORTED: &str = "EXECABORT Transaction discarded because of previous errors.";
@@ -313,5 +314,58 @@ fn no_command_fails_for_being_in_a_transaction() {
         talk.say(&format!("{} {words}", command.name));
         let replies = talk.say("EXEC");
         assert!(!replies.contains("within"), "{}: {replies}", command.name);
+    }
+}
+
+#[test]
+fn the_names_of_watched_keys_have_a_limit() {
+    // Each counts 64 KiB.
+    let name = |number: u64| format!("{number:065520}");
+    let most = MAX_WATCHED_BYTES / 65_536;
+    let watch = |numbers: std::ops::Range<u64>| {
+        let names = numbers.map(name);
+        let words = std::iter::once("WATCH".to_owned()).chain(names);
+        words.collect::<Vec<_>>()
+    };
+    let refused = "ERR the names of all watched keys would take more than 64 MiB: UNWATCH, or watch fewer at a time";
+    let mut talk = Talk::new();
+    let all = talk.session.execute(&watch(0..most + 1));
+    assert_eq!(show(&all), refused);
+    assert_eq!(talk.session.pending.watched_count(), 0);
+    for half in [watch(0..most / 2), watch(most / 2..most)] {
+        assert_eq!(talk.session.execute(&half), Reply::OK);
+    }
+    talk.hold(&[("WATCH \"\"", refused), ("SELECT 1", "OK")]);
+    talk.hold(&[("WATCH \"\"", refused), ("SELECT 0", "OK")]);
+    // Known ones take no more.
+    assert_eq!(talk.session.execute(&watch(0..most)), Reply::OK);
+    talk.hold(&[("UNWATCH", "OK"), ("WATCH \"\"", "OK")]);
+    talk.hold(&[("MULTI", "OK"), ("EXEC", "[]")]);
+    assert_eq!(talk.session.execute(&watch(0..most)), Reply::OK);
+}
+
+#[test]
+fn a_watched_hash_whose_field_has_expired_is_touched() {
+    let mut talk = Talk::new();
+    talk.hold(&[
+        ("HSET h a 1 b 2 c 3", "3"),
+        ("HPEXPIRE h 100 FIELDS 1 a", "[1]"),
+        ("HPEXPIRE h 200 FIELDS 1 b", "[1]"),
+        ("WATCH h", "OK"),
+    ]);
+    for (passes_ms, expected) in [
+        (99, "[OK]"),
+        (1, "nil"),
+        (99, "[OK]"),
+        (1, "nil"),
+        (1, "[OK]"),
+    ] {
+        talk.clock.advance(Duration::from_millis(passes_ms));
+        talk.hold(&[
+            ("MULTI", "OK"),
+            ("SET done 1", "QUEUED"),
+            ("EXEC", expected),
+            ("WATCH h", "OK"),
+        ]);
     }
 }
