@@ -223,7 +223,8 @@ fn info(session: &mut Session, wanted: &[&[u8]]) -> Result<Reply, Failure> {
     Ok(Reply::Verbatim(text.into()))
 }
 
-/// What the file itself tells.
+/// What the file itself tells. What nobody here knows is left out: a tool that asks whether writes still succeed must not hear of it that
+/// they do.
 fn own_lines(db: &Db, section: &str) -> DbResult<Vec<InfoLine>> {
     Ok(match section {
         "server" => vec![
@@ -248,7 +249,6 @@ fn own_lines(db: &Db, section: &str) -> DbResult<Vec<InfoLine>> {
                 ("maxmemory", "0".to_owned()),
                 ("maxmemory_human", "0B".to_owned()),
                 ("maxmemory_policy", policy),
-                ("mem_fragmentation_ratio", "1.00".to_owned()),
                 ("brasa_index_bytes", stats.index_bytes.to_string()),
                 (
                     "brasa_index_bytes_per_key",
@@ -261,11 +261,8 @@ fn own_lines(db: &Db, section: &str) -> DbResult<Vec<InfoLine>> {
             vec![
                 ("loading", "0".to_owned()),
                 ("async_loading", "0".to_owned()),
-                ("rdb_changes_since_last_save", "0".to_owned()),
                 ("rdb_bgsave_in_progress", "0".to_owned()),
                 ("aof_enabled", "1".to_owned()),
-                ("aof_rewrite_in_progress", "0".to_owned()),
-                ("aof_last_write_status", "ok".to_owned()),
                 ("aof_current_size", stats.file_bytes.to_string()),
                 ("brasa_log_bytes", stats.log_bytes.to_string()),
                 ("brasa_live_bytes", stats.live_bytes.to_string()),

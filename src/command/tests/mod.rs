@@ -7,6 +7,7 @@ mod help;
 mod keys;
 mod scan;
 mod served;
+mod settings;
 mod strings;
 mod table;
 mod transactions;
