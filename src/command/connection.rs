@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::arguments::{integer, is};
 use super::client::Silence;
 use super::error::{ErrorReply, Failure};
-use super::host::{ClientFilter, ClientInfo};
+use super::host::{ClientFilter, ClientInfo, Host};
 use super::table::{Command, Flags, Group};
 use super::{Reply, Session};
 use crate::limits::DATABASE_COUNT;
@@ -256,7 +256,7 @@ fn client(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> 
             let own = session.client.id;
             let clients = clients(session);
             let own = clients.iter().find(|client| client.id == own);
-            Ok(Reply::bulk(own.map(line).unwrap_or_default()))
+            Ok(Reply::Verbatim(own.map(line).unwrap_or_default().into()))
         }
         options if is(name, "LIST") => list(session, options),
         options if is(name, "KILL") => kill(session, options),
@@ -322,21 +322,52 @@ fn clients(session: &Session) -> Vec<ClientInfo> {
     }
 }
 
+/// What a client does, as CLIENT LIST and CLIENT KILL ask for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ClientType {
+    Normal,
+    /// It has subscribed to something.
+    Listener,
+    /// Another server: there is none.
+    Server,
+}
+
+impl ClientType {
+    fn named(name: &[u8]) -> Result<ClientType, Failure> {
+        match name {
+            name if is(name, "NORMAL") => Ok(ClientType::Normal),
+            name if is(name, "PUBSUB") => Ok(ClientType::Listener),
+            name if ["MASTER", "REPLICA", "SLAVE"]
+                .iter()
+                .any(|known| is(name, known)) =>
+            {
+                Ok(ClientType::Server)
+            }
+            name => {
+                let text = [b"Unknown client type '", name, b"'"].concat();
+                Err(Failure::Text(Cow::Owned(text)))
+            }
+        }
+    }
+
+    fn has(self, client: &ClientInfo) -> bool {
+        let listens = client.subscriptions.iter().any(|count| *count > 0);
+        let is_of = if listens {
+            ClientType::Listener
+        } else {
+            ClientType::Normal
+        };
+        self == is_of
+    }
+}
+
 fn list(session: &Session, options: &[&[u8]]) -> Result<Reply, Failure> {
     let mut clients = clients(session);
     match options {
         [] => {}
         [name, kind] if is(name, "TYPE") => {
-            let is_listener = |client: &ClientInfo| client.subscriptions.iter().sum::<usize>() > 0;
-            match kind {
-                kind if is(kind, "NORMAL") => clients.retain(|client| !is_listener(client)),
-                kind if is(kind, "PUBSUB") => clients.retain(is_listener),
-                kind if is(kind, "MASTER") || is(kind, "REPLICA") => clients.clear(),
-                kind => {
-                    let text = [b"Unknown client type '", *kind, b"'"].concat();
-                    return Err(Failure::Text(Cow::Owned(text)));
-                }
-            }
+            let kind = ClientType::named(kind)?;
+            clients.retain(|client| kind.has(client));
         }
         [name, ids @ ..] if is(name, "ID") && !ids.is_empty() => {
             let mut wanted = Vec::new();
@@ -350,7 +381,8 @@ fn list(session: &Session, options: &[&[u8]]) -> Result<Reply, Failure> {
         }
         _ => return Err(Failure::SYNTAX),
     }
-    Ok(Reply::bulk(clients.iter().map(line).collect::<String>()))
+    let lines: String = clients.iter().map(line).collect();
+    Ok(Reply::Verbatim(lines.into()))
 }
 
 /// A client in a line, as Redis shows one.
@@ -408,6 +440,7 @@ fn kill(session: &mut Session, options: &[&[u8]]) -> Result<Reply, Failure> {
     if options.is_empty() || !options.len().is_multiple_of(2) {
         return Err(Failure::SYNTAX);
     }
+    let mut kind = None;
     for pair in options.chunks_exact(2) {
         match pair[0] {
             name if is(name, "ID") => {
@@ -417,10 +450,40 @@ fn kill(session: &mut Session, options: &[&[u8]]) -> Result<Reply, Failure> {
             }
             name if is(name, "ADDR") => filter.address = Some(text(pair[1])),
             name if is(name, "LADDR") => filter.local_address = Some(text(pair[1])),
+            name if is(name, "TYPE") => kind = Some(ClientType::named(pair[1])?),
+            name if is(name, "USER") => {
+                if pair[1] != b"default" {
+                    let text = [b"No such user '", pair[1], b"'"].concat();
+                    return Err(Failure::Text(Cow::Owned(text)));
+                }
+            }
             name if is(name, "SKIPME") && is(pair[1], "YES") => filter.except = Some(own),
             name if is(name, "SKIPME") && is(pair[1], "NO") => filter.except = None,
             _ => return Err(Failure::SYNTAX),
         }
     }
-    Ok(Reply::count(host.disconnect(&filter, own) as u64))
+    let count = match kind {
+        None => host.disconnect(&filter, own),
+        Some(kind) => disconnect_of(kind, &filter, &*host, own),
+    };
+    Ok(Reply::count(count as u64))
+}
+
+/// Disconnects those of a type whom the filter means as well.
+fn disconnect_of(kind: ClientType, filter: &ClientFilter, host: &dyn Host, own: u64) -> usize {
+    let clients = host.clients().into_iter();
+    let clients = clients.filter(|client| filter.id.is_none_or(|id| id == client.id));
+    let of_kind = clients.filter(|client| kind.has(client));
+    of_kind
+        .map(|client| {
+            let id = Some(client.id);
+            host.disconnect(
+                &ClientFilter {
+                    id,
+                    ..filter.clone()
+                },
+                own,
+            )
+        })
+        .sum()
 }

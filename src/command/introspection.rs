@@ -6,15 +6,15 @@ use super::arguments::is;
 use super::error::Failure;
 use super::glob::Pattern;
 use super::syntax::{self, Argument, Kind};
-use super::table::{Command, Flags, Group, commands, find};
+use super::table::{Command, Flags, Group, KeyPositions, commands, find};
 use super::{Reply, Session};
 
 pub(super) static COMMANDS: &[Command] = &[Command::new(Group::Server, "command", -1, command)
     .subcommands(&[
         ("COUNT", 2),
         ("DOCS", -2),
-        ("GETKEYS", -3),
-        ("GETKEYSANDFLAGS", -3),
+        ("GETKEYS", -4),
+        ("GETKEYSANDFLAGS", -4),
         ("HELP", 2),
         ("INFO", -2),
         ("LIST", -2),
@@ -54,7 +54,7 @@ fn infos(names: &[&[u8]]) -> Reply {
     let found = names.iter().map(|name| find(name));
     Reply::Array(
         found
-            .map(|command| command.map_or(Reply::NilArray, info))
+            .map(|command| command.map_or(Reply::Nil, info))
             .collect(),
     )
 }
@@ -191,16 +191,32 @@ fn list(options: &[&[u8]]) -> Result<Reply, Failure> {
 
 fn keys_of(words: &[&[u8]], with_flags: bool) -> Result<Reply, Failure> {
     let command = words.first().and_then(|name| find(name));
+    let subcommand = words.get(1).copied().unwrap_or_default();
+    let has_subcommand = |command: &&Command| {
+        let mut known = command.subcommands.iter();
+        command.subcommands.is_empty() || known.any(|(known, _)| is(subcommand, known))
+    };
+    let command = command.filter(has_subcommand);
     let command = command.ok_or(Failure::text("Invalid command specified"))?;
-    if !command.takes(words.len()) {
+    // The table says of commands alone which words are keys.
+    let is_third = match command.name {
+        "object" => !is(subcommand, "HELP"),
+        "memory" => is(subcommand, "USAGE"),
+        _ => false,
+    };
+    let is_movable = command.flags.contains(Flags::MOVABLE_KEYS);
+    if !is_third && !is_movable && command.keys == KeyPositions::NONE {
+        return Err(Failure::text("The command has no key arguments"));
+    }
+    if !command.takes(words.len()) || command.check_subcommand(words).is_err() {
         return Err(Failure::text(
             "Invalid number of arguments specified for command",
         ));
     }
-    let keys = command.key_words(words);
-    if keys.is_empty() {
-        return Err(Failure::text("The command has no key arguments"));
-    }
+    let keys = match is_third {
+        true => words.get(2..=2).unwrap_or_default().to_vec(),
+        false => command.key_words(words),
+    };
     let flag = match command.flags.contains(Flags::WRITE) {
         true => "RW",
         false => "RO",

@@ -85,22 +85,12 @@ pub(super) static COMMANDS: &[Command] = &[
     )
     .subcommands(&[("HELP", 2), ("LIST", 2)])
     .help("subcommand [argument ...]", "Lists modules: there are none"),
-    Command::new(
-        Group::Scripting,
-        "function",
-        -2,
-        |_, arguments| match arguments {
-            [name, ..] if is(name, "FLUSH") => Ok(Reply::OK),
-            [name, ..] if is(name, "LIST") => Ok(Reply::Array(Vec::new())),
-            [name, ..] => Err(Failure::subcommand("function", name)),
-            [] => Err(Failure::Arity),
-        },
-    )
-    .subcommands(&[("FLUSH", -2), ("HELP", 2), ("LIST", -2)])
-    .help(
-        "subcommand [argument ...]",
-        "Lists and forgets functions: there are none",
-    ),
+    Command::new(Group::Scripting, "function", -2, function)
+        .subcommands(&[("FLUSH", -2), ("HELP", 2), ("LIST", -2)])
+        .help(
+            "subcommand [argument ...]",
+            "Lists and forgets functions: there are none",
+        ),
     Command::new(Group::Server, "lastsave", 1, lastsave)
         .flags(Flags::LOADING.and(Flags::STALE).and(Flags::FAST))
         .help(
@@ -130,7 +120,10 @@ pub(super) static COMMANDS: &[Command] = &[
         .help("", "Shows every command that is executed"),
 ];
 
-fn bgsave(session: &mut Session, _: &[&[u8]]) -> Result<Reply, Failure> {
+fn bgsave(session: &mut Session, options: &[&[u8]]) -> Result<Reply, Failure> {
+    if !matches!(options, [] | [_]) || options.iter().any(|option| !is(option, "SCHEDULE")) {
+        return Err(Failure::SYNTAX);
+    }
     if session.pending.puts_off_sync() {
         return Ok(Reply::Status("Background saving scheduled".into()));
     }
@@ -441,8 +434,8 @@ fn memory(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> 
             let bytes = usage_bytes(session.db(), key)?;
             Ok(bytes.map_or(Reply::Nil, Reply::count))
         }
-        [name] if is(name, "DOCTOR") => Ok(Reply::bulk(
-            "Keys and values are in the file; the memory is that of the index.",
+        [name] if is(name, "DOCTOR") => Ok(Reply::Verbatim(
+            "Keys and values are in the file; the memory is that of the index.".into(),
         )),
         [name] if is(name, "STATS") => {
             let stats = session.db().stats()?;
@@ -460,7 +453,7 @@ fn memory(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> 
             ]))
         }
         [name] if is(name, "PURGE") => Ok(Reply::OK),
-        [name] if is(name, "MALLOC-STATS") => Ok(Reply::bulk("not known")),
+        [name] if is(name, "MALLOC-STATS") => Ok(Reply::Verbatim("not known".into())),
         [name, ..] => Err(Failure::subcommand("memory", name)),
         [] => Err(Failure::Arity),
     }
@@ -485,9 +478,54 @@ fn usage_bytes(db: &Db, key: &[u8]) -> DbResult<Option<u64>> {
     })
 }
 
+fn function(_: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
+    match arguments {
+        [name] if is(name, "FLUSH") => Ok(Reply::OK),
+        [name, mode] if is(name, "FLUSH") => match is(mode, "SYNC") || is(mode, "ASYNC") {
+            true => Ok(Reply::OK),
+            false => Err(Failure::text(
+                "FUNCTION FLUSH only supports SYNC|ASYNC option",
+            )),
+        },
+        [name, _, _, ..] if is(name, "FLUSH") => {
+            Err(Failure::subcommand_or_arity("function", name))
+        }
+        [name, options @ ..] if is(name, "LIST") => {
+            check_list_options(options)?;
+            Ok(Reply::Array(Vec::new()))
+        }
+        [name, ..] => Err(Failure::subcommand("function", name)),
+        [] => Err(Failure::Arity),
+    }
+}
+
+/// Each of the options of FUNCTION LIST may be there once.
+fn check_list_options(options: &[&[u8]]) -> Result<(), Failure> {
+    let (mut has_code, mut has_name) = (false, false);
+    let mut options = options.iter();
+    while let Some(option) = options.next() {
+        if is(option, "WITHCODE") && !has_code {
+            has_code = true;
+        } else if is(option, "LIBRARYNAME") && !has_name {
+            let name = options.next();
+            name.ok_or(Failure::text("library name argument was not given"))?;
+            has_name = true;
+        } else {
+            let text = [b"Unknown argument ", *option].concat();
+            return Err(Failure::Text(text.into()));
+        }
+    }
+    Ok(())
+}
+
 fn slowlog(_: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
     match arguments {
-        [name] | [name, _] if is(name, "GET") => Ok(Reply::Array(Vec::new())),
+        [name] if is(name, "GET") => Ok(Reply::Array(Vec::new())),
+        [name, count] if is(name, "GET") => match integer(count) {
+            Ok(-1..) => Ok(Reply::Array(Vec::new())),
+            _ => Err(Failure::text("count should be greater than or equal to -1")),
+        },
+        [name, ..] if is(name, "GET") => Err(Failure::subcommand_or_arity("slowlog", name)),
         [name] if is(name, "LEN") => Ok(Reply::Integer(0)),
         [name] if is(name, "RESET") => Ok(Reply::OK),
         [name, ..] => Err(Failure::subcommand("slowlog", name)),
@@ -499,7 +537,7 @@ fn latency(_: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
     match arguments {
         [name, ..] if is(name, "LATEST") || is(name, "HISTORY") => Ok(Reply::Array(Vec::new())),
         [name, ..] if is(name, "RESET") => Ok(Reply::Integer(0)),
-        [name] if is(name, "DOCTOR") => Ok(Reply::bulk("Delays are not kept.")),
+        [name] if is(name, "DOCTOR") => Ok(Reply::Verbatim("Delays are not kept.".into())),
         [name, ..] => Err(Failure::subcommand("latency", name)),
         [] => Err(Failure::Arity),
     }

@@ -168,10 +168,10 @@ fn the_table_describes_itself() {
         ("COMMAND GETKEYS BITOP AND d a b", "[\"d\" \"a\" \"b\"]"),
         ("COMMAND GETKEYSANDFLAGS GET k", "[[\"k\" [RO]]]"),
         (
-            "COMMAND GETKEYS PING",
+            "COMMAND GETKEYS PING a",
             "ERR The command has no key arguments",
         ),
-        ("COMMAND GETKEYS FOO", "ERR Invalid command specified"),
+        ("COMMAND GETKEYS FOO a", "ERR Invalid command specified"),
         (
             "COMMAND FOO",
             "ERR unknown subcommand 'FOO'. Try COMMAND HELP.",

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use super::super::host::{ClientFilter, ClientInfo, Host, InfoLine, Subscription};
 use super::{SYNTAX, Talk, show};
-use crate::command::Session;
+use crate::command::{Reply, Session};
 use crate::limits::MAX_SUBSCRIBED_BYTES;
 use crate::{Db, ManualClock};
 
@@ -57,12 +57,26 @@ impl Host for Noting {
         None
     }
 
+    /// Two: one that listens, and this one.
     fn clients(&self) -> Vec<ClientInfo> {
-        Vec::new()
+        let client = |id, listens| ClientInfo {
+            id,
+            subscriptions: [listens, 0, 0],
+            ..ClientInfo::default()
+        };
+        vec![client(3, 1), client(7, 0)]
     }
 
-    fn disconnect(&self, _: &ClientFilter, _: u64) -> usize {
-        0
+    fn disconnect(&self, filter: &ClientFilter, _: u64) -> usize {
+        let is_meant = |client: &ClientInfo| {
+            filter.id.is_none_or(|id| id == client.id) && filter.except != Some(client.id)
+        };
+        let mut clients = self.clients();
+        clients.retain(is_meant);
+        for client in &clients {
+            self.note(format!("disconnect {}", client.id));
+        }
+        clients.len()
     }
 
     fn publish(&self, _: &[u8], message: &[u8], _: bool) -> u64 {
@@ -242,4 +256,48 @@ fn the_names_that_a_client_has_subscribed_to_have_a_limit() {
     talk.session.execute(&words("SUBSCRIBE", 0..most / 2));
     talk.session.execute(&words("PUNSUBSCRIBE", 0..1));
     talk.hold(&[("SUBSCRIBE \"\"", ">[\"subscribe\" \"\" 1023]")]);
+}
+
+#[test]
+fn clients_are_disconnected_by_what_they_do_and_by_who_they_are() {
+    let (mut talk, host) = served();
+    let unknown = "ERR Unknown client type 'foo'";
+    for (words, expected, gone) in [
+        ("TYPE foo", unknown, &[][..]),
+        ("USER nosuch", "ERR No such user 'nosuch'", &[]),
+        ("TYPE pubsub", "1", &["disconnect 3"]),
+        ("TYPE NORMAL", "0", &[]),
+        ("TYPE normal SKIPME no", "1", &["disconnect 7"]),
+        ("TYPE normal ID 3", "0", &[]),
+        ("TYPE master", "0", &[]),
+        ("TYPE replica", "0", &[]),
+        ("TYPE slave", "0", &[]),
+        ("USER default", "1", &["disconnect 3"]),
+        ("USER default TYPE normal", "0", &[]),
+        ("TYPE", "OK", &["disconnect 3", "disconnect 7"]),
+    ] {
+        talk.hold(&[(&format!("CLIENT KILL {words}"), expected)]);
+        assert_eq!(host.takes_done(), gone, "{words}");
+    }
+    talk.hold(&[
+        ("CLIENT LIST TYPE slave", ""),
+        ("CLIENT LIST TYPE foo", unknown),
+    ]);
+}
+
+/// A text is verbatim where Redis's is, which version 3 of the protocol shows.
+#[test]
+fn texts_for_people_are_verbatim() {
+    let (mut talk, _) = served();
+    for command in [
+        &["CLIENT", "LIST"][..],
+        &["CLIENT", "INFO"],
+        &["MEMORY", "DOCTOR"],
+        &["MEMORY", "MALLOC-STATS"],
+        &["LATENCY", "DOCTOR"],
+        &["INFO"],
+    ] {
+        let reply = talk.session.execute(command);
+        assert!(matches!(reply, Reply::Verbatim(_)), "{command:?}");
+    }
 }
