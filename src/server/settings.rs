@@ -1,6 +1,9 @@
 //! What may be changed while the server runs: CONFIG.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
+
+use crate::db::parse_integer;
 
 /// When what was written is carried through to the device; Redis's `appendfsync`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -75,6 +78,20 @@ impl Default for Settings {
     }
 }
 
+/// A number as Redis reads one in a setting, or what is wrong with it.
+fn number_within(value: &[u8], range: RangeInclusive<i64>) -> Result<i64, String> {
+    let number = parse_integer(value);
+    let number = number.ok_or("argument couldn't be parsed into an integer")?;
+    match range.contains(&number) {
+        true => Ok(number),
+        false => Err(format!(
+            "argument must be between {} and {} inclusive",
+            range.start(),
+            range.end()
+        )),
+    }
+}
+
 impl Settings {
     /// Names and values, for CONFIG GET. The password is not among them.
     pub(super) fn list(&self) -> Vec<(&'static str, String)> {
@@ -82,7 +99,7 @@ impl Settings {
             ("appendfsync", self.append_fsync.name().to_owned()),
             ("maxclients", self.max_clients.to_string()),
             ("timeout", self.idle_timeout.as_secs().to_string()),
-            ("notify-keyspace-events", self.notify_events.clone()),
+            ("notify-keyspace-events", self.notify_events_in_order()),
             ("requirepass", String::new()),
         ]
     }
@@ -101,15 +118,12 @@ impl Settings {
                 })?;
             }
             "timeout" => {
-                let seconds = text.parse::<u32>();
                 let seconds =
-                    seconds.map_err(|_| wrong("argument couldn't be parsed into an integer"))?;
-                self.idle_timeout = Duration::from_secs(seconds.into());
+                    number_within(value, 0..=i32::MAX.into()).map_err(|why| wrong(&why))?;
+                self.idle_timeout = Duration::from_secs(seconds.unsigned_abs());
             }
             "maxclients" => {
-                let count = text.parse::<u32>().ok().filter(|count| *count > 0);
-                let count =
-                    count.ok_or_else(|| wrong("argument couldn't be parsed into an integer"))?;
+                let count = number_within(value, 1..=u32::MAX.into()).map_err(|why| wrong(&why))?;
                 self.max_clients = usize::try_from(count).unwrap_or(usize::MAX);
             }
             "notify-keyspace-events" => {
@@ -148,10 +162,78 @@ impl Settings {
         Ok(())
     }
 
+    /// The letters in Redis's order, `A` for all that it stands for.
+    fn notify_events_in_order(&self) -> String {
+        /// What `A` stands for.
+        const ALL: &str = "g$lshzxetd";
+        let has = |letter: char| self.notify_events.contains(letter);
+        let classes: String = match has('A') || ALL.chars().all(has) {
+            true => "A".to_owned(),
+            false => ALL.chars().chain(['n']).filter(|one| has(*one)).collect(),
+        };
+        let others = ['K', 'E', 'm'].into_iter().filter(|one| has(*one));
+        classes.chars().chain(others).collect()
+    }
+
     /// Whether changes of a class are told, and to which kind of channel: by key, by event.
     pub(super) fn tells(&self, class: char) -> (bool, bool) {
         let has = |letter: char| self.notify_events.contains(letter);
         let is_told = has(class) || has('A');
         (is_told && has('K'), is_told && has('E'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Settings;
+
+    #[test]
+    fn numbers_are_refused_in_the_words_of_redis() {
+        let said = |name: &str, value: &[u8]| {
+            let refused = Settings::default().change(name, value).err();
+            refused.map(|text| text.rsplit(" - ").next().unwrap_or_default().to_owned())
+        };
+        let seconds = "argument must be between 0 and 2147483647 inclusive";
+        let clients = "argument must be between 1 and 4294967295 inclusive";
+        let no_number = "argument couldn't be parsed into an integer";
+        for (name, value, expected) in [
+            ("timeout", "0", None),
+            ("timeout", "2147483647", None),
+            ("timeout", "2147483648", Some(seconds)),
+            ("timeout", "-1", Some(seconds)),
+            ("timeout", "1.5", Some(no_number)),
+            ("maxclients", "1", None),
+            ("maxclients", "4294967295", None),
+            ("maxclients", "4294967296", Some(clients)),
+            ("maxclients", "0", Some(clients)),
+            ("maxclients", "abc", Some(no_number)),
+        ] {
+            let said = said(name, value.as_bytes());
+            assert_eq!(said.as_deref(), expected, "{name} {value}");
+        }
+    }
+
+    #[test]
+    fn the_letters_of_events_are_given_in_order() {
+        for (given, expected) in [
+            ("", ""),
+            ("KEA", "AKE"),
+            ("Kg$lshzxe", "g$lshzxeK"),
+            ("KEg", "gKE"),
+            ("KmA", "AKm"),
+            ("Ktdn", "tdnK"),
+            ("Eg$lshzxetdn", "AE"),
+        ] {
+            let mut settings = Settings::default();
+            settings
+                .change("notify-keyspace-events", given.as_bytes())
+                .unwrap();
+            let list = settings.list();
+            let mut list = list.iter();
+            let (_, told) = list
+                .find(|(name, _)| *name == "notify-keyspace-events")
+                .unwrap();
+            assert_eq!(told, expected, "{given}");
+        }
     }
 }
