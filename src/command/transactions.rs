@@ -213,27 +213,28 @@ fn watch(session: &mut Session, keys: &[&[u8]]) -> Result<Reply, Failure> {
             "the names of all watched keys would take more than 64 MiB: UNWATCH, or watch fewer at a time",
         ));
     }
-    let mut watched = match session.pending.watched.take() {
-        Some(mut watched) => {
+    let db = session.db().clone();
+    // Whatever fails, what was watched before goes on to be.
+    let watched = match &mut session.pending.watched {
+        Some(watched) => {
             // What was done to the new keys until now does not count.
             watched.look()?;
             watched
         }
-        None => Watched {
-            changes: session.db().watch()?,
+        none => none.insert(Watched {
+            changes: db.watch()?,
             keys: BTreeMap::new(),
             bytes: 0,
             is_touched: false,
-        },
+        }),
     };
     let known = watched.keys.entry(database).or_default();
     for key in keys {
         if let Entry::Vacant(place) = known.entry(key.to_vec()) {
-            place.insert(field_count(session.db(), key)?);
+            place.insert(field_count(&db, key)?);
             watched.bytes += name_bytes(key);
         }
     }
-    session.pending.watched = Some(watched);
     Ok(Reply::OK)
 }
 
