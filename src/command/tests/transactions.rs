@@ -234,6 +234,23 @@ fn another_handle_and_a_compaction_are_noticed() {
     }
 }
 
+/// What was touched between them is nowhere any longer.
+#[test]
+fn after_two_compactions_exec_does_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = Db::open(directory.path().join("file.brasa")).unwrap();
+    db.set("k", "1").unwrap();
+    let mut session = Session::new(db.clone());
+    assert_eq!(session.execute(&["WATCH", "k"]), Reply::OK);
+    for number in ["1", "2"] {
+        db.set("other", number).unwrap();
+        db.compact().unwrap();
+    }
+    session.execute(&["MULTI"]);
+    session.execute(&["SET", "done", "1"]);
+    assert_eq!(session.execute(&["EXEC"]), Reply::NilArray);
+}
+
 #[test]
 fn a_file_that_can_only_be_read_has_transactions_of_reads() {
     let directory = tempfile::tempdir().unwrap();
