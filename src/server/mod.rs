@@ -22,11 +22,13 @@
 //! | `clients` | all clients: who has subscribed, who is sent what |
 //! | `shared` | what a session asks of its server |
 //! | `syncer` | one sync for all who wait |
+//! | `descriptors` | how many clients the operating system lets there be |
 //! | `background` | idle clients, a sync each second, what has expired, notifications |
 
 mod background;
 mod clients;
 mod connection;
+mod descriptors;
 mod reply;
 #[doc(hidden)]
 pub mod request;
@@ -94,6 +96,16 @@ pub enum ServerError {
     },
     /// There is nowhere to listen: neither an address nor a socket was given.
     Nowhere,
+    /// A setting has a value that it cannot have.
+    Setting {
+        /// What is wrong with which.
+        reason: String,
+    },
+    /// The operating system lets the process have too few files open to serve anybody.
+    Descriptors {
+        /// How many it may have open.
+        limit: u64,
+    },
     /// The operating system gave no thread, or no signals.
     System(io::Error),
     /// The file could not be synced or closed.
@@ -119,6 +131,12 @@ impl fmt::Display for ServerError {
             ServerError::Nowhere => {
                 f.write_str("there is neither an address nor a socket to listen on")
             }
+            ServerError::Setting { reason } => f.write_str(reason),
+            ServerError::Descriptors { limit } => write!(
+                f,
+                "the process may have {limit} files open, which leaves none for clients: allow {} or more (ulimit -n)",
+                descriptors::RESERVED + 1
+            ),
             ServerError::System(source) => write!(f, "cannot start the server: {source}"),
             ServerError::Db(error) => error.fmt(f),
         }
@@ -170,7 +188,8 @@ impl Server {
         self
     }
 
-    /// How many clients there may be at once; 10,000 by default.
+    /// How many clients there may be at once; 10,000 by default. Where the process may not have as many files open, its limit is raised as
+    /// far as that goes, and there are fewer clients where it does not go far enough.
     pub fn max_clients(mut self, count: usize) -> Server {
         self.settings.max_clients = count;
         self
@@ -227,6 +246,7 @@ impl Server {
             });
         }
         let mut settings = self.settings;
+        settings.max_clients = clients_with_room(settings.max_clients)?;
         settings.is_reachable = self
             .address
             .is_some_and(|address| !address.ip().is_loopback());
@@ -289,6 +309,27 @@ impl Server {
             thread,
         })
     }
+}
+
+/// How many clients there may be, of those that are wanted.
+fn clients_with_room(wanted: usize) -> Result<usize, ServerError> {
+    if wanted == 0 {
+        let reason = "maxclients must be 1 or more: nobody could connect".to_owned();
+        return Err(ServerError::Setting { reason });
+    }
+    let room = descriptors::room_for(wanted);
+    if room.clients == 0 {
+        return Err(ServerError::Descriptors { limit: room.limit });
+    }
+    if room.clients < wanted {
+        tracing::warn!(
+            wanted,
+            clients = room.clients,
+            limit = room.limit,
+            "there may be fewer clients than wanted: the process may not have as many files open (ulimit -n)"
+        );
+    }
+    Ok(room.clients)
 }
 
 fn listen_error(place: &dyn fmt::Display) -> impl FnOnce(io::Error) -> ServerError {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::descriptors;
+
 /// When what was written is carried through to the device; Redis's `appendfsync`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum AppendFsync {
@@ -110,7 +112,14 @@ impl Settings {
                 let count = text.parse::<u32>().ok().filter(|count| *count > 0);
                 let count =
                     count.ok_or_else(|| wrong("argument couldn't be parsed into an integer"))?;
-                self.max_clients = usize::try_from(count).unwrap_or(usize::MAX);
+                let count = usize::try_from(count).unwrap_or(usize::MAX);
+                let possible = descriptors::room_for(count).clients;
+                if possible < count {
+                    return Err(wrong(&format!(
+                        "The operating system is not able to handle the specified number of clients, try with {possible}"
+                    )));
+                }
+                self.max_clients = count;
             }
             "notify-keyspace-events" => {
                 let known = |letter: char| "KEg$lshzxetdmnA".contains(letter);

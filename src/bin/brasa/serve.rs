@@ -18,7 +18,7 @@ pub(super) struct ServeOptions {
     port: u16,
 
     /// The address; one that other machines can reach needs a password.
-    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
+    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS", value_parser = address)]
     bind: IpAddr,
 
     /// A Unix socket to listen on as well.
@@ -34,8 +34,8 @@ pub(super) struct ServeOptions {
     requirepass_file: Option<PathBuf>,
 
     /// How many clients there may be at once.
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
-    maxclients: usize,
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    maxclients: u32,
 
     /// When writes are carried through to the device: before their replies, each second, or when the system likes.
     #[arg(long, value_name = "WHEN", default_value = "everysec", value_parser = append_fsync)]
@@ -56,6 +56,14 @@ pub(super) struct ServeOptions {
     /// What is logged to standard error: error, warn, info, debug or trace.
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = ["error", "warn", "info", "debug", "trace"])]
     log: String,
+}
+
+fn address(text: &str) -> Result<IpAddr, String> {
+    let parsed = text.parse();
+    parsed.map_err(|_| {
+        "it is an IP address: 127.0.0.1 for this machine alone, 0.0.0.0 for all of IPv4, ::1 and :: for IPv6"
+            .to_owned()
+    })
 }
 
 fn octal(text: &str) -> Result<u32, String> {
@@ -81,7 +89,7 @@ pub(super) fn serve(path: &Path, options: ServeOptions) -> Outcome {
     let db = Db::options().durability(Durability::Os).open(path)?;
     let mut server = Server::new(db)
         .bind(SocketAddr::new(options.bind, options.port))
-        .max_clients(options.maxclients)
+        .max_clients(usize::try_from(options.maxclients).unwrap_or(usize::MAX))
         .append_fsync(options.appendfsync)
         .idle_timeout(Duration::from_secs(options.timeout))
         .notify_keyspace_events(options.notify_keyspace_events)
@@ -145,6 +153,9 @@ fn read_password(path: &Path) -> Result<String, Failure> {
 
 impl From<ServerError> for Failure {
     fn from(error: ServerError) -> Self {
-        Failure::Message(error.to_string())
+        match error {
+            ServerError::Setting { reason } => Failure::Usage(reason),
+            error => Failure::Message(error.to_string()),
+        }
     }
 }
