@@ -745,6 +745,153 @@ fn a_port_that_is_taken_is_said_and_an_open_door_refused() {
     assert!(matches!(open.start(), Err(ServerError::Unprotected { .. })));
 }
 
+/// Of INFO.
+fn counted(client: &mut Client<TcpStream>, name: &str) -> u64 {
+    let info = client.say("INFO stats");
+    let mut lines = info.lines();
+    let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap().parse().unwrap()
+}
+
+/// Whether nothing has come for a client.
+fn has_no_reply(client: &Client<TcpStream>) -> bool {
+    client.stream.set_nonblocking(true).unwrap();
+    let mut buffer = [0; 1];
+    let peeked = client.stream.peek(&mut buffer);
+    client.stream.set_nonblocking(false).unwrap();
+    peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+}
+
+/// Clients that each send this, and are being served.
+fn clients_that_wait(served: &Served, count: usize, requests: &[u8]) -> Vec<Client<TcpStream>> {
+    let mut asking = served.client();
+    let before = counted(&mut asking, "total_connections_received");
+    let mut clients: Vec<_> = (0..count).map(|_| served.client()).collect();
+    for client in &mut clients {
+        client.send(requests);
+    }
+    while counted(&mut asking, "total_connections_received") - before < count as u64 {
+        std::thread::yield_now();
+    }
+    clients
+}
+
+#[test]
+fn who_takes_long_holds_nobody_up_whoever_has_the_turn() {
+    let transaction = [
+        request(&["MULTI"]),
+        request(&["DEBUG", "SLEEP", "15"]),
+        request(&["EXEC"]),
+    ];
+    let alone = request(&["DEBUG", "SLEEP", "15"]);
+    // What MULTI is told may stand there.
+    let is_silent = |client: &Client<TcpStream>| {
+        let bytes = &mut [0; 64];
+        client.stream.set_nonblocking(true).unwrap();
+        let peeked = client.stream.peek(bytes);
+        peeked.map_or(true, |len| bytes[..len].ends_with(b"QUEUED\r\n"))
+    };
+    for (requests, per_client) in [(alone, 1), (transaction.concat(), 3)] {
+        // The turn is always its own.
+        let directory = support::scratch_directory();
+        let options = Db::options().durability(Durability::Os).exclusive(true);
+        let db = options.open(directory.path().join("file.brasa")).unwrap();
+        let server = Server::new(db).bind("127.0.0.1:0".parse().unwrap());
+        let running = server.start().unwrap();
+        let served = Served {
+            address: running.local_addr().unwrap(),
+            running: Some(running),
+            path: PathBuf::new(),
+            _directory: directory,
+        };
+        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        let count = 2 * threads + 2;
+        let sleeping = clients_that_wait(&served, count, &requests);
+        let mut asking = served.client();
+        while counted(&mut asking, "total_commands_processed") < (count * per_client) as u64 {
+            std::thread::yield_now();
+        }
+        // They may have to wait until one of those has committed.
+        let _writing = clients_that_wait(&served, count, &request(&["SET", "k", "v"]));
+        for _ in 0..100 {
+            assert_eq!(served.client().say("PING"), "PONG");
+        }
+        assert!(sleeping.iter().all(is_silent));
+    }
+}
+
+#[test]
+fn however_many_wait_for_another_process_the_others_are_served() {
+    const WAITING: usize = 600;
+    let served = Served::new(|server| server);
+    let db = Db::open(&served.path).unwrap();
+    let mut clients = Vec::new();
+    db.transaction(|tx| -> brasa::Result<()> {
+        tx.set("k", "mine")?;
+        clients = clients_that_wait(&served, WAITING, &request(&["SET", "k", "v"]));
+        for _ in 0..100 {
+            assert_eq!(served.client().say("PING"), "PONG");
+        }
+        assert!(clients.iter().all(has_no_reply));
+        // One that has no place yet can be told to go.
+        let mut killed = served.client();
+        let id = killed.say("CLIENT ID");
+        killed.send(&request(&["SET", "killed", "v"]));
+        assert_eq!(served.client().say(&format!("CLIENT KILL ID {id}")), "1");
+        assert_eq!(killed.rest(), "");
+        Ok(())
+    })
+    .unwrap();
+    for client in &mut clients {
+        assert_eq!(client.reply(), "OK");
+    }
+}
+
+#[test]
+fn a_pipeline_that_takes_long_gives_others_their_turn() {
+    let mut served = Served::new(|server| server);
+    let mut client = served.client();
+    let big = vec![b'x'; 32 << 20];
+    client.send(&request(&[&b"SET"[..], b"big", &big]));
+    assert_eq!(client.reply(), "OK");
+    let commit_count = |path: &Path| {
+        let by_log = Db::options().ignore_checkpoints(true).read_only(true);
+        by_log.open(path).unwrap().recovery().commit_count
+    };
+    let before = commit_count(&served.path);
+    let count = request(&["BITCOUNT", "big"]);
+    let requests = [
+        request(&["SET", "a", "1"]),
+        count.repeat(40),
+        request(&["SET", "b", "2"]),
+    ];
+    client.send(&requests.concat());
+    assert_eq!(client.reply(), "OK");
+    for _ in 0..40 {
+        assert_eq!(client.reply(), (4 * big.len()).to_string());
+    }
+    assert_eq!(client.reply(), "OK");
+    served.end();
+    assert_eq!(commit_count(&served.path) - before, 2);
+}
+
+#[test]
+fn what_stands_behind_ones_own_end_is_not_executed() {
+    let served = Served::new(|server| server);
+    let mut client = served.client();
+    let id = client.say("CLIENT ID");
+    let requests = [
+        request(&["SET", "before", "v"]),
+        request(&["CLIENT", "KILL", "ID", &id, "SKIPME", "no"]),
+        request(&["SET", "behind", "v"]),
+        request(&["SET", "behind", "v"]),
+    ];
+    client.send(&requests.concat());
+    client.rest();
+    let mut other = served.client();
+    assert_eq!(other.say("EXISTS before behind"), "1");
+}
+
 #[test]
 fn the_end_answers_what_has_arrived_and_syncs() {
     let mut served = Served::new(|server| server.append_fsync(AppendFsync::No));

@@ -57,7 +57,7 @@ use crate::storage::UnixSocket;
 use clients::{ClientState, Clients};
 use connection::Connection;
 use settings::Settings;
-use shared::{Counters, Shared, new_run_id};
+use shared::{Counters, Places, Shared, new_run_id};
 use syncer::Syncer;
 
 /// How long the server waits for its clients when it ends.
@@ -282,6 +282,7 @@ impl Server {
             clients: Clients::default(),
             settings: RwLock::new(settings),
             counters: Counters::default(),
+            places: Places::default(),
             run_id: new_run_id(),
             started_at: Instant::now(),
             seconds: AtomicU64::new(0),
