@@ -318,6 +318,62 @@ fn a_server_that_could_have_no_client_does_not_start() {
     assert_eq!(status, Some(2), "{said}");
 }
 
+/// As CONFIG SET refuses them, and before a file is made.
+#[test]
+fn classes_of_events_that_there_are_not_are_wrong_usage() {
+    let directory = support::scratch_directory();
+    let path = directory.path().join("file.brasa");
+    let name = path.to_str().unwrap();
+    let options = ["--port", "0", "--notify-keyspace-events", "Zq", name];
+    let (status, said) = run_with(&options);
+    assert_eq!(status, Some(2));
+    assert!(said.contains("Invalid event class"), "{said}");
+    assert!(!path.exists());
+}
+
+/// Of INFO, which stands in it as well.
+fn commands_processed(asking: &mut BufReader<TcpStream>) -> u64 {
+    let info = request(&["INFO", "stats"]);
+    asking.get_mut().write_all(&info).unwrap();
+    loop {
+        let mut line = String::new();
+        asking.read_line(&mut line).unwrap();
+        if let Some(count) = line.strip_prefix("total_commands_processed:") {
+            return count.trim().parse().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let directory = support::scratch_directory();
+    let path = directory.path().join("file.brasa");
+    let mut serving = Serving::start(&path, &["--log", "info"]);
+    let mut log = BufReader::new(serving.child.stderr.take().unwrap());
+    let mut logged = |what: &str| {
+        let mut line = String::new();
+        while !line.contains(what) {
+            line.clear();
+            assert_ne!(log.read_line(&mut line).unwrap(), 0, "{what}");
+        }
+    };
+    let mut sleeping = TcpStream::connect(serving.address).unwrap();
+    sleeping
+        .write_all(&request(&["DEBUG", "SLEEP", "60"]))
+        .unwrap();
+    let mut asking = BufReader::new(TcpStream::connect(serving.address).unwrap());
+    // Each INFO counts itself: one more is the sleeper.
+    let mut asked = 0;
+    while commands_processed(&mut asking) <= asked + 1 {
+        asked += 1;
+    }
+    serving.signal("TERM");
+    logged("a signal ends");
+    serving.signal("INT");
+    logged("at once");
+    assert_eq!(serving.child.wait().unwrap().code(), Some(1));
+}
+
 #[test]
 fn a_name_is_no_address_and_it_is_said_what_is() {
     let (status, said) = run_with(&["--bind", "localhost", "nowhere.brasa"]);

@@ -225,7 +225,8 @@ impl Server {
         self
     }
 
-    /// Whether SIGTERM and SIGINT end the server, instead of the process; no by default.
+    /// Whether SIGTERM and SIGINT end the server, instead of the process; no by default. Another one while it ends, or when it has ended, does
+    /// end the process, with status 1.
     pub fn end_on_signals(mut self, ends: bool) -> Server {
         self.ends_on_signals = ends;
         self
@@ -293,8 +294,7 @@ impl Server {
             db: self.db,
         });
         if self.ends_on_signals {
-            let _inside = runtime.enter();
-            end_on_signals(&shared).map_err(ServerError::System)?;
+            end_on_signals(&shared.ending).map_err(ServerError::System)?;
         }
         let listeners = Listeners { tcp, unix };
         let handle = ServerHandle {
@@ -394,18 +394,34 @@ struct Listeners {
     unix: Option<(UnixListener, UnixSocket)>,
 }
 
-fn end_on_signals(shared: &Arc<Shared>) -> io::Result<()> {
+/// Has a thread of its own wait for signals, which does so too while the runtime is being ended.
+fn end_on_signals(ending: &watch::Sender<bool>) -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
-    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-        let mut signals = signal(kind)?;
-        let shared = Arc::clone(shared);
-        tokio::spawn(async move {
-            signals.recv().await;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    let inside = runtime.enter();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    drop(inside);
+    let ending = ending.clone();
+    let wait = async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if ending.send_replace(true) {
+                tracing::error!(
+                    "another signal ends the server at once: nobody is waited for, and nothing is synced"
+                );
+                std::process::exit(1);
+            }
             tracing::info!("a signal ends the server");
-            shared.end();
-        });
-    }
-    Ok(())
+        }
+    };
+    let thread = thread::Builder::new().name("brasa-signals".to_owned());
+    thread.spawn(move || runtime.block_on(wait)).map(drop)
 }
 
 /// Serves until the end.
