@@ -63,6 +63,9 @@ use syncer::Syncer;
 /// How long the server waits for its clients when it ends.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a connection is silent before the system asks whether the other side is there; Redis's `tcp-keepalive`.
+const KEEP_ALIVE: Duration = Duration::from_secs(300);
+
 /// How long nobody is accepted after accepting has failed: for want of descriptors, as a rule.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -468,11 +471,21 @@ async fn accept_tcp(listener: Option<TcpListener>, shared: &Arc<Shared>) {
             Ok((stream, address)) => {
                 // A reply is written in one piece, and waits for nothing.
                 let _ = stream.set_nodelay(true);
+                let _ = keep_alive(&stream);
                 admit(stream, address.to_string(), local.clone(), shared);
             }
             Err(error) => pause(&error).await,
         }
     }
+}
+
+/// Has the system ask now and then whether a client's machine is there still: one that has gone without a word would be a client for ever.
+fn keep_alive(stream: &tokio::net::TcpStream) -> rustix::io::Result<()> {
+    use rustix::net::sockopt;
+    sockopt::set_tcp_keepidle(stream, KEEP_ALIVE)?;
+    sockopt::set_tcp_keepintvl(stream, KEEP_ALIVE / 3)?;
+    sockopt::set_tcp_keepcnt(stream, 3)?;
+    sockopt::set_socket_keepalive(stream, true)
 }
 
 async fn accept_unix(listener: Option<UnixListener>, path: &Path, shared: &Arc<Shared>) {
