@@ -151,6 +151,7 @@ fn a_second_server_on_a_port_says_so_and_exits_with_1() {
     assert_eq!(second.status.code(), Some(1));
     let text = String::from_utf8_lossy(&second.stderr);
     assert!(text.contains("another server does"), "{text}");
+    assert!(!directory.path().join("two.brasa").exists());
 }
 
 #[test]

@@ -54,6 +54,7 @@ pub use settings::AppendFsync;
 
 use crate::Db;
 use crate::storage::UnixSocket;
+use crate::{Db, Options};
 use clients::{ClientState, Clients};
 use connection::Connection;
 use settings::Settings;
@@ -73,12 +74,28 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 #[must_use]
 pub struct Server {
-    db: Db,
+    source: Source,
     address: Option<SocketAddr>,
     socket: Option<(PathBuf, u32)>,
     settings: Settings,
     threads: usize,
     ends_on_signals: bool,
+}
+
+/// What is served.
+#[derive(Debug)]
+enum Source {
+    Db(Db),
+    File(PathBuf, Box<Options>),
+}
+
+impl Source {
+    fn open(self) -> crate::Result<Db> {
+        match self {
+            Source::Db(db) => Ok(db),
+            Source::File(path, options) => options.open(path),
+        }
+    }
 }
 
 /// Why a server did not start, or did not end well.
@@ -111,7 +128,7 @@ pub enum ServerError {
     },
     /// The operating system gave no thread, or no signals.
     System(io::Error),
-    /// The file could not be synced or closed.
+    /// The file could not be opened, synced or closed.
     Db(crate::Error),
 }
 
@@ -160,8 +177,18 @@ impl Server {
     /// A server over this file, with database 0 selected for who connects. Where the file was opened with
     /// [`Durability::Os`](crate::Durability::Os), the server's own setting alone decides when it is synced.
     pub fn new(db: Db) -> Server {
+        Server::over(Source::Db(db))
+    }
+
+    /// A server over the file of this path, which is opened, or made, when the server listens already: where it cannot, no file is left
+    /// behind.
+    pub fn of_file(path: impl AsRef<Path>, options: Options) -> Server {
+        Server::over(Source::File(path.as_ref().to_owned(), Box::new(options)))
+    }
+
+    fn over(source: Source) -> Server {
         Server {
-            db,
+            source,
             address: None,
             socket: None,
             settings: Settings::default(),
@@ -239,7 +266,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// All but [`ServerError::Db`].
+    /// All that there are; [`ServerError::Db`] where the file of [`Server::of_file`] cannot be opened.
     pub fn start(self) -> Result<RunningServer, ServerError> {
         if let Some(address) = self.address
             && !address.ip().is_loopback()
@@ -280,9 +307,10 @@ impl Server {
         if tcp.is_none() && unix.is_none() {
             return Err(ServerError::Nowhere);
         }
+        let db = self.source.open().map_err(ServerError::Db)?;
         let local_addr = tcp.as_ref().and_then(|listener| listener.local_addr().ok());
         let shared = Arc::new(Shared {
-            syncer: Syncer::start(self.db.clone()).map_err(ServerError::System)?,
+            syncer: Syncer::start(db.clone()).map_err(ServerError::System)?,
             clients: Clients::default(),
             settings: RwLock::new(settings),
             counters: Counters::default(),
@@ -290,11 +318,11 @@ impl Server {
             run_id: new_run_id(),
             started_at: Instant::now(),
             seconds: AtomicU64::new(0),
-            last_sync_seconds: AtomicU64::new(self.db.now_ms() / 1_000),
+            last_sync_seconds: AtomicU64::new(db.now_ms() / 1_000),
             has_written: AtomicBool::new(false),
             ending: watch::Sender::new(false),
             port: local_addr.map_or(0, |address| address.port()),
-            db: self.db,
+            db,
         });
         if self.ends_on_signals {
             end_on_signals(&shared.ending).map_err(ServerError::System)?;

@@ -86,8 +86,8 @@ pub(super) fn serve(path: &Path, options: ServeOptions) -> Outcome {
         .map(read_password)
         .transpose()?;
     // The server says when it is synced.
-    let db = Db::options().durability(Durability::Os).open(path)?;
-    let mut server = Server::new(db)
+    let file = Db::options().durability(Durability::Os);
+    let mut server = Server::of_file(path, file)
         .bind(SocketAddr::new(options.bind, options.port))
         .max_clients(usize::try_from(options.maxclients).unwrap_or(usize::MAX))
         .append_fsync(options.appendfsync)
@@ -155,6 +155,7 @@ impl From<ServerError> for Failure {
     fn from(error: ServerError) -> Self {
         match error {
             ServerError::Setting { reason } => Failure::Usage(reason),
+            ServerError::Db(error) => error.into(),
             error => Failure::Message(error.to_string()),
         }
     }
