@@ -71,10 +71,7 @@ pub(super) async fn sync_each_second(shared: Arc<Shared>) {
         }
         let db = shared.db.clone();
         match tokio::task::spawn_blocking(move || db.sync()).await {
-            Ok(Ok(())) => {
-                let now = shared.db.now_ms() / 1_000;
-                shared.last_sync_seconds.store(now, Ordering::Relaxed);
-            }
+            Ok(Ok(())) => shared.note_sync(),
             Ok(Err(error)) => {
                 tracing::error!(%error, "a sync failed: the file takes no more writes")
             }

@@ -428,6 +428,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 show(&self.shared, &self.session, &self.state, words);
             }
         }
+        let long = words.first().filter(|_| pace == Pace::Long);
+        let long = long.and_then(|name| find(name));
         let session = &mut self.session;
         let was_subscribed = session.is_subscribed();
         let executed = catch_unwind(AssertUnwindSafe(|| {
@@ -440,6 +442,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let session = &mut self.session;
         match executed {
             Ok(reply) => {
+                if long.is_some_and(|command| tells_of_sync(command, &reply)) {
+                    self.shared.note_sync();
+                }
                 if session.takes_reply_wanted() {
                     let reply = within_limit(reply);
                     encode(&reply, session.protocol(), &mut self.output);
@@ -469,14 +474,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         if has_written
             && self.shared.setting(|settings| settings.append_fsync) == AppendFsync::Always
-            && let Err(failure) = self.shared.syncer.wait().await
         {
-            // None of these replies may be believed.
-            tracing::error!(failure, "a sync failed: the file takes no more writes");
-            self.output =
-                format!("-MISCONF Errors writing to the file: {failure}\r\n").into_bytes();
-            let _ = self.send().await;
-            return Err(std::io::ErrorKind::Other.into());
+            if let Err(failure) = self.shared.syncer.wait().await {
+                // None of these replies may be believed.
+                tracing::error!(failure, "a sync failed: the file takes no more writes");
+                self.output =
+                    format!("-MISCONF Errors writing to the file: {failure}\r\n").into_bytes();
+                let _ = self.send().await;
+                return Err(std::io::ErrorKind::Other.into());
+            }
+            self.shared.note_sync();
         }
         if self.output.is_empty() {
             return Ok(());
@@ -532,6 +539,15 @@ fn at_pace<R>(pace: Pace, work: impl FnOnce() -> R) -> R {
     match pace {
         Pace::Quick => work(),
         Pace::Waits | Pace::Long => tokio::task::block_in_place(work),
+    }
+}
+
+/// Whether the reply to a command says that all was carried through to the device. In a transaction nothing is.
+fn tells_of_sync(command: &Command, reply: &Reply) -> bool {
+    match (command.name, reply) {
+        ("save" | "bgsave" | "bgrewriteaof", reply) => !matches!(reply, Reply::Error(_)),
+        ("waitaof", Reply::Array(parts)) => parts.first() == Some(&Reply::Integer(1)),
+        _ => false,
     }
 }
 

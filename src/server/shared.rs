@@ -105,6 +105,12 @@ impl Shared {
         self.places.long.available_permits() < BLOCKED
     }
 
+    /// Notes that all that was written is on the device now.
+    pub(super) fn note_sync(&self) {
+        let now = self.db.now_ms() / 1_000;
+        self.last_sync_seconds.store(now, Ordering::Relaxed);
+    }
+
     pub(super) fn end(&self) {
         self.ending.send_replace(true);
     }
