@@ -277,6 +277,7 @@ impl Server {
             });
         }
         let mut settings = self.settings;
+        check_events(&settings)?;
         settings.max_clients = clients_with_room(settings.max_clients)?;
         settings.is_reachable = self
             .address
@@ -341,6 +342,13 @@ impl Server {
             thread,
         })
     }
+}
+
+fn check_events(settings: &Settings) -> Result<(), ServerError> {
+    let events = &settings.notify_events;
+    settings::check_events(events).map_err(|why| ServerError::Setting {
+        reason: format!("notify-keyspace-events cannot be {events:?}: {why}"),
+    })
 }
 
 /// How many clients there may be, of those that are wanted.

@@ -77,6 +77,15 @@ impl Default for Settings {
     }
 }
 
+/// Whether these are letters of `notify-keyspace-events`; what is wrong with them otherwise.
+pub(super) fn check_events(letters: &str) -> Result<(), &'static str> {
+    let is_known = |letter: char| "KEg$lshzxetdmnA".contains(letter);
+    match letters.chars().all(is_known) {
+        true => Ok(()),
+        false => Err("Invalid event class character. Use 'Ag$lshzxeKEtmdn'."),
+    }
+}
+
 impl Settings {
     /// Names and values, for CONFIG GET. The password is not among them.
     pub(super) fn list(&self) -> Vec<(&'static str, String)> {
@@ -122,12 +131,7 @@ impl Settings {
                 self.max_clients = count;
             }
             "notify-keyspace-events" => {
-                let known = |letter: char| "KEg$lshzxetdmnA".contains(letter);
-                if !text.chars().all(known) {
-                    return Err(wrong(
-                        "Invalid event class character. Use 'Ag$lshzxeKEtmdn'.",
-                    ));
-                }
+                check_events(text).map_err(wrong)?;
                 self.notify_events = text.to_owned();
             }
             "requirepass" => {
