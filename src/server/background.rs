@@ -1,5 +1,4 @@
-//! What a server does beside serving: looking after clients that say nothing, syncing each second, removing what has expired, and
-//! telling of changes.
+//! What a server does beside serving: looking after clients that say nothing, syncing each second, and removing what has expired.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,13 +9,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::settings::AppendFsync;
 use super::shared::Shared;
 use crate::limits::DATABASE_COUNT;
-use crate::{Change, ChangeKind, Watch};
 
 /// How often the clock that costs nothing is set, and clients are looked after.
 const TICK: Duration = Duration::from_millis(100);
-
-/// How often changes are looked for, where somebody wants to hear of them.
-const NOTICE: Duration = Duration::from_millis(10);
 
 /// Keys that are looked at in a tick, at most, for whether they have expired.
 const SWEPT_KEYS: usize = 256;
@@ -121,68 +116,11 @@ fn sweep(shared: &Shared, number: u8, cursor: u64) -> crate::Result<u64> {
     if expired == 0 || (!is_told && expired < database.len()? / 10) {
         return Ok(cursor);
     }
-    let (next, removed) = database.remove_expired(cursor, SWEPT_KEYS)?;
-    let count = removed.len() as u64;
+    let remove = || database.remove_expired(cursor, SWEPT_KEYS);
+    let (next, count) = shared.events.note_expired(number, remove)?;
     shared
         .counters
         .expired_keys
-        .fetch_add(count, Ordering::Relaxed);
-    for key in removed {
-        tell(shared, number, &key, "expired", tells);
-    }
+        .fetch_add(count as u64, Ordering::Relaxed);
     Ok(next)
-}
-
-/// Tells of changes, whoever makes them, while somebody wants to hear of them.
-pub(super) async fn tell_changes(shared: Arc<Shared>) {
-    let mut ticks = interval(NOTICE);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut watch: Option<Watch> = None;
-    loop {
-        ticks.tick().await;
-        let is_wanted = shared.setting(|settings| !settings.notify_events.is_empty());
-        if !is_wanted || !shared.clients.has_subscribers() {
-            watch = None;
-            continue;
-        }
-        let Some(changes) = &mut watch else {
-            watch = shared.db.watch().ok();
-            continue;
-        };
-        for change in changes.by_ref().take(TOLD_CHANGES) {
-            match change {
-                Ok(change) => tell_change(&shared, &change),
-                Err(error) => {
-                    tracing::error!(%error, "changes can no longer be told");
-                    break;
-                }
-            }
-        }
-    }
-}
-
-fn tell_change(shared: &Shared, change: &Change) {
-    let (event, class) = match change.kind {
-        ChangeKind::Set => ("set", '$'),
-        ChangeKind::Delete => ("del", 'g'),
-        ChangeKind::Expire => ("expire", 'g'),
-        ChangeKind::HashSet => ("hset", 'h'),
-        ChangeKind::HashDelete => ("hdel", 'h'),
-        ChangeKind::FieldExpire => ("hexpire", 'h'),
-        _ => return,
-    };
-    let tells = shared.setting(|settings| settings.tells(class));
-    tell(shared, change.database, &change.key, event, tells);
-}
-
-/// Sends the messages about an event, to the channel of the key and to that of the event, as wanted.
-fn tell(shared: &Shared, database: u8, key: &[u8], event: &str, (by_key, by_event): (bool, bool)) {
-    if by_key {
-        let channel = [format!("__keyspace@{database}__:").as_bytes(), key].concat();
-        shared.clients.publish(&channel, event.as_bytes(), false);
-    }
-    if by_event {
-        let channel = format!("__keyevent@{database}__:{event}");
-        shared.clients.publish(channel.as_bytes(), key, false);
-    }
 }

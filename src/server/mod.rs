@@ -23,12 +23,14 @@
 //! | `shared` | what a session asks of its server |
 //! | `syncer` | one sync for all who wait |
 //! | `descriptors` | how many clients the operating system lets there be |
-//! | `background` | idle clients, a sync each second, what has expired, notifications |
+//! | `background` | idle clients, a sync each second, what has expired |
+//! | `events` | changes, as messages |
 
 mod background;
 mod clients;
 mod connection;
 mod descriptors;
+mod events;
 mod reply;
 #[doc(hidden)]
 pub mod request;
@@ -52,11 +54,11 @@ use tokio::sync::watch;
 
 pub use settings::AppendFsync;
 
-use crate::Db;
 use crate::storage::UnixSocket;
 use crate::{Db, Options};
 use clients::{ClientState, Clients};
 use connection::Connection;
+use events::Events;
 use settings::Settings;
 use shared::{Counters, Places, Shared, new_run_id};
 use syncer::Syncer;
@@ -316,6 +318,7 @@ impl Server {
             settings: RwLock::new(settings),
             counters: Counters::default(),
             places: Places::default(),
+            events: Events::default(),
             run_id: new_run_id(),
             started_at: Instant::now(),
             seconds: AtomicU64::new(0),
@@ -471,7 +474,7 @@ fn run(runtime: Runtime, listeners: Listeners, shared: Arc<Shared>) -> Result<()
     runtime.spawn(background::look_after_clients(Arc::clone(&shared)));
     runtime.spawn(background::sync_each_second(Arc::clone(&shared)));
     runtime.spawn(background::remove_expired(Arc::clone(&shared)));
-    runtime.spawn(background::tell_changes(Arc::clone(&shared)));
+    runtime.spawn(events::tell_changes(Arc::clone(&shared)));
     runtime.block_on(async {
         let mut ending = shared.ending.subscribe();
         let accepting = async {

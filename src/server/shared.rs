@@ -9,6 +9,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::clients::Clients;
+use super::events::{self, Events};
 use super::settings::Settings;
 use super::syncer::Syncer;
 use crate::Db;
@@ -53,6 +54,7 @@ pub(super) struct Shared {
     pub(super) syncer: Syncer,
     pub(super) counters: Counters,
     pub(super) places: Places,
+    pub(super) events: Events,
     /// Forty hexadecimal digits that tell this run from any other: who copies with a cursor begins anew where they have changed.
     pub(super) run_id: String,
     pub(super) started_at: Instant,
@@ -195,7 +197,10 @@ impl Host for Shared {
             .settings
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        settings.change(name, value)
+        settings.change(name, value)?;
+        drop(settings);
+        events::follow(self);
+        Ok(())
     }
 
     fn reset_counters(&self) {
@@ -265,6 +270,7 @@ impl Host for Shared {
 
     fn subscribe(&self, client: u64, subscription: &Subscription) {
         self.clients.subscribe(client, subscription);
+        events::follow(self);
     }
 
     fn unsubscribe(&self, client: u64, subscription: &Subscription) {
