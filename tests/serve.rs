@@ -19,12 +19,21 @@ struct Serving {
 
 impl Serving {
     fn start(path: &Path, options: &[&str]) -> Serving {
+        Serving::start_by(Command::new(env!("CARGO_BIN_EXE_brasa")), path, options)
+    }
+
+    /// A server that may have only so many files open.
+    fn start_within(limit: u64, path: &Path, options: &[&str]) -> Serving {
+        Serving::start_by(limited(limit), path, options)
+    }
+
+    fn start_by(mut command: Command, path: &Path, options: &[&str]) -> Serving {
         let log = if options.contains(&"--log") {
             &[][..]
         } else {
             &["--log", "warn"]
         };
-        let mut child = Command::new(env!("CARGO_BIN_EXE_brasa"))
+        let mut child = command
             .args(["serve", "--port", "0"])
             .args(log)
             .args(options)
@@ -55,6 +64,26 @@ impl Drop for Serving {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The program, which may have only so many files open.
+fn limited(limit: u64) -> Command {
+    let mut command = Command::new("sh");
+    command
+        .arg("-c")
+        .arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\""))
+        .arg(env!("CARGO_BIN_EXE_brasa"));
+    command
+}
+
+fn run_with(options: &[&str]) -> (Option<i32>, String) {
+    let run = Command::new(env!("CARGO_BIN_EXE_brasa"))
+        .arg("serve")
+        .args(options)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(run.stderr).unwrap();
+    (run.status.code(), said)
 }
 
 fn request(words: &[&str]) -> Vec<u8> {
@@ -122,6 +151,7 @@ fn a_second_server_on_a_port_says_so_and_exits_with_1() {
     assert_eq!(second.status.code(), Some(1));
     let text = String::from_utf8_lossy(&second.stderr);
     assert!(text.contains("another server does"), "{text}");
+    assert!(!directory.path().join("two.brasa").exists());
 }
 
 #[test]
@@ -232,4 +262,122 @@ fn a_level_of_logging_that_there_is_not_is_wrong_usage() {
     assert_eq!(run.status.code(), Some(2));
     let said = String::from_utf8(run.stderr).unwrap();
     assert!(said.contains("inof") && said.contains("info"), "{said}");
+}
+
+/// However many connect, those that were let in are served, and another process may compact the file under them.
+#[test]
+fn there_are_no_more_clients_than_descriptors_for_them() {
+    let directory = support::scratch_directory();
+    let path = directory.path().join("file.brasa");
+    let mut serving = Serving::start_within(80, &path, &[]);
+    let connect = || TcpStream::connect(serving.address).unwrap();
+    let mut first = connect();
+    let mut ask = |words: &[&str], expected: &[u8]| {
+        first.write_all(&request(words)).unwrap();
+        let mut reply = vec![0; expected.len()];
+        first.read_exact(&mut reply).unwrap();
+        assert_eq!(reply, expected, "{words:?}");
+    };
+    ask(&["SET", "k", "v"], b"+OK\r\n");
+    let mut others: Vec<TcpStream> = (0..100).map(|_| connect()).collect();
+    let mut said = String::new();
+    others
+        .last_mut()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
+    assert_eq!(said, "-ERR max number of clients reached\r\n");
+    Db::open(&path).unwrap().compact().unwrap();
+    ask(&["GET", "k"], b"$1\r\nv\r\n");
+    ask(
+        &["CONFIG", "GET", "maxclients"],
+        b"*2\r\n$10\r\nmaxclients\r\n$2\r\n16\r\n",
+    );
+    ask(
+        &["CONFIG", "SET", "maxclients", "17"],
+        b"-ERR CONFIG SET failed (possibly related to argument 'maxclients') - The operating system is not able to handle the specified number of clients, try with 16\r\n",
+    );
+    serving.signal("TERM");
+    let mut logged = String::new();
+    let mut errors = serving.child.stderr.take().unwrap();
+    errors.read_to_string(&mut logged).unwrap();
+    assert!(logged.contains("fewer clients than wanted"), "{logged}");
+}
+
+#[test]
+fn a_server_that_could_have_no_client_does_not_start() {
+    let directory = support::scratch_directory();
+    let run = limited(64)
+        .args(["serve", "--port", "0"])
+        .arg(directory.path().join("file.brasa"))
+        .output()
+        .unwrap();
+    assert_eq!(run.status.code(), Some(1));
+    let said = String::from_utf8(run.stderr).unwrap();
+    assert!(said.contains("ulimit -n"), "{said}");
+    let (status, said) = run_with(&["--maxclients", "0", "nowhere.brasa"]);
+    assert_eq!(status, Some(2), "{said}");
+}
+
+/// As CONFIG SET refuses them, and before a file is made.
+#[test]
+fn classes_of_events_that_there_are_not_are_wrong_usage() {
+    let directory = support::scratch_directory();
+    let path = directory.path().join("file.brasa");
+    let name = path.to_str().unwrap();
+    let options = ["--port", "0", "--notify-keyspace-events", "Zq", name];
+    let (status, said) = run_with(&options);
+    assert_eq!(status, Some(2));
+    assert!(said.contains("Invalid event class"), "{said}");
+    assert!(!path.exists());
+}
+
+/// Of INFO, which stands in it as well.
+fn commands_processed(asking: &mut BufReader<TcpStream>) -> u64 {
+    let info = request(&["INFO", "stats"]);
+    asking.get_mut().write_all(&info).unwrap();
+    loop {
+        let mut line = String::new();
+        asking.read_line(&mut line).unwrap();
+        if let Some(count) = line.strip_prefix("total_commands_processed:") {
+            return count.trim().parse().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let directory = support::scratch_directory();
+    let path = directory.path().join("file.brasa");
+    let mut serving = Serving::start(&path, &["--log", "info"]);
+    let mut log = BufReader::new(serving.child.stderr.take().unwrap());
+    let mut logged = |what: &str| {
+        let mut line = String::new();
+        while !line.contains(what) {
+            line.clear();
+            assert_ne!(log.read_line(&mut line).unwrap(), 0, "{what}");
+        }
+    };
+    let mut sleeping = TcpStream::connect(serving.address).unwrap();
+    sleeping
+        .write_all(&request(&["DEBUG", "SLEEP", "60"]))
+        .unwrap();
+    let mut asking = BufReader::new(TcpStream::connect(serving.address).unwrap());
+    // Each INFO counts itself: one more is the sleeper.
+    let mut asked = 0;
+    while commands_processed(&mut asking) <= asked + 1 {
+        asked += 1;
+    }
+    serving.signal("TERM");
+    logged("a signal ends");
+    serving.signal("INT");
+    logged("at once");
+    assert_eq!(serving.child.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn a_name_is_no_address_and_it_is_said_what_is() {
+    let (status, said) = run_with(&["--bind", "localhost", "nowhere.brasa"]);
+    assert_eq!(status, Some(2));
+    assert!(said.contains("127.0.0.1 for this machine"), "{said}");
 }

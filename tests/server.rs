@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use brasa::server::{AppendFsync, RunningServer, Server, ServerError};
-use brasa::{Db, Durability};
+use brasa::{Db, Durability, ManualClock};
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -343,24 +343,7 @@ fn changes_are_told_whoever_makes_them() {
         "[psubscribe __key*__:* 1]"
     );
     let db = Db::open(&served.path).unwrap();
-    // The server begins to look once somebody listens: it hears of what comes from then on.
-    let heard = (0..200).any(|number| {
-        db.set("k", number.to_string()).unwrap();
-        listener
-            .stream
-            .set_read_timeout(Some(Duration::from_millis(100)))
-            .unwrap();
-        let mut buffer = [0; 4096];
-        match listener.stream.read(&mut buffer) {
-            Ok(count) => {
-                listener.read.extend_from_slice(&buffer[..count]);
-                true
-            }
-            Err(_) => false,
-        }
-    });
-    assert!(heard);
-    listener.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    db.set("k", "v").unwrap();
     assert_eq!(
         listener.reply(),
         "[pmessage __key*__:* __keyspace@0__:k set]"
@@ -369,6 +352,135 @@ fn changes_are_told_whoever_makes_them() {
         listener.reply(),
         "[pmessage __key*__:* __keyevent@0__:set k]"
     );
+}
+
+/// From its first moment on: whether somebody listens, or what he is told is changed, comes last.
+#[test]
+fn no_change_behind_an_acknowledgement_is_missed() {
+    let served = Served::new(|server| server);
+    let db = Db::open(&served.path).unwrap();
+    let mut setting = served.client();
+    for round in 0..50 {
+        let mut listener = served.client();
+        let asks_first = round % 2 == 0;
+        let mut ask = || assert_eq!(setting.say("CONFIG SET notify-keyspace-events KEA"), "OK");
+        if asks_first {
+            ask();
+        }
+        assert_eq!(
+            listener.say("SUBSCRIBE __keyevent@0__:set"),
+            "[subscribe __keyevent@0__:set 1]"
+        );
+        if !asks_first {
+            ask();
+        }
+        let key = format!("key {round}");
+        db.set(&key, "v").unwrap();
+        assert_eq!(
+            listener.reply(),
+            format!("[message __keyevent@0__:set {key}]")
+        );
+        assert_eq!(
+            listener.say("UNSUBSCRIBE"),
+            "[unsubscribe __keyevent@0__:set 0]"
+        );
+        assert_eq!(setting.say("CONFIG SET notify-keyspace-events "), "OK");
+    }
+}
+
+#[test]
+fn many_changes_are_all_told() {
+    const COUNT: usize = 50_000;
+    let served = Served::new(|server| server.notify_keyspace_events("E$"));
+    let mut listener = served.client();
+    listener.say("SUBSCRIBE __keyevent@0__:set");
+    let mut writer = served.client();
+    let request = request(&["SET", "k", "v"]);
+    let replies = std::thread::spawn(move || {
+        (0..COUNT).for_each(|_| assert_eq!(listener.reply(), "[message __keyevent@0__:set k]"));
+    });
+    for _ in 0..COUNT / 1_000 {
+        writer.send(&request.repeat(1_000));
+        (0..1_000).for_each(|_| assert_eq!(writer.reply(), "OK"));
+    }
+    replies.join().unwrap();
+}
+
+#[test]
+fn what_expires_is_told_once_and_not_as_removed() {
+    let served = Served::new(|server| server.notify_keyspace_events("EA"));
+    let mut listener = served.client();
+    listener.say("PSUBSCRIBE __keyevent*");
+    let mut client = served.client();
+    for _ in 0..3 {
+        assert_eq!(client.say("SET k v PX 1"), "OK");
+        let said =
+            |event: &str, key: &str| format!("[pmessage __keyevent* __keyevent@0__:{event} {key}]");
+        assert_eq!(listener.reply(), said("set", "k"));
+        assert_eq!(listener.reply(), said("expired", "k"));
+        client.say("SET other v");
+        client.say("DEL other");
+        assert_eq!(listener.reply(), said("set", "other"));
+        assert_eq!(listener.reply(), said("del", "other"));
+    }
+}
+
+#[test]
+fn the_time_of_the_last_sync_is_told_whoever_has_made_it() {
+    for append_fsync in [AppendFsync::No, AppendFsync::Always] {
+        let clock = ManualClock::new(1_000_000);
+        let directory = support::scratch_directory();
+        let options = Db::options()
+            .durability(Durability::Os)
+            .clock(clock.clone());
+        let db = options.open(directory.path().join("file.brasa")).unwrap();
+        let server = Server::new(db).append_fsync(append_fsync);
+        let running = server.bind("127.0.0.1:0".parse().unwrap()).start().unwrap();
+        let mut client = Client::connect(running.local_addr().unwrap());
+        let mut expected = client.say("LASTSAVE").parse::<u64>().unwrap();
+        let syncs: &[&str] = match append_fsync {
+            AppendFsync::Always => &["SET k v"],
+            _ => &["SAVE", "BGSAVE", "WAITAOF 1 0 0", "BGREWRITEAOF"],
+        };
+        for line in syncs {
+            clock.advance(Duration::from_secs(10));
+            expected += 10;
+            let said = client.say(line);
+            assert!(!said.starts_with('-'), "{said}");
+            assert_eq!(client.say("LASTSAVE"), expected.to_string(), "{line}");
+        }
+        if append_fsync == AppendFsync::No {
+            clock.advance(Duration::from_secs(10));
+            client.say("SET k v");
+            client.say("WAITAOF 0 0 0");
+            assert_eq!(client.say("LASTSAVE"), expected.to_string());
+        }
+        running.handle().stop();
+        running.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_client_is_told_what_it_is_by_now() {
+    let served = Served::new(|server| server);
+    let mut client = served.client();
+    let lines = [
+        "CLIENT SETNAME abc",
+        "SELECT 3",
+        "CLIENT INFO",
+        "CLIENT LIST",
+    ];
+    let requests = lines.map(|line| request(&line.split(' ').collect::<Vec<_>>()));
+    client.send(&requests.concat());
+    assert_eq!((client.reply(), client.reply()), ("OK".into(), "OK".into()));
+    for _ in 0..2 {
+        let info = client.reply();
+        let is_new = [" name=abc ", " db=3 ", " cmd=client"];
+        assert!(is_new.iter().all(|part| info.contains(part)), "{info}");
+    }
+    let transaction = ["MULTI", "CLIENT SETNAME def", "CLIENT INFO", "EXEC"];
+    let said = transaction.map(|line| client.say(line));
+    assert!(said[3].contains(" name=def "), "{said:?}");
 }
 
 #[test]
@@ -776,6 +888,153 @@ fn a_port_that_is_taken_is_said_and_an_open_door_refused() {
     assert!(text.contains("another server does"), "{text}");
     let open = Server::new(Db::in_memory().unwrap()).bind("0.0.0.0:0".parse().unwrap());
     assert!(matches!(open.start(), Err(ServerError::Unprotected { .. })));
+}
+
+/// Of INFO.
+fn counted(client: &mut Client<TcpStream>, name: &str) -> u64 {
+    let info = client.say("INFO stats");
+    let mut lines = info.lines();
+    let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap().parse().unwrap()
+}
+
+/// Whether nothing has come for a client.
+fn has_no_reply(client: &Client<TcpStream>) -> bool {
+    client.stream.set_nonblocking(true).unwrap();
+    let mut buffer = [0; 1];
+    let peeked = client.stream.peek(&mut buffer);
+    client.stream.set_nonblocking(false).unwrap();
+    peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+}
+
+/// Clients that each send this, and are being served.
+fn clients_that_wait(served: &Served, count: usize, requests: &[u8]) -> Vec<Client<TcpStream>> {
+    let mut asking = served.client();
+    let before = counted(&mut asking, "total_connections_received");
+    let mut clients: Vec<_> = (0..count).map(|_| served.client()).collect();
+    for client in &mut clients {
+        client.send(requests);
+    }
+    while counted(&mut asking, "total_connections_received") - before < count as u64 {
+        std::thread::yield_now();
+    }
+    clients
+}
+
+#[test]
+fn who_takes_long_holds_nobody_up_whoever_has_the_turn() {
+    let transaction = [
+        request(&["MULTI"]),
+        request(&["DEBUG", "SLEEP", "15"]),
+        request(&["EXEC"]),
+    ];
+    let alone = request(&["DEBUG", "SLEEP", "15"]);
+    // What MULTI is told may stand there.
+    let is_silent = |client: &Client<TcpStream>| {
+        let bytes = &mut [0; 64];
+        client.stream.set_nonblocking(true).unwrap();
+        let peeked = client.stream.peek(bytes);
+        peeked.map_or(true, |len| bytes[..len].ends_with(b"QUEUED\r\n"))
+    };
+    for (requests, per_client) in [(alone, 1), (transaction.concat(), 3)] {
+        // The turn is always its own.
+        let directory = support::scratch_directory();
+        let options = Db::options().durability(Durability::Os).exclusive(true);
+        let db = options.open(directory.path().join("file.brasa")).unwrap();
+        let server = Server::new(db).bind("127.0.0.1:0".parse().unwrap());
+        let running = server.start().unwrap();
+        let served = Served {
+            address: running.local_addr().unwrap(),
+            running: Some(running),
+            path: PathBuf::new(),
+            _directory: directory,
+        };
+        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        let count = 2 * threads + 2;
+        let sleeping = clients_that_wait(&served, count, &requests);
+        let mut asking = served.client();
+        while counted(&mut asking, "total_commands_processed") < (count * per_client) as u64 {
+            std::thread::yield_now();
+        }
+        // They may have to wait until one of those has committed.
+        let _writing = clients_that_wait(&served, count, &request(&["SET", "k", "v"]));
+        for _ in 0..100 {
+            assert_eq!(served.client().say("PING"), "PONG");
+        }
+        assert!(sleeping.iter().all(is_silent));
+    }
+}
+
+#[test]
+fn however_many_wait_for_another_process_the_others_are_served() {
+    const WAITING: usize = 600;
+    let served = Served::new(|server| server);
+    let db = Db::open(&served.path).unwrap();
+    let mut clients = Vec::new();
+    db.transaction(|tx| -> brasa::Result<()> {
+        tx.set("k", "mine")?;
+        clients = clients_that_wait(&served, WAITING, &request(&["SET", "k", "v"]));
+        for _ in 0..100 {
+            assert_eq!(served.client().say("PING"), "PONG");
+        }
+        assert!(clients.iter().all(has_no_reply));
+        // One that has no place yet can be told to go.
+        let mut killed = served.client();
+        let id = killed.say("CLIENT ID");
+        killed.send(&request(&["SET", "killed", "v"]));
+        assert_eq!(served.client().say(&format!("CLIENT KILL ID {id}")), "1");
+        assert_eq!(killed.rest(), "");
+        Ok(())
+    })
+    .unwrap();
+    for client in &mut clients {
+        assert_eq!(client.reply(), "OK");
+    }
+}
+
+#[test]
+fn a_pipeline_that_takes_long_gives_others_their_turn() {
+    let mut served = Served::new(|server| server);
+    let mut client = served.client();
+    let big = vec![b'x'; 32 << 20];
+    client.send(&request(&[&b"SET"[..], b"big", &big]));
+    assert_eq!(client.reply(), "OK");
+    let commit_count = |path: &Path| {
+        let by_log = Db::options().ignore_checkpoints(true).read_only(true);
+        by_log.open(path).unwrap().recovery().commit_count
+    };
+    let before = commit_count(&served.path);
+    let count = request(&["BITCOUNT", "big"]);
+    let requests = [
+        request(&["SET", "a", "1"]),
+        count.repeat(40),
+        request(&["SET", "b", "2"]),
+    ];
+    client.send(&requests.concat());
+    assert_eq!(client.reply(), "OK");
+    for _ in 0..40 {
+        assert_eq!(client.reply(), (4 * big.len()).to_string());
+    }
+    assert_eq!(client.reply(), "OK");
+    served.end();
+    assert_eq!(commit_count(&served.path) - before, 2);
+}
+
+#[test]
+fn what_stands_behind_ones_own_end_is_not_executed() {
+    let served = Served::new(|server| server);
+    let mut client = served.client();
+    let id = client.say("CLIENT ID");
+    let requests = [
+        request(&["SET", "before", "v"]),
+        request(&["CLIENT", "KILL", "ID", &id, "SKIPME", "no"]),
+        request(&["SET", "behind", "v"]),
+        request(&["SET", "behind", "v"]),
+    ];
+    client.send(&requests.concat());
+    client.rest();
+    let mut other = served.client();
+    assert_eq!(other.say("EXISTS before behind"), "1");
 }
 
 #[test]

@@ -317,7 +317,15 @@ fn reply_mode(session: &mut Session, mode: &[u8]) -> Result<Reply, Failure> {
 /// All clients, or the only one.
 fn clients(session: &Session) -> Vec<ClientInfo> {
     match &session.client.host {
-        Some(host) => host.clients(),
+        Some(host) => {
+            let mut clients = host.clients();
+            // Of this one the host knows what it was before the commands that were executed last.
+            let own = clients.iter_mut().find(|info| info.id == session.client.id);
+            if let Some(own) = own {
+                session.describe(own);
+            }
+            clients
+        }
         None => vec![session.client_info()],
     }
 }

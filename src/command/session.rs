@@ -92,12 +92,6 @@ impl Session {
         self.client.silence = silence;
     }
 
-    /// Ends the conversation, as QUIT.
-    #[cfg(feature = "server")]
-    pub(crate) fn leave(&mut self) {
-        self.client.is_leaving = true;
-    }
-
     /// Whether the client waits for messages, or for what MONITOR shows.
     pub fn is_subscribed(&self) -> bool {
         !self.client.subscriptions.is_empty() || self.client.is_monitoring

@@ -285,12 +285,6 @@ impl Db {
         self.engine().touch_ahead(self.database, names);
     }
 
-    /// Whether all calls belong to a transaction.
-    #[cfg(feature = "server")]
-    pub(crate) fn is_in_transaction(&self) -> bool {
-        self.scope.is_some()
-    }
-
     /// Whether this handle keeps its turn at writing, so that a write waits for no other process.
     #[cfg(feature = "server")]
     pub(crate) fn keeps_turn(&self) -> bool {

@@ -1,5 +1,4 @@
-//! What a server does beside serving: looking after clients that say nothing, syncing each second, removing what has expired, and
-//! telling of changes.
+//! What a server does beside serving: looking after clients that say nothing, syncing each second, and removing what has expired.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,19 +9,15 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::settings::AppendFsync;
 use super::shared::Shared;
 use crate::limits::DATABASE_COUNT;
-use crate::{Change, ChangeKind, Watch};
 
 /// How often the clock that costs nothing is set, and clients are looked after.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How often changes are looked for, where somebody wants to hear of them.
-const NOTICE: Duration = Duration::from_millis(10);
-
 /// Keys that are looked at in a tick, at most, for whether they have expired.
 const SWEPT_KEYS: usize = 256;
 
-/// Changes that are told in one go.
-const TOLD_CHANGES: usize = 1_024;
+/// How far each database was looked through.
+type Cursors = [u64; DATABASE_COUNT as usize];
 
 /// Looks after the clients until the server ends.
 pub(super) async fn look_after_clients(shared: Arc<Shared>) {
@@ -71,10 +66,7 @@ pub(super) async fn sync_each_second(shared: Arc<Shared>) {
         }
         let db = shared.db.clone();
         match tokio::task::spawn_blocking(move || db.sync()).await {
-            Ok(Ok(())) => {
-                let now = shared.db.now_ms() / 1_000;
-                shared.last_sync_seconds.store(now, Ordering::Relaxed);
-            }
+            Ok(Ok(())) => shared.note_sync(),
             Ok(Err(error)) => {
                 tracing::error!(%error, "a sync failed: the file takes no more writes")
             }
@@ -89,22 +81,30 @@ pub(super) async fn sync_each_second(shared: Arc<Shared>) {
 pub(super) async fn remove_expired(shared: Arc<Shared>) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut cursors = [0; DATABASE_COUNT as usize];
+    let mut cursors: Cursors = [0; DATABASE_COUNT as usize];
     loop {
         ticks.tick().await;
-        for (number, cursor) in (0..DATABASE_COUNT).zip(&mut cursors) {
-            let shared = Arc::clone(&shared);
-            let from = *cursor;
-            let swept = tokio::task::spawn_blocking(move || sweep(&shared, number, from)).await;
-            match swept {
-                Ok(Ok(next)) => *cursor = next,
-                Ok(Err(error)) => tracing::debug!(%error, "expired keys were not removed"),
-                // The server is being ended, and begins nothing any more.
-                Err(error) if error.is_cancelled() => return,
-                Err(_) => tracing::error!("removing expired keys panicked"),
-            }
+        let shared = Arc::clone(&shared);
+        let from = cursors;
+        // One call for all of them: it is made ten times a second by a server that has nothing to do.
+        match tokio::task::spawn_blocking(move || sweep_all(&shared, from)).await {
+            Ok(next) => cursors = next,
+            // The server is being ended, and begins nothing any more.
+            Err(error) if error.is_cancelled() => return,
+            Err(_) => tracing::error!("removing expired keys panicked"),
         }
     }
+}
+
+/// Gives back the cursors to go on from.
+fn sweep_all(shared: &Shared, mut cursors: Cursors) -> Cursors {
+    for (number, cursor) in (0..DATABASE_COUNT).zip(&mut cursors) {
+        match sweep(shared, number, *cursor) {
+            Ok(next) => *cursor = next,
+            Err(error) => tracing::debug!(%error, "expired keys were not removed"),
+        }
+    }
+    cursors
 }
 
 /// Gives back the cursor to go on from.
@@ -116,68 +116,11 @@ fn sweep(shared: &Shared, number: u8, cursor: u64) -> crate::Result<u64> {
     if expired == 0 || (!is_told && expired < database.len()? / 10) {
         return Ok(cursor);
     }
-    let (next, removed) = database.remove_expired(cursor, SWEPT_KEYS)?;
-    let count = removed.len() as u64;
+    let remove = || database.remove_expired(cursor, SWEPT_KEYS);
+    let (next, count) = shared.events.note_expired(number, remove)?;
     shared
         .counters
         .expired_keys
-        .fetch_add(count, Ordering::Relaxed);
-    for key in removed {
-        tell(shared, number, &key, "expired", tells);
-    }
+        .fetch_add(count as u64, Ordering::Relaxed);
     Ok(next)
-}
-
-/// Tells of changes, whoever makes them, while somebody wants to hear of them.
-pub(super) async fn tell_changes(shared: Arc<Shared>) {
-    let mut ticks = interval(NOTICE);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut watch: Option<Watch> = None;
-    loop {
-        ticks.tick().await;
-        let is_wanted = shared.setting(|settings| !settings.notify_events.is_empty());
-        if !is_wanted || !shared.clients.has_subscribers() {
-            watch = None;
-            continue;
-        }
-        let Some(changes) = &mut watch else {
-            watch = shared.db.watch().ok();
-            continue;
-        };
-        for change in changes.by_ref().take(TOLD_CHANGES) {
-            match change {
-                Ok(change) => tell_change(&shared, &change),
-                Err(error) => {
-                    tracing::error!(%error, "changes can no longer be told");
-                    break;
-                }
-            }
-        }
-    }
-}
-
-fn tell_change(shared: &Shared, change: &Change) {
-    let (event, class) = match change.kind {
-        ChangeKind::Set => ("set", '$'),
-        ChangeKind::Delete => ("del", 'g'),
-        ChangeKind::Expire => ("expire", 'g'),
-        ChangeKind::HashSet => ("hset", 'h'),
-        ChangeKind::HashDelete => ("hdel", 'h'),
-        ChangeKind::FieldExpire => ("hexpire", 'h'),
-        _ => return,
-    };
-    let tells = shared.setting(|settings| settings.tells(class));
-    tell(shared, change.database, &change.key, event, tells);
-}
-
-/// Sends the messages about an event, to the channel of the key and to that of the event, as wanted.
-fn tell(shared: &Shared, database: u8, key: &[u8], event: &str, (by_key, by_event): (bool, bool)) {
-    if by_key {
-        let channel = [format!("__keyspace@{database}__:").as_bytes(), key].concat();
-        shared.clients.publish(&channel, event.as_bytes(), false);
-    }
-    if by_event {
-        let channel = format!("__keyevent@{database}__:{event}");
-        shared.clients.publish(channel.as_bytes(), key, false);
-    }
 }

@@ -101,9 +101,14 @@ impl ClientState {
         self.disconnected.notify_one();
     }
 
+    /// Whether somebody has called [`ClientState::disconnect`].
+    pub(super) fn is_over(&self) -> bool {
+        self.is_disconnected.load(Ordering::Acquire)
+    }
+
     /// Returns when somebody has called [`ClientState::disconnect`].
     pub(super) async fn is_disconnected(&self) {
-        while !self.is_disconnected.load(Ordering::Acquire) {
+        while !self.is_over() {
             self.disconnected.notified().await;
         }
     }

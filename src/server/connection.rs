@@ -9,6 +9,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -17,7 +18,7 @@ use super::clients::{ClientState, NOT_YET};
 use super::reply::{encode, within_limit};
 use super::request::{Decoded, Decoder, Limits, ProtocolError};
 use super::settings::AppendFsync;
-use super::shared::{Shared, as_host};
+use super::shared::{Pace, Shared, as_host};
 use crate::command::{Command, Flags, Reply, Session, find, refusal, write_quoted};
 
 /// Replies that are collected before they are written.
@@ -37,6 +38,9 @@ const TOGETHER: usize = 256;
 
 /// Bytes of requests that become one commit, at most; what is longer gains nothing by it.
 const TOGETHER_BYTES: usize = 256 << 10;
+
+/// How long the commands of one commit may take, beyond the one that has gone over it: other processes wait for their turn too.
+const TOGETHER_TIME: Duration = Duration::from_millis(5);
 
 /// Requests whose keys are looked at ahead, at most: their records are to be in the cache yet when they are executed.
 const AHEAD: usize = 32;
@@ -62,6 +66,8 @@ pub(super) struct Connection<S> {
     touched_upto: usize,
     /// For requests that are not executed yet.
     scout: Decoder,
+    /// Whether EXEC would execute a command that may take long.
+    collects_long: bool,
     /// When the request began of which a part has arrived, in seconds since the server began.
     begun_at: Option<u64>,
 }
@@ -99,6 +105,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             alone_upto: 0,
             touched_upto: 0,
             scout: Decoder::default(),
+            collects_long: false,
             begun_at: None,
         }
     }
@@ -118,7 +125,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             // What it takes to execute is not the client's time.
             self.state.halfway_since.store(NOT_YET, Ordering::Relaxed);
             let arrived = self.input.len();
-            let next = self.execute_arrived();
+            let next = self.execute_arrived().await;
             let has_executed = self.input.len() != arrived;
             self.publish_info();
             if self.write().await.is_err() || next == Next::End {
@@ -188,11 +195,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Executes what has arrived, as far as there is room for the replies.
-    fn execute_arrived(&mut self) -> Next {
+    async fn execute_arrived(&mut self) -> Next {
         let mut limits = self.limits();
         let next = loop {
             if self.output.len() > MAX_PENDING_BYTES {
                 break Next::Again;
+            }
+            // What it has sent behind the request that ended it is not executed.
+            if self.state.is_over() {
+                break Next::End;
             }
             let start = self.executed;
             match self.decode(&limits) {
@@ -201,9 +212,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Ok(Some(_)) => {
                     self.touch_ahead(start, &limits);
                     let was_trusted = self.session.is_trusted();
-                    match self.begins_several(start) {
-                        true => self.execute_together(start, &limits),
-                        false => self.execute(start),
+                    let command = self.command_at(start);
+                    let pace = self.pace_of(command);
+                    // Here it can still be disconnected, which nobody can be while a thread of his own is blocked.
+                    let _place = self.shared.place_for(pace).await;
+                    match self.begins_several(start, command) {
+                        true => self.execute_together(start, &limits, pace),
+                        false => self.execute(start, pace),
                     }
                     if self.session.is_leaving() {
                         break Next::End;
@@ -293,40 +308,61 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         find(self.decoder.word(bytes, 0))
     }
 
+    /// What the request that was decoded may make its thread do.
+    fn pace_of(&mut self, command: Option<&Command>) -> Pace {
+        let Some(command) = command else {
+            return Pace::Quick;
+        };
+        let is_exec = command.name == "exec";
+        if self.session.is_collecting() && !is_exec {
+            self.collects_long |= takes_long(command);
+            return Pace::Quick;
+        }
+        let has_collected = std::mem::take(&mut self.collects_long);
+        if takes_long(command) || (is_exec && has_collected) {
+            return Pace::Long;
+        }
+        let may_wait = command.flags.contains(Flags::WRITE) || is_exec;
+        match may_wait && (!self.session.db().keeps_turn() || self.shared.has_long()) {
+            true => Pace::Waits,
+            false => Pace::Quick,
+        }
+    }
+
     /// Whether the request that was decoded is a write of data, behind which more has arrived.
-    fn begins_several(&self, start: usize) -> bool {
+    fn begins_several(&self, start: usize, command: Option<&Command>) -> bool {
         self.executed < self.input.len()
             && start >= self.alone_upto
             && !self.session.is_collecting()
             && !self.session.db().is_read_only()
-            && self
-                .command_at(start)
-                .is_some_and(|command| command.flags.contains(Flags::WRITE))
+            && command.is_some_and(|command| command.flags.contains(Flags::WRITE))
     }
 
     /// Executes the request that was decoded last, and those behind it that read and write data, as one commit. Where that cannot be
     /// written, nothing has happened, and they are executed one by one: so that one too many does not take the others with it.
-    fn execute_together(&mut self, start: usize, limits: &Limits) {
+    fn execute_together(&mut self, start: usize, limits: &Limits, pace: Pace) {
         let (outside, written) = (self.session.db().clone(), self.output.len());
         let silence = self.session.silence();
-        let mut left = None;
-        let mut run = |this: &mut Self| {
+        let run = |this: &mut Self| {
             outside.transaction(|tx| -> crate::Result<()> {
                 this.session.go_on_with(tx.clone());
-                this.execute(start);
+                let begun = Instant::now();
+                this.execute(start, Pace::Quick);
                 for _ in 1..TOGETHER {
                     let next = this.executed;
                     let is_enough =
                         next - start > TOGETHER_BYTES || this.output.len() > MAX_PENDING_BYTES;
-                    if is_enough || this.session.is_leaving() {
+                    if is_enough || this.session.is_leaving() || begun.elapsed() > TOGETHER_TIME {
                         break;
                     }
                     match this.decode(limits) {
                         Ok(None) => break,
                         Ok(Some(0)) => {}
-                        Ok(Some(_)) if this.is_of_data(next) => this.execute(next),
-                        other => {
-                            left = Some((next, other));
+                        Ok(Some(_)) if this.is_of_data(next) => this.execute(next, Pace::Quick),
+                        // It is decoded once more, and executed or refused by itself.
+                        _ => {
+                            this.executed = next;
+                            this.decoder.forget();
                             break;
                         }
                     }
@@ -334,28 +370,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Ok(())
             })
         };
-        let done = match outside.keeps_turn() {
-            true => run(self),
-            // Another process may have the lock: others are served meanwhile.
-            false => tokio::task::block_in_place(|| run(self)),
-        };
+        let done = at_pace(pace, || run(self));
         let selected = outside.database(self.session.db().database_number());
         self.session.go_on_with(selected.unwrap_or(outside));
         if done.is_err() {
             self.output.truncate(written);
             self.session.set_silence(silence);
-            self.alone_upto = left.map_or(self.executed, |(next, _)| next);
+            self.alone_upto = self.executed;
             self.executed = start;
-            self.decoder = Decoder::default();
-            return;
-        }
-        match left {
-            None => {}
-            Some((next, Ok(_))) => self.execute(next),
-            Some((_, Err(error))) => {
-                self.say_error(&error);
-                self.session.leave();
-            }
+            self.decoder.forget();
         }
     }
 
@@ -364,7 +387,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let of_data =
             |flags: Flags| flags.contains(Flags::WRITE) || flags.contains(Flags::READONLY);
         self.command_at(start)
-            .is_some_and(|command| of_data(command.flags))
+            .is_some_and(|command| of_data(command.flags) && !takes_long(command))
     }
 
     fn limits(&self) -> Limits {
@@ -379,7 +402,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Executes the request that begins at an offset of the input.
-    fn execute(&mut self, start: usize) {
+    fn execute(&mut self, start: usize, pace: Pace) {
         let bytes = self.input.get(start..).unwrap_or_default();
         let count = self.decoder.word_count();
         let mut few: [&[u8]; FEW_WORDS] = [&[]; FEW_WORDS];
@@ -402,14 +425,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let counters = &self.shared.counters;
             counters.commands.fetch_add(1, Ordering::Relaxed);
         }
+        let long = words.first().filter(|_| pace == Pace::Long);
+        let long = long.and_then(|name| find(name));
         let session = &mut self.session;
         let was_subscribed = session.is_subscribed();
         let executed = catch_unwind(AssertUnwindSafe(|| {
-            match may_wait(session, words) {
-                // Others are served meanwhile.
-                true => tokio::task::block_in_place(|| session.execute_words(words)),
-                false => session.execute_words(words),
-            }
+            at_pace(pace, || session.execute_words(words))
         }));
         // Afterwards, as in Redis: who has sent RESET sees it no longer.
         if start >= self.alone_upto && self.shared.clients.has_monitors() {
@@ -422,6 +443,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let session = &mut self.session;
         match executed {
             Ok(reply) => {
+                if long.is_some_and(|command| tells_of_sync(command, &reply)) {
+                    self.shared.note_sync();
+                }
                 if session.takes_reply_wanted() {
                     let reply = within_limit(reply);
                     encode(&reply, session.protocol(), &mut self.output);
@@ -451,14 +475,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         if has_written
             && self.shared.setting(|settings| settings.append_fsync) == AppendFsync::Always
-            && let Err(failure) = self.shared.syncer.wait().await
         {
-            // None of these replies may be believed.
-            tracing::error!(failure, "a sync failed: the file takes no more writes");
-            self.output =
-                format!("-MISCONF Errors writing to the file: {failure}\r\n").into_bytes();
-            let _ = self.send().await;
-            return Err(std::io::ErrorKind::Other.into());
+            if let Err(failure) = self.shared.syncer.wait().await {
+                // None of these replies may be believed.
+                tracing::error!(failure, "a sync failed: the file takes no more writes");
+                self.output =
+                    format!("-MISCONF Errors writing to the file: {failure}\r\n").into_bytes();
+                let _ = self.send().await;
+                return Err(std::io::ErrorKind::Other.into());
+            }
+            self.shared.note_sync();
         }
         if self.output.is_empty() {
             return Ok(());
@@ -504,17 +530,26 @@ impl<S> Drop for Connection<S> {
     }
 }
 
-/// Whether a request may have to wait for another process.
-fn may_wait(session: &Session, words: &[&[u8]]) -> bool {
-    if session.db().keeps_turn() || session.db().is_in_transaction() {
-        return false;
+/// Whether a command may take long, whatever other processes do.
+fn takes_long(command: &Command) -> bool {
+    command.flags.contains(Flags::ADMIN) || matches!(command.name, "keys" | "waitaof")
+}
+
+/// Does something; others are served meanwhile where it is not quick.
+fn at_pace<R>(pace: Pace, work: impl FnOnce() -> R) -> R {
+    match pace {
+        Pace::Quick => work(),
+        Pace::Waits | Pace::Long => tokio::task::block_in_place(work),
     }
-    let command = words.first().and_then(|name| find(name));
-    command.is_some_and(|command| {
-        command.flags.contains(Flags::WRITE)
-            || command.flags.contains(Flags::ADMIN)
-            || command.name == "exec"
-    })
+}
+
+/// Whether the reply to a command says that all was carried through to the device. In a transaction nothing is.
+fn tells_of_sync(command: &Command, reply: &Reply) -> bool {
+    match (command.name, reply) {
+        ("save" | "bgsave" | "bgrewriteaof", reply) => !matches!(reply, Reply::Error(_)),
+        ("waitaof", Reply::Array(parts)) => parts.first() == Some(&Reply::Integer(1)),
+        _ => false,
+    }
 }
 
 /// Shows a request to those who watch all of them. What is secret is not shown, nor what was not executed.

@@ -22,11 +22,15 @@
 //! | `clients` | all clients: who has subscribed, who is sent what |
 //! | `shared` | what a session asks of its server |
 //! | `syncer` | one sync for all who wait |
-//! | `background` | idle clients, a sync each second, what has expired, notifications |
+//! | `descriptors` | how many clients the operating system lets there be |
+//! | `background` | idle clients, a sync each second, what has expired |
+//! | `events` | changes, as messages |
 
 mod background;
 mod clients;
 mod connection;
+mod descriptors;
+mod events;
 mod reply;
 #[doc(hidden)]
 pub mod request;
@@ -50,16 +54,20 @@ use tokio::sync::watch;
 
 pub use settings::AppendFsync;
 
-use crate::Db;
 use crate::storage::UnixSocket;
+use crate::{Db, Options};
 use clients::{ClientState, Clients};
 use connection::Connection;
+use events::Events;
 use settings::Settings;
-use shared::{Counters, Shared, new_run_id};
+use shared::{Counters, Places, Shared, new_run_id};
 use syncer::Syncer;
 
 /// How long the server waits for its clients when it ends.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a connection is silent before the system asks whether the other side is there; Redis's `tcp-keepalive`.
+const KEEP_ALIVE: Duration = Duration::from_secs(300);
 
 /// How long nobody is accepted after accepting has failed: for want of descriptors, as a rule.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -68,12 +76,28 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 #[must_use]
 pub struct Server {
-    db: Db,
+    source: Source,
     address: Option<SocketAddr>,
     socket: Option<(PathBuf, u32)>,
     settings: Settings,
     threads: usize,
     ends_on_signals: bool,
+}
+
+/// What is served.
+#[derive(Debug)]
+enum Source {
+    Db(Db),
+    File(PathBuf, Box<Options>),
+}
+
+impl Source {
+    fn open(self) -> crate::Result<Db> {
+        match self {
+            Source::Db(db) => Ok(db),
+            Source::File(path, options) => options.open(path),
+        }
+    }
 }
 
 /// Why a server did not start, or did not end well.
@@ -94,9 +118,19 @@ pub enum ServerError {
     },
     /// There is nowhere to listen: neither an address nor a socket was given.
     Nowhere,
+    /// A setting has a value that it cannot have.
+    Setting {
+        /// What is wrong with which.
+        reason: String,
+    },
+    /// The operating system lets the process have too few files open to serve anybody.
+    Descriptors {
+        /// How many it may have open.
+        limit: u64,
+    },
     /// The operating system gave no thread, or no signals.
     System(io::Error),
-    /// The file could not be synced or closed.
+    /// The file could not be opened, synced or closed.
     Db(crate::Error),
 }
 
@@ -119,6 +153,12 @@ impl fmt::Display for ServerError {
             ServerError::Nowhere => {
                 f.write_str("there is neither an address nor a socket to listen on")
             }
+            ServerError::Setting { reason } => f.write_str(reason),
+            ServerError::Descriptors { limit } => write!(
+                f,
+                "the process may have {limit} files open, which leaves none for clients: allow {} or more (ulimit -n)",
+                descriptors::RESERVED + 1
+            ),
             ServerError::System(source) => write!(f, "cannot start the server: {source}"),
             ServerError::Db(error) => error.fmt(f),
         }
@@ -139,8 +179,18 @@ impl Server {
     /// A server over this file, with database 0 selected for who connects. Where the file was opened with
     /// [`Durability::Os`](crate::Durability::Os), the server's own setting alone decides when it is synced.
     pub fn new(db: Db) -> Server {
+        Server::over(Source::Db(db))
+    }
+
+    /// A server over the file of this path, which is opened, or made, when the server listens already: where it cannot, no file is left
+    /// behind.
+    pub fn of_file(path: impl AsRef<Path>, options: Options) -> Server {
+        Server::over(Source::File(path.as_ref().to_owned(), Box::new(options)))
+    }
+
+    fn over(source: Source) -> Server {
         Server {
-            db,
+            source,
             address: None,
             socket: None,
             settings: Settings::default(),
@@ -170,7 +220,8 @@ impl Server {
         self
     }
 
-    /// How many clients there may be at once; 10,000 by default.
+    /// How many clients there may be at once; 10,000 by default. Where the process may not have as many files open, its limit is raised as
+    /// far as that goes, and there are fewer clients where it does not go far enough.
     pub fn max_clients(mut self, count: usize) -> Server {
         self.settings.max_clients = count;
         self
@@ -206,7 +257,8 @@ impl Server {
         self
     }
 
-    /// Whether SIGTERM and SIGINT end the server, instead of the process; no by default.
+    /// Whether SIGTERM and SIGINT end the server, instead of the process; no by default. Another one while it ends, or when it has ended, does
+    /// end the process, with status 1.
     pub fn end_on_signals(mut self, ends: bool) -> Server {
         self.ends_on_signals = ends;
         self
@@ -216,7 +268,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// All but [`ServerError::Db`].
+    /// All that there are; [`ServerError::Db`] where the file of [`Server::of_file`] cannot be opened.
     pub fn start(self) -> Result<RunningServer, ServerError> {
         if let Some(address) = self.address
             && !address.ip().is_loopback()
@@ -227,6 +279,8 @@ impl Server {
             });
         }
         let mut settings = self.settings;
+        check_events(&settings)?;
+        settings.max_clients = clients_with_room(settings.max_clients)?;
         settings.is_reachable = self
             .address
             .is_some_and(|address| !address.ip().is_loopback());
@@ -256,24 +310,26 @@ impl Server {
         if tcp.is_none() && unix.is_none() {
             return Err(ServerError::Nowhere);
         }
+        let db = self.source.open().map_err(ServerError::Db)?;
         let local_addr = tcp.as_ref().and_then(|listener| listener.local_addr().ok());
         let shared = Arc::new(Shared {
-            syncer: Syncer::start(self.db.clone()).map_err(ServerError::System)?,
+            syncer: Syncer::start(db.clone()).map_err(ServerError::System)?,
             clients: Clients::default(),
             settings: RwLock::new(settings),
             counters: Counters::default(),
+            places: Places::default(),
+            events: Events::default(),
             run_id: new_run_id(),
             started_at: Instant::now(),
             seconds: AtomicU64::new(0),
-            last_sync_seconds: AtomicU64::new(self.db.now_ms() / 1_000),
+            last_sync_seconds: AtomicU64::new(db.now_ms() / 1_000),
             has_written: AtomicBool::new(false),
             ending: watch::Sender::new(false),
             port: local_addr.map_or(0, |address| address.port()),
-            db: self.db,
+            db,
         });
         if self.ends_on_signals {
-            let _inside = runtime.enter();
-            end_on_signals(&shared).map_err(ServerError::System)?;
+            end_on_signals(&shared.ending).map_err(ServerError::System)?;
         }
         let listeners = Listeners { tcp, unix };
         let handle = ServerHandle {
@@ -289,6 +345,34 @@ impl Server {
             thread,
         })
     }
+}
+
+fn check_events(settings: &Settings) -> Result<(), ServerError> {
+    let events = &settings.notify_events;
+    settings::check_events(events).map_err(|why| ServerError::Setting {
+        reason: format!("notify-keyspace-events cannot be {events:?}: {why}"),
+    })
+}
+
+/// How many clients there may be, of those that are wanted.
+fn clients_with_room(wanted: usize) -> Result<usize, ServerError> {
+    if wanted == 0 {
+        let reason = "maxclients must be 1 or more: nobody could connect".to_owned();
+        return Err(ServerError::Setting { reason });
+    }
+    let room = descriptors::room_for(wanted);
+    if room.clients == 0 {
+        return Err(ServerError::Descriptors { limit: room.limit });
+    }
+    if room.clients < wanted {
+        tracing::warn!(
+            wanted,
+            clients = room.clients,
+            limit = room.limit,
+            "there may be fewer clients than wanted: the process may not have as many files open (ulimit -n)"
+        );
+    }
+    Ok(room.clients)
 }
 
 fn listen_error(place: &dyn fmt::Display) -> impl FnOnce(io::Error) -> ServerError {
@@ -352,18 +436,34 @@ struct Listeners {
     unix: Option<(UnixListener, UnixSocket)>,
 }
 
-fn end_on_signals(shared: &Arc<Shared>) -> io::Result<()> {
+/// Has a thread of its own wait for signals, which does so too while the runtime is being ended.
+fn end_on_signals(ending: &watch::Sender<bool>) -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
-    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-        let mut signals = signal(kind)?;
-        let shared = Arc::clone(shared);
-        tokio::spawn(async move {
-            signals.recv().await;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    let inside = runtime.enter();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    drop(inside);
+    let ending = ending.clone();
+    let wait = async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if ending.send_replace(true) {
+                tracing::error!(
+                    "another signal ends the server at once: nobody is waited for, and nothing is synced"
+                );
+                std::process::exit(1);
+            }
             tracing::info!("a signal ends the server");
-            shared.end();
-        });
-    }
-    Ok(())
+        }
+    };
+    let thread = thread::Builder::new().name("brasa-signals".to_owned());
+    thread.spawn(move || runtime.block_on(wait)).map(drop)
 }
 
 /// Serves until the end.
@@ -374,7 +474,7 @@ fn run(runtime: Runtime, listeners: Listeners, shared: Arc<Shared>) -> Result<()
     runtime.spawn(background::look_after_clients(Arc::clone(&shared)));
     runtime.spawn(background::sync_each_second(Arc::clone(&shared)));
     runtime.spawn(background::remove_expired(Arc::clone(&shared)));
-    runtime.spawn(background::tell_changes(Arc::clone(&shared)));
+    runtime.spawn(events::tell_changes(Arc::clone(&shared)));
     runtime.block_on(async {
         let mut ending = shared.ending.subscribe();
         let accepting = async {
@@ -410,11 +510,21 @@ async fn accept_tcp(listener: Option<TcpListener>, shared: &Arc<Shared>) {
             Ok((stream, address)) => {
                 // A reply is written in one piece, and waits for nothing.
                 let _ = stream.set_nodelay(true);
+                let _ = keep_alive(&stream);
                 admit(stream, address.to_string(), local.clone(), shared);
             }
             Err(error) => pause(&error).await,
         }
     }
+}
+
+/// Has the system ask now and then whether a client's machine is there still: one that has gone without a word would be a client for ever.
+fn keep_alive(stream: &tokio::net::TcpStream) -> rustix::io::Result<()> {
+    use rustix::net::sockopt;
+    sockopt::set_tcp_keepidle(stream, KEEP_ALIVE)?;
+    sockopt::set_tcp_keepintvl(stream, KEEP_ALIVE / 3)?;
+    sockopt::set_tcp_keepcnt(stream, 3)?;
+    sockopt::set_socket_keepalive(stream, true)
 }
 
 async fn accept_unix(listener: Option<UnixListener>, path: &Path, shared: &Arc<Shared>) {

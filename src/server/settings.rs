@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::descriptors;
 use crate::db::parse_integer;
 
 /// When what was written is carried through to the device; Redis's `appendfsync`.
@@ -92,6 +93,15 @@ fn number_within(value: &[u8], range: RangeInclusive<i64>) -> Result<i64, String
     }
 }
 
+/// Whether these are letters of `notify-keyspace-events`; what is wrong with them otherwise.
+pub(super) fn check_events(letters: &str) -> Result<(), &'static str> {
+    let is_known = |letter: char| "KEg$lshzxetdmnA".contains(letter);
+    match letters.chars().all(is_known) {
+        true => Ok(()),
+        false => Err("Invalid event class character. Use 'Ag$lshzxeKEtmdn'."),
+    }
+}
+
 impl Settings {
     /// Names and values, for CONFIG GET. The password is not among them.
     pub(super) fn list(&self) -> Vec<(&'static str, String)> {
@@ -124,15 +134,17 @@ impl Settings {
             }
             "maxclients" => {
                 let count = number_within(value, 1..=u32::MAX.into()).map_err(|why| wrong(&why))?;
-                self.max_clients = usize::try_from(count).unwrap_or(usize::MAX);
+                let count = usize::try_from(count).unwrap_or(usize::MAX);
+                let possible = descriptors::room_for(count).clients;
+                if possible < count {
+                    return Err(wrong(&format!(
+                        "The operating system is not able to handle the specified number of clients, try with {possible}"
+                    )));
+                }
+                self.max_clients = count;
             }
             "notify-keyspace-events" => {
-                let known = |letter: char| "KEg$lshzxetdmnA".contains(letter);
-                if !text.chars().all(known) {
-                    return Err(wrong(
-                        "Invalid event class character. Use 'Ag$lshzxeKEtmdn'.",
-                    ));
-                }
+                check_events(text).map_err(wrong)?;
                 self.notify_events = text.to_owned();
             }
             "requirepass" => {

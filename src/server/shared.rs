@@ -6,13 +6,45 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use subtle::ConstantTimeEq;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::clients::Clients;
+use super::events::{self, Events};
 use super::settings::Settings;
 use super::syncer::Syncer;
 use crate::Db;
 use crate::command::host::{ClientFilter, ClientInfo, Host, InfoLine, Subscription};
+
+/// Clients that may block a thread at once, for either reason. The runtime has 512 threads for that, and stands still when all of them
+/// wait.
+const BLOCKED: usize = 64;
+
+/// What a command may make its thread do, which others need not wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// It is done at once.
+    Quick,
+    /// It may have to wait until another process has written, or a client whose command takes long.
+    Waits,
+    /// It may take long by itself.
+    Long,
+}
+
+/// The places of those who block a thread: whoever does so by himself does not queue behind all who wait for another process.
+#[derive(Debug)]
+pub(super) struct Places {
+    waiting: Arc<Semaphore>,
+    long: Arc<Semaphore>,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Places {
+            waiting: Arc::new(Semaphore::new(BLOCKED)),
+            long: Arc::new(Semaphore::new(BLOCKED)),
+        }
+    }
+}
 
 /// See the module.
 pub(super) struct Shared {
@@ -21,6 +53,8 @@ pub(super) struct Shared {
     pub(super) settings: RwLock<Settings>,
     pub(super) syncer: Syncer,
     pub(super) counters: Counters,
+    pub(super) places: Places,
+    pub(super) events: Events,
     /// Forty hexadecimal digits that tell this run from any other: who copies with a cursor begins anew where they have changed.
     pub(super) run_id: String,
     pub(super) started_at: Instant,
@@ -55,6 +89,28 @@ impl Shared {
     /// One of the settings, without a copy of all.
     pub(super) fn setting<R>(&self, of: impl FnOnce(&Settings) -> R) -> R {
         of(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits until there is a place for a command of this pace, without a thread. It is free again when it is dropped.
+    pub(super) async fn place_for(&self, pace: Pace) -> Option<OwnedSemaphorePermit> {
+        let places = match pace {
+            Pace::Quick => return None,
+            Pace::Waits => &self.places.waiting,
+            Pace::Long => &self.places.long,
+        };
+        // It fails where the semaphore is closed, which nobody does.
+        Arc::clone(places).acquire_owned().await.ok()
+    }
+
+    /// Whether somebody is at what may take long, and may keep the others from writing meanwhile.
+    pub(super) fn has_long(&self) -> bool {
+        self.places.long.available_permits() < BLOCKED
+    }
+
+    /// Notes that all that was written is on the device now.
+    pub(super) fn note_sync(&self) {
+        let now = self.db.now_ms() / 1_000;
+        self.last_sync_seconds.store(now, Ordering::Relaxed);
     }
 
     pub(super) fn end(&self) {
@@ -146,6 +202,8 @@ impl Host for Shared {
             changed.change(name, value)?;
         }
         *settings = changed;
+        drop(settings);
+        events::follow(self);
         Ok(())
     }
 
@@ -216,6 +274,7 @@ impl Host for Shared {
 
     fn subscribe(&self, client: u64, subscription: &Subscription) {
         self.clients.subscribe(client, subscription);
+        events::follow(self);
     }
 
     fn unsubscribe(&self, client: u64, subscription: &Subscription) {

@@ -18,7 +18,7 @@ pub(super) struct ServeOptions {
     port: u16,
 
     /// The address; one that other machines can reach needs a password.
-    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
+    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS", value_parser = address)]
     bind: IpAddr,
 
     /// A Unix socket to listen on as well.
@@ -34,8 +34,8 @@ pub(super) struct ServeOptions {
     requirepass_file: Option<PathBuf>,
 
     /// How many clients there may be at once.
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
-    maxclients: usize,
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    maxclients: u32,
 
     /// When writes are carried through to the device: before their replies, each second, or when the system likes.
     #[arg(long, value_name = "WHEN", default_value = "everysec", value_parser = append_fsync)]
@@ -58,6 +58,14 @@ pub(super) struct ServeOptions {
     log: String,
 }
 
+fn address(text: &str) -> Result<IpAddr, String> {
+    let parsed = text.parse();
+    parsed.map_err(|_| {
+        "it is an IP address: 127.0.0.1 for this machine alone, 0.0.0.0 for all of IPv4, ::1 and :: for IPv6"
+            .to_owned()
+    })
+}
+
 fn octal(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {
         Ok(mode) if mode <= 0o777 => Ok(mode),
@@ -78,10 +86,10 @@ pub(super) fn serve(path: &Path, options: ServeOptions) -> Outcome {
         .map(read_password)
         .transpose()?;
     // The server says when it is synced.
-    let db = Db::options().durability(Durability::Os).open(path)?;
-    let mut server = Server::new(db)
+    let file = Db::options().durability(Durability::Os);
+    let mut server = Server::of_file(path, file)
         .bind(SocketAddr::new(options.bind, options.port))
-        .max_clients(options.maxclients)
+        .max_clients(usize::try_from(options.maxclients).unwrap_or(usize::MAX))
         .append_fsync(options.appendfsync)
         .idle_timeout(Duration::from_secs(options.timeout))
         .notify_keyspace_events(options.notify_keyspace_events)
@@ -145,6 +153,10 @@ fn read_password(path: &Path) -> Result<String, Failure> {
 
 impl From<ServerError> for Failure {
     fn from(error: ServerError) -> Self {
-        Failure::Message(error.to_string())
+        match error {
+            ServerError::Setting { reason } => Failure::Usage(reason),
+            ServerError::Db(error) => error.into(),
+            error => Failure::Message(error.to_string()),
+        }
     }
 }
