@@ -215,7 +215,6 @@ mod tests {
             ("timeout", "-1", Some(seconds)),
             ("timeout", "1.5", Some(no_number)),
             ("maxclients", "1", None),
-            ("maxclients", "4294967295", None),
             ("maxclients", "4294967296", Some(clients)),
             ("maxclients", "0", Some(clients)),
             ("maxclients", "abc", Some(no_number)),
