@@ -77,6 +77,11 @@ fn what_others_have_written_is_there_after_a_failed_sync() {
         assert!(is_poisoned(&other.set("late", "1")), "{fails:?}");
         assert!(is_poisoned(&db.set("late", "1")), "{fails:?}");
         assert!(is_poisoned(&other.sync()) && is_poisoned(&db.sync()));
+        assert!(
+            [&db, &other]
+                .iter()
+                .all(|db| db.stats().unwrap().poisoned.is_some())
+        );
         all_have(&disk, &[&db, &other], &keys);
         // The way out.
         db.compact().unwrap();

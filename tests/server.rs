@@ -1104,9 +1104,17 @@ fn a_compaction_heals_what_a_failed_sync_has_broken() {
     // Until then nothing is taken.
     let refused = client.say("SET k 3");
     assert!(refused.starts_with('-'), "{refused}");
+    let status = || {
+        let info = connect().say("INFO persistence");
+        let mut lines = info.lines();
+        let line = lines.find_map(|line| line.strip_prefix("aof_last_write_status:"));
+        line.unwrap().to_owned()
+    };
+    assert_eq!(status(), "err");
     let mut client = connect();
     let compacted = client.say("BGREWRITEAOF");
     assert!(compacted.starts_with("Background"), "{compacted}");
+    assert_eq!(status(), "ok");
     assert_eq!(connect().say("SET k 4"), "OK");
     running.handle().stop();
     running.wait().unwrap();

@@ -256,6 +256,13 @@ fn own_lines(db: &Db, section: &str) -> DbResult<Vec<InfoLine>> {
                 ("async_loading", "0".to_owned()),
                 ("rdb_bgsave_in_progress", "0".to_owned()),
                 ("aof_enabled", "1".to_owned()),
+                (
+                    "aof_last_write_status",
+                    match stats.poisoned {
+                        None => "ok".to_owned(),
+                        Some(_) => "err".to_owned(),
+                    },
+                ),
                 ("aof_current_size", stats.file_bytes.to_string()),
                 ("brasa_log_bytes", stats.log_bytes.to_string()),
                 ("brasa_live_bytes", stats.live_bytes.to_string()),

@@ -37,6 +37,8 @@ pub struct Stats {
     pub evicted_bytes: u64,
     /// Everything before this offset is known to be on the device.
     pub synced_upto: u64,
+    /// Why the file takes no more writes until it is compacted, where a sync has failed.
+    pub poisoned: Option<String>,
 }
 
 impl Stats {
@@ -71,6 +73,7 @@ impl Engine {
             evicted_bytes: self.evicted_bytes.load(Ordering::Relaxed),
             // Nothing of the log is before its start, whether the name is known to be there or not.
             synced_upto: generation.synced_upto().max(LOG_START),
+            poisoned: generation.poisoned().map(str::to_owned),
             ..Stats::default()
         };
         let mut statistics = generation.statistics();

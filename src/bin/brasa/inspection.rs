@@ -37,6 +37,9 @@ pub(super) fn stats(path: &Path) -> Outcome {
     writeln!(output, "index_bytes: {}", stats.index_bytes)?;
     let per_key = stats.index_bytes_per_key();
     writeln!(output, "index_bytes_per_key: {per_key}")?;
+    if let Some(reason) = &stats.poisoned {
+        writeln!(output, "poisoned: {reason}")?;
+    }
     output.flush()?;
     Ok(true)
 }

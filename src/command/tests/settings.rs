@@ -23,6 +23,7 @@ fn info_says_nothing_that_is_not_known() {
         "loading",
         "async_loading",
         "aof_enabled",
+        "aof_last_write_status",
         "aof_current_size",
         "role",
         "connected_slaves",
@@ -31,7 +32,6 @@ fn info_says_nothing_that_is_not_known() {
     }
     for invented in [
         "mem_fragmentation_ratio",
-        "aof_last_write_status",
         "aof_rewrite_in_progress",
         "rdb_changes_since_last_save",
     ] {

@@ -124,12 +124,18 @@ impl Generation {
     }
 
     pub(in crate::engine) fn check_not_poisoned(&self, path: &Path) -> Result<()> {
-        match self.poison.get().or_else(|| self.failed_sync.get()) {
+        match self.poisoned() {
             None => Ok(()),
             Some(reason) => Err(Error::Poisoned {
                 path: path.to_owned(),
-                reason: reason.clone(),
+                reason: reason.to_owned(),
             }),
         }
+    }
+
+    /// Why nothing may be written, if that is so.
+    pub(in crate::engine) fn poisoned(&self) -> Option<&str> {
+        let reason = self.poison.get().or_else(|| self.failed_sync.get());
+        reason.map(String::as_str)
     }
 }
