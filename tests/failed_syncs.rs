@@ -125,6 +125,35 @@ fn a_handle_that_could_not_tell_of_its_failed_sync_follows_the_others_and_tells_
     }
 }
 
+/// Who could not tell had waited for the lock, which it had itself.
+#[test]
+fn a_sync_that_fails_within_a_transaction_of_the_same_handle_waits_for_nobody() {
+    let disk = SimulatedDisk::new(1);
+    let (db, other) = (open(&disk), open(&disk));
+    db.set("k", "1").unwrap();
+    let failed: brasa::Result<_> = db.transaction(|_| {
+        fail_next(&disk, FaultyOperation::Sync);
+        Ok(db.sync())
+    });
+    assert!(failed.unwrap().is_err());
+    assert!(is_poisoned(&db.set("k", "2")));
+    assert!(is_poisoned(&other.set("k", "2")));
+}
+
+/// It said that a sync had failed for as long as it did nothing else.
+#[test]
+fn who_only_syncs_and_closes_notices_that_somebody_has_compacted_the_file() {
+    let disk = SimulatedDisk::new(1);
+    let (db, other, third) = (open(&disk), open(&disk), open(&disk));
+    db.set("k", "1").unwrap();
+    fail_next(&disk, FaultyOperation::Sync);
+    assert!(db.sync().is_err());
+    assert!(is_poisoned(&third.set("k", "2")));
+    other.compact().unwrap();
+    db.sync().unwrap();
+    third.close().unwrap();
+}
+
 /// A server that had no descriptor left for the directory took that for a sync that had failed, and let nobody write any more.
 #[test]
 fn a_directory_that_cannot_be_opened_is_no_failed_sync() {

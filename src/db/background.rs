@@ -209,7 +209,7 @@ impl IntervalSync {
                 let engine = Arc::clone(&self.engine);
                 move || {
                     while !stop.wait(interval) {
-                        // A failure poisons the file, and every later write reports it.
+                        // A sync that failed is reported by every later write; one that had to wait for too long is tried again.
                         let _ = engine.sync_if_behind();
                     }
                 }

@@ -305,8 +305,11 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// - [`Error::Io`] where the sync failed. The file takes no more writes from then on.
+    /// - [`Error::Io`] where the sync failed: the file takes no more writes from then on, until it is compacted. Or where it could not be made,
+    ///   as the file's directory could not be opened: then it can be tried again ([`Stats::poisoned`](crate::Stats::poisoned) tells which).
     /// - [`Error::Poisoned`] where an earlier sync had failed.
+    /// - [`Error::Locked`] where another process kept the right to sync for longer than the lock timeout.
+    /// - [`Error::Removed`] where the file that this handle has alone has lost its name.
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {

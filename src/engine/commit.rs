@@ -371,10 +371,11 @@ impl Engine {
     }
 
     /// Tells everybody, by a record, that a sync of this file has failed and nothing may be written any more. Where the lock is not to be had,
-    /// whoever finds the handle so tries again.
+    /// whoever finds the handle so tries again: this thread may have it itself, in a transaction within which it syncs, and others may be
+    /// waiting for the right to sync, which the caller has.
     pub(super) fn append_poisoned(&self, generation: &Generation) {
         if generation.poison.get().is_none()
-            && let Ok(mut writer) = self.lock_writer()
+            && let Ok(mut writer) = self.lock_writer_briefly()
         {
             self.append_poisoned_by(&mut writer, generation);
             self.give_up_turn(&mut writer);

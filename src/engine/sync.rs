@@ -4,7 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | behind | a sync succeeds | synced up to the tail before it | `Engine::sync_locked` |
 //! | synced | a slot is written | the file says so itself | `Engine::write_slot` |
-//! | any | a sync fails | poisoned, for good | `Engine::poison` |
+//! | any | a sync fails | poisoned, until the file is compacted; the others are told by a record, at once or later | `Engine::poison` |
 //! | any | close | synced, the slot current, reserved space given back | `Engine::shutdown` |
 
 use std::io;
@@ -162,13 +162,21 @@ impl Engine {
             return Ok(());
         }
         self.check_not_forked()?;
-        let generation = self.generation();
+        let generation = self.healed_generation()?;
         self.sync_covering(&generation, generation.published_upto())
+    }
+
+    /// The file as it is now; where it takes no more writes, and somebody has compacted it since, the new one.
+    fn healed_generation(&self) -> Result<Arc<Generation>> {
+        if self.generation_now().poisoned().is_some() {
+            self.look_for_news()?;
+        }
+        Ok(self.generation())
     }
 
     /// What the background does: syncs if there is something, and lets no slot lag for long.
     pub(crate) fn sync_if_behind(&self) -> Result<()> {
-        let current = self.generation();
+        let current = self.healed_generation()?;
         let slot_lags = current.synced_upto() > self.lock_sync().slots.current().synced_upto;
         let syncs = matches!(self.settings.durability, Durability::Interval(_));
         // Who wrote nothing leaves it to those who did.
@@ -185,6 +193,7 @@ impl Engine {
     pub(super) fn sync_covering(&self, generation: &Arc<Generation>, end: u64) -> Result<()> {
         let is_sound = || generation.check_not_poisoned(&self.path).is_ok();
         let is_covered = || generation.synced_upto() >= end && is_sound();
+        let mut begun = None;
         let state = loop {
             if is_covered() {
                 return Ok(());
@@ -197,9 +206,11 @@ impl Engine {
             if let Some(state) = self.try_lock_sync() {
                 break state;
             }
+            begun = begun.or_else(|| Some(Instant::now()));
             thread::park();
         };
-        let (mut state, current) = self.claim_sync_by(state)?;
+        let waited = begun.map_or(Duration::ZERO, |begun| begun.elapsed());
+        let (mut state, current) = self.claim_sync_by(state, waited)?;
         self.check_writable(&current)?;
         // A generation is replaced only by one that holds all of it, on the device; but its name may not be there yet.
         let is_covered = match Arc::ptr_eq(generation, &current) {
@@ -231,20 +242,29 @@ impl Engine {
 
     /// Takes the lock that syncing needs, between threads and between processes, and reads what others have synced.
     pub(super) fn claim_sync(&self) -> Result<(SyncClaim<'_>, Arc<Generation>)> {
-        self.claim_sync_by(self.lock_sync())
+        match self.try_lock_sync() {
+            Some(state) => self.claim_sync_by(state, Duration::ZERO),
+            None => {
+                let begun = Instant::now();
+                let state = self.lock_sync();
+                self.claim_sync_by(state, begun.elapsed())
+            }
+        }
     }
 
-    /// As [`Engine::claim_sync`], for who has the lock between threads.
+    /// As [`Engine::claim_sync`], for who has the lock between threads, and has waited for it: that counts towards the timeout, or each of several
+    /// would wait for all before it.
     fn claim_sync_by<'a>(
         &'a self,
         state: SyncGuard<'a>,
+        waited: Duration,
     ) -> Result<(SyncClaim<'a>, Arc<Generation>)> {
         let generation = self.generation();
         if self.settings.exclusive && !CAN_SHARE {
             return Ok((SyncClaim { state, file: None }, generation));
         }
         let begun = Instant::now();
-        let timeout = self.settings.lock_timeout;
+        let timeout = self.settings.lock_timeout.saturating_sub(waited);
         let file = Arc::clone(&generation.file);
         let locked = acquire(&*file, LockByte::Sync, LockMode::Exclusive, timeout)
             .map_err(Error::io("lock", &self.path))?;
@@ -252,7 +272,7 @@ impl Engine {
             return Err(Error::Locked {
                 path: self.path.clone(),
                 lock: LockByte::Sync.name(),
-                waited: begun.elapsed(),
+                waited: waited + begun.elapsed(),
             });
         }
         let mut claim = SyncClaim {
@@ -361,7 +381,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Latches a failed sync. Trying again would be worse than useless: Linux reports the error
+    /// Latches a failed sync, and tells the others of it, or leaves that to the next call that finds the latch. Trying again would be worse than useless: Linux reports the error
     /// once, drops the pages, and then answers the next sync with success.
     pub(super) fn poison(
         &self,
@@ -399,7 +419,7 @@ impl Engine {
             self.compact_on_close();
         }
         self.checkpoint_on_close();
-        let generation = self.generation();
+        let generation = self.healed_generation()?;
         self.check_writable(&generation)?;
         let slot_lags = generation.synced_upto() > self.lock_sync().slots.current().synced_upto;
         if generation.is_behind() || slot_lags {
