@@ -1120,6 +1120,36 @@ fn a_compaction_heals_what_a_failed_sync_has_broken() {
     running.wait().unwrap();
 }
 
+/// The sync of a second could not be made, and nobody wrote later: what was acknowledged stayed where a loss of power would take it.
+#[cfg(feature = "simulation")]
+#[test]
+fn what_could_not_be_synced_in_its_second_is_in_a_later_one() {
+    use brasa::simulation::{Fault, FaultyOperation, SimulatedDisk};
+    let disk = SimulatedDisk::new(7);
+    let options = Db::options().durability(Durability::Os);
+    let db = options.open_on(&disk, "file.brasa").unwrap();
+    let server = Server::new(db.clone()).append_fsync(AppendFsync::EverySecond);
+    let server = server.bind("127.0.0.1:0".parse().unwrap());
+    disk.inject(Fault {
+        after: 0,
+        operation: Some(FaultyOperation::OpenDirectory),
+        error: ErrorKind::Other,
+        lasting: false,
+        short: false,
+    });
+    let running = server.start().unwrap();
+    let mut client = Client::connect(running.local_addr().unwrap());
+    assert_eq!(client.say("SET k 1"), "OK");
+    let is_synced = || {
+        let stats = db.stats().unwrap();
+        disk.fault_count() == 1 && stats.synced_upto == 12_288 + stats.log_bytes
+    };
+    let mut looks = (0..10_000).map(|_| std::thread::sleep(Duration::from_millis(1)));
+    assert!(looks.any(|()| is_synced()), "it is not tried again");
+    running.handle().stop();
+    running.wait().unwrap();
+}
+
 /// What a client's commands do to the server, whether they are committed together or not.
 #[cfg(feature = "simulation")]
 #[test]

@@ -36,7 +36,8 @@ pub(super) async fn look_after_clients(shared: Arc<Shared>) {
                 true => seconds.saturating_sub(client.halfway_since.load(Ordering::Relaxed)),
                 false => 0,
             };
-            let listens = client.info().subscriptions.iter().any(|count| *count > 0);
+            let is_subscribed = client.info().subscriptions.iter().any(|count| *count > 0);
+            let listens = is_subscribed || shared.clients.is_monitoring(client.id);
             let is_over =
                 |seconds: u64, limit: Duration| !limit.is_zero() && seconds > limit.as_secs();
             // Who waits for messages need not say anything.
@@ -68,11 +69,16 @@ pub(super) async fn sync_each_second(shared: Arc<Shared>) {
         match tokio::task::spawn_blocking(move || db.sync()).await {
             Ok(Ok(())) => shared.note_sync(),
             Ok(Err(error)) => {
-                tracing::error!(%error, "a sync failed: the file takes no more writes")
+                // What can be tried again is, whether somebody writes meanwhile or not.
+                let is_final = shared.tell_of_failed_sync(&error);
+                shared.has_written.fetch_or(!is_final, Ordering::AcqRel);
             }
             // The server is being ended, and syncs once more at last.
             Err(error) if error.is_cancelled() => return,
-            Err(_) => tracing::error!("a sync panicked"),
+            Err(_) => {
+                tracing::error!("a sync panicked");
+                shared.has_written.store(true, Ordering::Release);
+            }
         }
     }
 }

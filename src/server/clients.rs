@@ -21,7 +21,7 @@ pub(super) const NOT_YET: u64 = u64::MAX;
 pub(super) struct ClientState {
     pub(super) id: u64,
     pub(super) connected_at: Instant,
-    /// When it was last heard of, in seconds since the server began.
+    /// When it was last heard of, in seconds since the server began; [`NOT_YET`] while the server lets it wait.
     pub(super) heard_at: AtomicU64,
     /// Whether a request has begun and not ended, or a reply is being written.
     pub(super) is_halfway: AtomicBool,
@@ -240,6 +240,10 @@ impl Clients {
             monitors.push(id);
         }
         self.monitor_count.store(monitors.len(), Ordering::Release);
+    }
+
+    pub(super) fn is_monitoring(&self, id: u64) -> bool {
+        self.has_monitors() && read(&self.monitors).contains(&id)
     }
 
     pub(super) fn stop_monitoring(&self, id: u64) {

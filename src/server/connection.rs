@@ -215,10 +215,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     let command = self.command_at(start);
                     let pace = self.pace_of(command);
                     // Here it can still be disconnected, which nobody can be while a thread of his own is blocked.
+                    if pace != Pace::Quick {
+                        // While it is the server that lets the client wait, that is no silence.
+                        self.state.heard_at.store(NOT_YET, Ordering::Relaxed);
+                    }
                     let _place = self.shared.place_for(pace).await;
                     match self.begins_several(start, command) {
                         true => self.execute_together(start, &limits, pace),
                         false => self.execute(start, pace),
+                    }
+                    if pace != Pace::Quick {
+                        let seconds = self.shared.seconds.load(Ordering::Relaxed);
+                        self.state.heard_at.store(seconds, Ordering::Relaxed);
                     }
                     if self.session.is_leaving() {
                         break Next::End;
@@ -478,7 +486,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         {
             if let Err(failure) = self.shared.syncer.wait().await {
                 // None of these replies may be believed.
-                tracing::error!(failure, "a sync failed: the file takes no more writes");
+                self.shared.tell_of_failed_sync(&failure);
                 self.output =
                     format!("-MISCONF Errors writing to the file: {failure}\r\n").into_bytes();
                 let _ = self.send().await;
@@ -532,7 +540,8 @@ impl<S> Drop for Connection<S> {
 
 /// Whether a command may take long, whatever other processes do.
 fn takes_long(command: &Command) -> bool {
-    command.flags.contains(Flags::ADMIN) || matches!(command.name, "keys" | "waitaof")
+    let is_quick = matches!(command.name, "shutdown" | "monitor");
+    command.flags.contains(Flags::ADMIN) && !is_quick || matches!(command.name, "keys" | "waitaof")
 }
 
 /// Does something; others are served meanwhile where it is not quick.

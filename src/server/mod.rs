@@ -184,6 +184,21 @@ impl Server {
 
     /// A server over the file of this path, which is opened, or made, when the server listens already: where it cannot, no file is left
     /// behind.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("cache.brasa");
+    /// use brasa::Db;
+    /// use brasa::server::Server;
+    ///
+    /// let server = Server::of_file(&path, Db::options()).bind("127.0.0.1:0".parse()?);
+    /// let running = server.start()?;
+    /// running.handle().stop();
+    /// running.wait()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn of_file(path: impl AsRef<Path>, options: Options) -> Server {
         Server::over(Source::File(path.as_ref().to_owned(), Box::new(options)))
     }

@@ -116,7 +116,8 @@ impl Settings {
 
     /// Changes one of them.
     pub(super) fn change(&mut self, name: &str, value: &[u8]) -> Result<(), String> {
-        let text = std::str::from_utf8(value).unwrap_or("");
+        // No setting has a value that is no text: it is refused as whatever else has no meaning.
+        let text = std::str::from_utf8(value).unwrap_or("\u{fffd}");
         let wrong = |why: &str| {
             format!("CONFIG SET failed (possibly related to argument '{name}') - {why}")
         };
@@ -222,6 +223,15 @@ mod tests {
             let said = said(name, value.as_bytes());
             assert_eq!(said.as_deref(), expected, "{name} {value}");
         }
+    }
+
+    #[test]
+    fn what_is_no_text_is_no_letter() {
+        let mut settings = Settings::default();
+        settings.change("notify-keyspace-events", b"KEA").unwrap();
+        let refused = settings.change("notify-keyspace-events", b"\xff");
+        assert!(refused.is_err());
+        assert!(settings.tells('$').0);
     }
 
     #[test]

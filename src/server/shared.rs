@@ -113,6 +113,19 @@ impl Shared {
         self.last_sync_seconds.store(now, Ordering::Relaxed);
     }
 
+    /// Says what has become of a sync that failed, or could not be made; gives back whether it is the last of this file.
+    pub(super) fn tell_of_failed_sync(&self, error: &dyn std::fmt::Display) -> bool {
+        let stats = self.db.stats();
+        let is_final = stats.is_ok_and(|stats| stats.poisoned.is_some());
+        match is_final {
+            true => {
+                tracing::error!(%error, "a sync failed: the file takes no more writes until it is compacted");
+            }
+            false => tracing::error!(%error, "what was written is not on the device yet"),
+        }
+        is_final
+    }
+
     pub(super) fn end(&self) {
         self.ending.send_replace(true);
     }
