@@ -58,6 +58,12 @@ impl Session {
         self.client.is_trusted
     }
 
+    /// Ends the conversation, as QUIT.
+    #[cfg(feature = "server")]
+    pub(crate) fn leave(&mut self) {
+        self.client.is_leaving = true;
+    }
+
     /// Whether the client has asked to be disconnected, once it has its reply.
     pub fn is_leaving(&self) -> bool {
         self.client.is_leaving

@@ -296,7 +296,8 @@ fn execute_queue(
 }
 
 impl Afterwards {
-    /// The replies have said that it will be done: what goes wrong is told to who writes or syncs next.
+    /// The replies have said that it will be done: a sync that fails is told to who writes or syncs next, and a compaction that fails leaves
+    /// the file as it was.
     fn carry_out(self, db: &Db) {
         if self.compact {
             let _ = db.compact();

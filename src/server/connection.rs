@@ -466,6 +466,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 );
                 self.output
                     .extend_from_slice(b"-ERR the command failed by a bug of the server\r\n");
+                // It may have been in the middle of a transaction, or between two databases: nothing more is done in its name.
+                session.leave();
             }
         }
     }
