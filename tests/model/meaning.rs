@@ -3,179 +3,39 @@
 //!
 //! Where brasa differs from Redis it says so in its documentation, and so does the model:
 //!
-//! - A key is gone *at* its deadline; in Redis one millisecond later.
+//! - A key is gone *at* its deadline, and so is a field; in Redis one millisecond later.
 //! - Nothing is deleted because the clock says so. What has expired is absent for every call, but
 //!   comes back when the clock steps back, unless a call replaced or deleted it meanwhile.
+//! - A hash of which all fields have expired is no key, and who sets a field there begins another one. But it counts
+//!   in `len`, and its records as live, until it is written to.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use brasa::limits::{DATABASE_COUNT, MAX_DEADLINE_MS};
-use brasa::{Error, ExpireCondition, KeyType, Ttl};
+use brasa::{ExpireCondition, FieldExpiry, KeyType, Ttl};
 
-pub(crate) type Bytes = Vec<u8>;
-
-/// One call.
-#[derive(Debug, Clone)]
-pub(crate) enum Op {
-    Set(Bytes, Bytes),
-    SetWith(Bytes, Bytes, SetHow),
-    Get(Bytes),
-    GetMany(Vec<Bytes>),
-    Strlen(Bytes),
-    Append(Bytes, Bytes),
-    IncrBy(Bytes, i64),
-    Hset(Bytes, Bytes, Bytes),
-    HsetMany(Bytes, Vec<(Bytes, Bytes)>),
-    HsetIfAbsent(Bytes, Bytes, Bytes),
-    Hget(Bytes, Bytes),
-    HgetMany(Bytes, Vec<Bytes>),
-    Hgetall(Bytes),
-    Hdel(Bytes, Bytes),
-    HdelMany(Bytes, Vec<Bytes>),
-    Hexists(Bytes, Bytes),
-    Hlen(Bytes),
-    HincrBy(Bytes, Bytes, i64),
-    Del(Bytes),
-    DelMany(Vec<Bytes>),
-    Exists(Bytes),
-    ExistsMany(Vec<Bytes>),
-    KeyTypeOf(Bytes),
-    Expire(Bytes, Span),
-    ExpireAt(Bytes, Moment),
-    ExpireAtIf(Bytes, Moment, ExpireCondition),
-    Persist(Bytes),
-    TtlOf(Bytes),
-    DeadlineOf(Bytes),
-    Clear,
-    ClearAll,
-    Len,
-    KeysWith(Bytes),
-    Batch(Vec<Change>),
-}
-
-/// A change within a batch.
-#[derive(Debug, Clone)]
-pub(crate) enum Change {
-    Set(Bytes, Bytes),
-    SetEx(Bytes, Bytes, Span),
-    Del(Bytes),
-    Expire(Bytes, Span),
-    Hset(Bytes, Bytes, Bytes),
-    Hdel(Bytes, Bytes),
-    Clear,
-}
-
-/// The options of a `set_with`.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct SetHow {
-    pub(crate) condition: Condition,
-    pub(crate) expiry: Expiry,
-    pub(crate) return_previous: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Condition {
-    Always,
-    OnlyIfAbsent,
-    OnlyIfPresent,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Expiry {
-    None,
-    Keep,
-    After(Span),
-    At(Moment),
-}
-
-/// A duration, perhaps one that is only known when the time is.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Span {
-    Of(Duration),
-    /// Exactly up to the latest deadline that can be stored.
-    ToLimit,
-    /// One millisecond more than that.
-    BeyondLimit,
-}
-
-/// A point in time, in Unix milliseconds.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Moment {
-    FromNow(i64),
-    Exactly(u64),
-}
-
-impl Span {
-    pub(crate) fn at(self, now_ms: u64) -> Duration {
-        let to_limit = MAX_DEADLINE_MS.saturating_sub(now_ms);
-        match self {
-            Span::Of(duration) => duration,
-            Span::ToLimit => Duration::from_millis(to_limit),
-            Span::BeyondLimit => Duration::from_millis(to_limit + 1),
-        }
-    }
-}
-
-impl Moment {
-    pub(crate) fn at(self, now_ms: u64) -> u64 {
-        match self {
-            Moment::FromNow(delta) => now_ms.saturating_add_signed(delta),
-            Moment::Exactly(moment) => moment,
-        }
-    }
-}
-
-/// What a call gives back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Answer {
-    Done,
-    Whether(bool),
-    Count(u64),
-    Integer(i64),
-    Value(Option<Bytes>),
-    Values(Vec<Option<Bytes>>),
-    Fields(BTreeMap<Bytes, Bytes>),
-    Names(Vec<Bytes>),
-    Type(Option<KeyType>),
-    Ttl(Ttl),
-    Deadline(Option<u64>),
-    Set {
-        written: bool,
-        previous: Option<Bytes>,
-    },
-}
-
-/// Why a call changes nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    WrongType,
-    NotAnInteger,
-    FieldNotAnInteger,
-    Overflow,
-    DeadlineOutOfRange,
-}
-
-impl Refusal {
-    /// The refusal that an error stands for; the error itself where it stands for none.
-    pub(crate) fn of(error: Error) -> Result<Refusal, Error> {
-        Ok(match error {
-            Error::WrongType => Refusal::WrongType,
-            Error::NotAnInteger => Refusal::NotAnInteger,
-            Error::FieldNotAnInteger => Refusal::FieldNotAnInteger,
-            Error::Overflow => Refusal::Overflow,
-            Error::DeadlineOutOfRange => Refusal::DeadlineOutOfRange,
-            other => return Err(other),
-        })
-    }
-}
-
-pub(crate) type Reply = Result<Answer, Refusal>;
+use crate::calls::{Answer, Bytes, Change, Condition, Expiry, Op, Refusal, Reply, SetHow, Span};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Data {
     String(Bytes),
-    Hash(BTreeMap<Bytes, Bytes>),
+    Hash(Fields),
+}
+
+/// The fields of a hash, those that have expired too.
+pub(crate) type Fields = BTreeMap<Bytes, Field>;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Field {
+    pub(crate) value: Bytes,
+    pub(crate) deadline_ms: Option<u64>,
+}
+
+impl Field {
+    pub(crate) fn is_live(&self, now_ms: u64) -> bool {
+        is_to_come(self.deadline_ms, now_ms)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,8 +53,16 @@ impl Entry {
     }
 
     pub(crate) fn is_live(&self, now_ms: u64) -> bool {
-        self.deadline_ms
-            .is_none_or(|deadline_ms| now_ms < deadline_ms)
+        let is_something = match &self.data {
+            Data::String(_) => true,
+            Data::Hash(fields) => fields.values().any(|field| field.is_live(now_ms)),
+        };
+        is_something && self.is_counted(now_ms)
+    }
+
+    /// Whether it counts as a key: a hash does by its own deadline alone.
+    pub(crate) fn is_counted(&self, now_ms: u64) -> bool {
+        is_to_come(self.deadline_ms, now_ms)
     }
 
     pub(crate) fn key_type(&self) -> KeyType {
@@ -206,13 +74,13 @@ impl Entry {
 
     /// Bytes of the records that the file needs for it: see `docs/format.md`.
     pub(crate) fn record_bytes(&self, key: &[u8]) -> u64 {
-        let record = |body: usize| (32 + body as u64).next_multiple_of(8);
         match &self.data {
             Data::String(value) => record(key.len() + value.len()),
             Data::Hash(fields) => {
                 let fields: u64 = fields
                     .iter()
-                    .map(|(field, value)| record(key.len() + field.len() + value.len()))
+                    // With its deadline, and whether that has passed or not.
+                    .map(|(name, field)| record(key.len() + name.len() + field.value.len()))
                     .sum();
                 // The deadline of a hash stands in no field's record, so it has its own.
                 fields + self.deadline_ms.map_or(0, |_| record(key.len()))
@@ -238,9 +106,15 @@ impl Model {
 
     /// The keys of a database that are there for whoever looks now.
     pub(crate) fn live(&self, number: u8, now_ms: u64) -> BTreeMap<&Bytes, &Entry> {
+        let counted = self.counted(number, now_ms).into_iter();
+        counted.filter(|(_, entry)| entry.is_live(now_ms)).collect()
+    }
+
+    /// Those, and the hashes that have nothing but fields that have expired.
+    pub(crate) fn counted(&self, number: u8, now_ms: u64) -> BTreeMap<&Bytes, &Entry> {
         let database = self.databases.get(&number).into_iter().flatten();
         database
-            .filter(|(_, entry)| entry.is_live(now_ms))
+            .filter(|(_, entry)| entry.is_counted(now_ms))
             .collect()
     }
 
@@ -267,7 +141,23 @@ impl Model {
     pub(crate) fn forget_expired(&mut self, now_ms: u64) {
         for database in self.databases.values_mut() {
             database.retain(|_, entry| entry.is_live(now_ms));
+            for entry in database.values_mut() {
+                if let Data::Hash(fields) = &mut entry.data {
+                    fields.retain(|_, field| field.is_live(now_ms));
+                }
+            }
         }
+    }
+
+    /// Bytes of the deadlines of hashes whose fields have all expired. A compaction copies those although it leaves the fields
+    /// behind, so that they are dead from the first.
+    pub(crate) fn deadlines_of_nothing(&self, now_ms: u64) -> u64 {
+        let entries = self.databases.values().flatten();
+        entries
+            .filter(|(_, entry)| entry.deadline_ms.is_some())
+            .filter(|(_, entry)| entry.is_counted(now_ms) && !entry.is_live(now_ms))
+            .map(|(key, _)| record(key.len()))
+            .sum()
     }
 
     /// Whether two models hold the same, an empty database being the same as none.
@@ -318,18 +208,18 @@ impl View<'_> {
                 self.put(key, Entry::string(text.as_bytes(), self.deadline(key)));
                 Answer::Integer(sum)
             }
-            Op::Hset(key, field, value) => Answer::Whether(self.hset(key, field, value)?),
+            Op::Hset(key, field, value) => Answer::Whether(self.hset(key, field, value, None)?),
             Op::HsetMany(key, fields) => {
                 let mut created = 0;
                 for (field, value) in fields {
-                    created += u64::from(self.hset(key, field, value)?);
+                    created += u64::from(self.hset(key, field, value, None)?);
                 }
                 Answer::Count(created)
             }
             Op::HsetIfAbsent(key, field, value) => {
                 let absent = !self.hash(key)?.contains_key(field);
                 if absent {
-                    self.hset(key, field, value)?;
+                    self.hset(key, field, value, None)?;
                 }
                 Answer::Whether(absent)
             }
@@ -350,13 +240,64 @@ impl View<'_> {
             Op::Hexists(key, field) => Answer::Whether(self.hash(key)?.contains_key(field)),
             Op::Hlen(key) => Answer::Count(self.hash(key)?.len() as u64),
             Op::HincrBy(key, field, increment) => {
-                let current = match self.hash(key)?.get(field) {
-                    Some(text) => integer(text).ok_or(Refusal::FieldNotAnInteger)?,
+                let found = self.field(key, field)?;
+                let current = match &found {
+                    Some(found) => integer(&found.value).ok_or(Refusal::FieldNotAnInteger)?,
                     None => 0,
                 };
                 let sum = current.checked_add(*increment).ok_or(Refusal::Overflow)?;
-                self.hset(key, field, sum.to_string().as_bytes())?;
+                let deadline_ms = found.and_then(|found| found.deadline_ms);
+                self.hset(key, field, sum.to_string().as_bytes(), deadline_ms)?;
                 Answer::Integer(sum)
+            }
+            Op::HsetWith(key, fields, how) => Answer::Whether(self.hset_with(key, fields, *how)?),
+            Op::Hexpire(key, field, span) => {
+                let deadline_ms = self.after(*span)?;
+                let done = self.hexpire(key, field, deadline_ms, ExpireCondition::Always)?;
+                Answer::Expiries(vec![done])
+            }
+            Op::HexpireAtIf(key, names, moment, condition) => {
+                let deadline_ms = storable(u128::from(moment.at(self.now_ms)))?;
+                let mut done = Vec::new();
+                for name in names {
+                    done.push(self.hexpire(key, name, deadline_ms, *condition)?);
+                }
+                Answer::Expiries(done)
+            }
+            Op::Hpersist(key, names) => {
+                let mut had_deadlines = Vec::new();
+                for name in names {
+                    let found = self.field(key, name)?;
+                    had_deadlines.push(found.map(|field| field.deadline_ms.is_some()));
+                    self.date_field(key, name, None);
+                }
+                Answer::HadDeadlines(had_deadlines)
+            }
+            Op::HttlOf(key, name) => Answer::Ttl(ttl(
+                self.field(key, name)?.map(|field| field.deadline_ms),
+                self.now_ms,
+            )),
+            Op::HdeadlinesOf(key, names) => {
+                self.hash(key)?;
+                let mut deadlines = Vec::new();
+                for name in names {
+                    let found = self.field(key, name)?;
+                    deadlines.push(found.map(|field| field.deadline_ms.unwrap_or(0)));
+                }
+                Answer::Deadlines(deadlines)
+            }
+            Op::HgetEx(key, names, expiry) => Answer::Values(self.hget_ex(key, names, *expiry)?),
+            Op::HgetDel(key, names) => {
+                let mut values = Vec::new();
+                for name in names {
+                    let found = self.field(key, name)?;
+                    // One that has expired is not there to be deleted.
+                    if found.is_some() {
+                        self.hdel(key, name)?;
+                    }
+                    values.push(found.map(|field| field.value));
+                }
+                Answer::Values(values)
             }
             Op::Del(key) => Answer::Whether(self.del(key)),
             Op::DelMany(keys) => {
@@ -375,17 +316,8 @@ impl View<'_> {
             }
             Op::ExpireAtIf(key, moment, condition) => {
                 let deadline_ms = storable(u128::from(moment.at(self.now_ms)))?;
-                // Whoever has no deadline lives forever, and who is not there has none.
-                let present = self.deadline(key).unwrap_or(u64::MAX);
-                let has_deadline = self.deadline(key).is_some();
-                let allowed = match condition {
-                    ExpireCondition::Persistent => !has_deadline,
-                    ExpireCondition::Expiring => has_deadline,
-                    ExpireCondition::Later => deadline_ms > present,
-                    ExpireCondition::Earlier => deadline_ms < present,
-                    ExpireCondition::ExpiringAndEarlier => has_deadline && deadline_ms < present,
-                    _ => true,
-                };
+                // Who is not there has no deadline.
+                let allowed = allows(*condition, self.deadline(key), deadline_ms);
                 Answer::Whether(allowed && self.expire_at(key, deadline_ms))
             }
             Op::Persist(key) => {
@@ -395,22 +327,21 @@ impl View<'_> {
                 }
                 Answer::Whether(had_deadline)
             }
-            Op::TtlOf(key) => Answer::Ttl(match self.find(key) {
-                None => Ttl::Absent,
-                Some(entry) => match entry.deadline_ms {
-                    None => Ttl::Persistent,
-                    Some(deadline_ms) => {
-                        Ttl::Remaining(Duration::from_millis(deadline_ms - self.now_ms))
-                    }
-                },
-            }),
+            Op::TtlOf(key) => {
+                let deadline_ms = self.find(key).map(|entry| entry.deadline_ms);
+                Answer::Ttl(ttl(deadline_ms, self.now_ms))
+            }
             Op::DeadlineOf(key) => Answer::Deadline(self.deadline(key)),
             Op::Clear => {
                 self.keys.clear();
                 Answer::Done
             }
             Op::ClearAll => unreachable!("it is about more than one database"),
-            Op::Len => Answer::Count(self.live_keys().count() as u64),
+            Op::Len => {
+                let entries = self.keys.values();
+                let counted = entries.filter(|entry| entry.is_counted(self.now_ms));
+                Answer::Count(counted.count() as u64)
+            }
             Op::KeysWith(prefix) => Answer::Names(
                 self.live_keys()
                     .filter(|key| key.starts_with(prefix))
@@ -440,7 +371,7 @@ impl View<'_> {
                 self.expire(key, *span)?;
             }
             Change::Hset(key, field, value) => {
-                self.hset(key, field, value)?;
+                self.hset(key, field, value, None)?;
             }
             Change::Hdel(key, field) => {
                 self.hdel(key, field)?;
@@ -453,10 +384,8 @@ impl View<'_> {
     fn set_with(&mut self, key: &[u8], value: &[u8], how: SetHow) -> Reply {
         // As in Redis, an argument that makes no sense is refused before anything is looked at.
         let deadline_ms = match how.expiry {
-            Expiry::None => None,
             Expiry::Keep => self.deadline(key),
-            Expiry::After(span) => Some(self.after(span)?),
-            Expiry::At(moment) => Some(storable(u128::from(moment.at(self.now_ms)))?),
+            expiry => self.new_deadline(expiry)?,
         };
         let previous = if how.return_previous {
             self.string(key)?
@@ -498,10 +427,27 @@ impl View<'_> {
         }
     }
 
+    /// The fields of a hash that are there, without their deadlines.
     fn hash(&self, key: &[u8]) -> Result<BTreeMap<Bytes, Bytes>, Refusal> {
         match self.find(key).map(|entry| &entry.data) {
             None => Ok(BTreeMap::new()),
-            Some(Data::Hash(fields)) => Ok(fields.clone()),
+            Some(Data::Hash(fields)) => Ok(fields
+                .iter()
+                .filter(|(_, field)| field.is_live(self.now_ms))
+                .map(|(name, field)| (name.clone(), field.value.clone()))
+                .collect()),
+            Some(Data::String(_)) => Err(Refusal::WrongType),
+        }
+    }
+
+    /// The field, unless its time is up, or that of its hash.
+    fn field(&self, key: &[u8], name: &[u8]) -> Result<Option<Field>, Refusal> {
+        match self.find(key).map(|entry| &entry.data) {
+            None => Ok(None),
+            Some(Data::Hash(fields)) => Ok(fields
+                .get(name)
+                .filter(|field| field.is_live(self.now_ms))
+                .cloned()),
             Some(Data::String(_)) => Err(Refusal::WrongType),
         }
     }
@@ -515,32 +461,146 @@ impl View<'_> {
         }
     }
 
-    /// Whether the field is new. A hash that is changed keeps its deadline.
-    fn hset(&mut self, key: &[u8], field: &[u8], value: &[u8]) -> Result<bool, Refusal> {
-        let mut fields = self.hash(key)?;
-        let replaced = fields.insert(field.to_vec(), value.to_vec());
-        let entry = Entry {
-            data: Data::Hash(fields),
-            deadline_ms: self.deadline(key),
-        };
-        self.put(key, entry);
-        Ok(replaced.is_none())
+    /// Whether the field is new. A hash that is changed keeps its deadline, the field gets this one. One that has no
+    /// time left is deleted.
+    fn hset(
+        &mut self,
+        key: &[u8],
+        name: &[u8],
+        value: &[u8],
+        deadline_ms: Option<u64>,
+    ) -> Result<bool, Refusal> {
+        let is_new = self.field(key, name)?.is_none();
+        if !is_to_come(deadline_ms, self.now_ms) {
+            self.hdel(key, name)?;
+            return Ok(is_new);
+        }
+        if self.find(key).is_none() {
+            // Nothing of what has expired belongs to it.
+            let hash = Entry {
+                data: Data::Hash(Fields::new()),
+                deadline_ms: None,
+            };
+            self.keys.insert(key.to_vec(), hash);
+        }
+        if let Some(fields) = self.stored_fields(key) {
+            let value = value.to_vec();
+            fields.insert(name.to_vec(), Field { value, deadline_ms });
+        }
+        Ok(is_new)
     }
 
-    /// Whether the field was there. A hash without fields is no key.
-    fn hdel(&mut self, key: &[u8], field: &[u8]) -> Result<bool, Refusal> {
-        let mut fields = self.hash(key)?;
-        let removed = fields.remove(field).is_some();
-        if fields.is_empty() {
+    /// Whether the field was there. A hash without fields is no key. What had expired stays away for good: the field, or all
+    /// that was left of the key if that is not there.
+    fn hdel(&mut self, key: &[u8], name: &[u8]) -> Result<bool, Refusal> {
+        let was_there = self.field(key, name)?.is_some();
+        let is_hash = self.find(key).is_some();
+        let is_left = match self.stored_fields(key) {
+            Some(fields) if is_hash => {
+                fields.remove(name);
+                !fields.is_empty()
+            }
+            _ => false,
+        };
+        if !is_left {
             self.keys.remove(key);
-        } else {
-            let entry = Entry {
-                data: Data::Hash(fields),
-                deadline_ms: self.deadline(key),
-            };
-            self.put(key, entry);
         }
-        Ok(removed)
+        Ok(was_there)
+    }
+
+    fn hset_with(
+        &mut self,
+        key: &[u8],
+        fields: &[(Bytes, Bytes)],
+        how: SetHow,
+    ) -> Result<bool, Refusal> {
+        let new_deadline_ms = self.new_deadline(how.expiry)?;
+        let there = self.hash(key)?;
+        let mut names = fields.iter().map(|(name, _)| name);
+        let is_met = match how.condition {
+            Condition::Always => true,
+            Condition::OnlyIfAbsent => names.all(|name| !there.contains_key(name)),
+            Condition::OnlyIfPresent => names.all(|name| there.contains_key(name)),
+        };
+        if is_met {
+            for (name, value) in fields {
+                let deadline_ms = match how.expiry {
+                    Expiry::Keep => self.field(key, name)?.and_then(|field| field.deadline_ms),
+                    _ => new_deadline_ms,
+                };
+                self.hset(key, name, value, deadline_ms)?;
+            }
+        }
+        Ok(is_met)
+    }
+
+    fn hget_ex(
+        &mut self,
+        key: &[u8],
+        names: &[Bytes],
+        expiry: Expiry,
+    ) -> Result<Vec<Option<Bytes>>, Refusal> {
+        let deadline_ms = self.new_deadline(expiry)?;
+        if let Expiry::Keep = expiry {
+            self.hash(key)?;
+        }
+        let mut values = Vec::new();
+        for name in names {
+            let found = self.field(key, name)?;
+            match expiry {
+                Expiry::Keep => {}
+                _ if found.is_none() => {}
+                _ if is_to_come(deadline_ms, self.now_ms) => {
+                    self.date_field(key, name, deadline_ms);
+                }
+                _ => _ = self.hdel(key, name)?,
+            }
+            values.push(found.map(|field| field.value));
+        }
+        Ok(values)
+    }
+
+    fn hexpire(
+        &mut self,
+        key: &[u8],
+        name: &[u8],
+        deadline_ms: u64,
+        condition: ExpireCondition,
+    ) -> Result<FieldExpiry, Refusal> {
+        let Some(found) = self.field(key, name)? else {
+            return Ok(FieldExpiry::Absent);
+        };
+        if !allows(condition, found.deadline_ms, deadline_ms) {
+            return Ok(FieldExpiry::NotMet);
+        }
+        if deadline_ms <= self.now_ms {
+            self.hdel(key, name)?;
+            return Ok(FieldExpiry::Deleted);
+        }
+        self.date_field(key, name, Some(deadline_ms));
+        Ok(FieldExpiry::Set)
+    }
+
+    /// Gives a field a deadline, or none, if it is there.
+    fn date_field(&mut self, key: &[u8], name: &[u8], deadline_ms: Option<u64>) {
+        let now_ms = self.now_ms;
+        let is_there = self.find(key).is_some();
+        if is_there
+            && let Some(field) = self
+                .stored_fields(key)
+                .and_then(|fields| fields.get_mut(name))
+            && field.is_live(now_ms)
+        {
+            field.deadline_ms = deadline_ms;
+        }
+    }
+
+    /// All that is stored of a hash, expired or not.
+    fn stored_fields(&mut self, key: &[u8]) -> Option<&mut Fields> {
+        match &mut self.keys.get_mut(key)?.data {
+            Data::Hash(fields) => Some(fields),
+            Data::String(_) => None,
+        }
     }
 
     /// Whether the key was there. One that had expired stays away for good, too.
@@ -566,6 +626,15 @@ impl View<'_> {
         is_there
     }
 
+    /// The deadline that does not depend on the one that was there.
+    fn new_deadline(&self, expiry: Expiry) -> Result<Option<u64>, Refusal> {
+        Ok(match expiry {
+            Expiry::None | Expiry::Keep => None,
+            Expiry::After(span) => Some(self.after(span)?),
+            Expiry::At(moment) => Some(storable(u128::from(moment.at(self.now_ms)))?),
+        })
+    }
+
     fn after(&self, span: Span) -> Result<u64, Refusal> {
         let millis = span.at(self.now_ms).as_millis();
         storable(u128::from(self.now_ms) + millis)
@@ -577,6 +646,38 @@ fn storable(deadline_ms: u128) -> Result<u64, Refusal> {
         .ok()
         .filter(|deadline_ms| *deadline_ms <= MAX_DEADLINE_MS)
         .ok_or(Refusal::DeadlineOutOfRange)
+}
+
+/// Bytes of a record with so many bytes of key, field and value.
+fn record(body: usize) -> u64 {
+    (32 + body as u64).next_multiple_of(8)
+}
+
+fn is_to_come(deadline_ms: Option<u64>, now_ms: u64) -> bool {
+    deadline_ms.is_none_or(|deadline_ms| now_ms < deadline_ms)
+}
+
+/// Whether the deadline may be changed to this one. Whoever has none lives forever.
+fn allows(condition: ExpireCondition, present_ms: Option<u64>, deadline_ms: u64) -> bool {
+    let has_deadline = present_ms.is_some();
+    let present_ms = present_ms.unwrap_or(u64::MAX);
+    match condition {
+        ExpireCondition::Persistent => !has_deadline,
+        ExpireCondition::Expiring => has_deadline,
+        ExpireCondition::Later => deadline_ms > present_ms,
+        ExpireCondition::Earlier => deadline_ms < present_ms,
+        ExpireCondition::ExpiringAndEarlier => has_deadline && deadline_ms < present_ms,
+        _ => true,
+    }
+}
+
+/// How long something lives whose deadline, if it has one, is to come; `None` is for what is not there.
+pub(crate) fn ttl(deadline_ms: Option<Option<u64>>, now_ms: u64) -> Ttl {
+    match deadline_ms {
+        None => Ttl::Absent,
+        Some(None) => Ttl::Persistent,
+        Some(Some(deadline_ms)) => Ttl::Remaining(Duration::from_millis(deadline_ms - now_ms)),
+    }
 }
 
 /// A decimal integer, written the one way in which it is printed.

@@ -8,7 +8,7 @@ use brasa::{ExpireCondition, KeyType};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::meaning::{Bytes, Change, Condition, Expiry, Moment, Op, SetHow, Span};
+use crate::calls::{Bytes, Change, Condition, Expiry, Moment, Op, SetHow, Span};
 
 /// The databases that are used: the first, a neighbour and the last.
 pub(crate) const DATABASES: [u8; 3] = [0, 1, 15];
@@ -93,7 +93,7 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (database(), 1..6_usize, key_type(), between()).prop_map(
             |(database, count, key_type, between)| Step::Scan { database, count, key_type, between }
         ),
-        2 => (database(), key(), 1..4_usize, between()).prop_map(
+        2 => (database(), hash_key(), 1..4_usize, between()).prop_map(
             |(database, key, count, between)| Step::Hscan { database, key, count, between }
         ),
         3 => (place(), any::<bool>(), any::<bool>()).prop_map(
@@ -108,13 +108,14 @@ fn database() -> impl Strategy<Value = u8> {
     prop_oneof![4 => Just(DATABASES[0]), 1 => Just(DATABASES[1]), 1 => Just(DATABASES[2])]
 }
 
-/// Six keys that are met again and again, and some more that fill the tables.
+/// Seven keys that are met again and again, and some more that fill the tables.
 fn key() -> impl Strategy<Value = Bytes> {
     prop_oneof![
         6 => prop::sample::select(vec![
             Bytes::new(),
             b"k".to_vec(),
             b"chave_1".to_vec(),
+            b"h".to_vec(),
             vec![0],
             vec![0, 0xff, b'\r', b'\n'],
             all_bytes(),
@@ -127,11 +128,23 @@ fn keys() -> impl Strategy<Value = Vec<Bytes>> {
     vec(key(), 0..5)
 }
 
+/// Mostly two, so that what a call makes of the fields of a hash is met by others before the hash is gone.
+fn hash_key() -> impl Strategy<Value = Bytes> {
+    prop_oneof![
+        3 => prop::sample::select(vec![b"h".to_vec(), b"meu_hash".to_vec()]),
+        1 => key(),
+    ]
+}
+
 fn field() -> impl Strategy<Value = Bytes> {
     prop_oneof![
         4 => prop::sample::select(vec![Bytes::new(), b"nome".to_vec(), vec![0xff], all_bytes()]),
         1 => (0..40_u8).prop_map(|number| format!("field:{number}").into_bytes()),
     ]
+}
+
+fn fields() -> impl Strategy<Value = Vec<Bytes>> {
+    vec(field(), 0..5)
 }
 
 fn value() -> impl Strategy<Value = Bytes> {
@@ -186,19 +199,22 @@ fn moment() -> impl Strategy<Value = Moment> {
     ]
 }
 
+fn expiry() -> impl Strategy<Value = Expiry> {
+    prop_oneof![
+        1 => Just(Expiry::None),
+        1 => Just(Expiry::Keep),
+        2 => span().prop_map(Expiry::After),
+        2 => moment().prop_map(Expiry::At),
+    ]
+}
+
 fn set_how() -> impl Strategy<Value = SetHow> {
     let condition = prop::sample::select(vec![
         Condition::Always,
         Condition::OnlyIfAbsent,
         Condition::OnlyIfPresent,
     ]);
-    let expiry = prop_oneof![
-        1 => Just(Expiry::None),
-        1 => Just(Expiry::Keep),
-        2 => span().prop_map(Expiry::After),
-        2 => moment().prop_map(Expiry::At),
-    ];
-    (condition, expiry, any::<bool>()).prop_map(|(condition, expiry, return_previous)| SetHow {
+    (condition, expiry(), any::<bool>()).prop_map(|(condition, expiry, return_previous)| SetHow {
         condition,
         expiry,
         return_previous,
@@ -227,21 +243,37 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (key(), increment()).prop_map(|(key, increment)| Op::IncrBy(key, increment)),
     ];
     let hashes = prop_oneof![
-        4 => (key(), field(), value())
+        4 => (hash_key(), field(), value())
             .prop_map(|(key, field, value)| Op::Hset(key, field, value)),
-        3 => (key(), vec((field(), value()), 0..12))
+        3 => (hash_key(), vec((field(), value()), 0..12))
             .prop_map(|(key, fields)| Op::HsetMany(key, fields)),
-        2 => (key(), field(), value())
+        2 => (hash_key(), field(), value())
             .prop_map(|(key, field, value)| Op::HsetIfAbsent(key, field, value)),
-        1 => (key(), field()).prop_map(|(key, field)| Op::Hget(key, field)),
-        1 => (key(), vec(field(), 0..5)).prop_map(|(key, fields)| Op::HgetMany(key, fields)),
-        1 => key().prop_map(Op::Hgetall),
-        3 => (key(), field()).prop_map(|(key, field)| Op::Hdel(key, field)),
-        2 => (key(), vec(field(), 0..8)).prop_map(|(key, fields)| Op::HdelMany(key, fields)),
-        1 => (key(), field()).prop_map(|(key, field)| Op::Hexists(key, field)),
-        1 => key().prop_map(Op::Hlen),
-        2 => (key(), field(), increment())
+        1 => (hash_key(), field()).prop_map(|(key, field)| Op::Hget(key, field)),
+        1 => (hash_key(), fields()).prop_map(|(key, fields)| Op::HgetMany(key, fields)),
+        1 => hash_key().prop_map(Op::Hgetall),
+        3 => (hash_key(), field()).prop_map(|(key, field)| Op::Hdel(key, field)),
+        2 => (hash_key(), vec(field(), 0..8)).prop_map(|(key, fields)| Op::HdelMany(key, fields)),
+        1 => (hash_key(), field()).prop_map(|(key, field)| Op::Hexists(key, field)),
+        1 => hash_key().prop_map(Op::Hlen),
+        2 => (hash_key(), field(), increment())
             .prop_map(|(key, field, increment)| Op::HincrBy(key, field, increment)),
+    ];
+    let deadlines_of_fields = prop_oneof![
+        8 => (hash_key(), vec((field(), value()), 0..5), set_how())
+            .prop_map(|(key, fields, how)| Op::HsetWith(key, fields, how)),
+        6 => (hash_key(), field(), span())
+            .prop_map(|(key, field, span)| Op::Hexpire(key, field, span)),
+        8 => (hash_key(), fields(), moment(), expire_condition())
+            .prop_map(|(key, fields, moment, condition)| {
+                Op::HexpireAtIf(key, fields, moment, condition)
+            }),
+        2 => (hash_key(), fields()).prop_map(|(key, fields)| Op::Hpersist(key, fields)),
+        1 => (hash_key(), field()).prop_map(|(key, field)| Op::HttlOf(key, field)),
+        1 => (hash_key(), fields()).prop_map(|(key, fields)| Op::HdeadlinesOf(key, fields)),
+        3 => (hash_key(), fields(), expiry())
+            .prop_map(|(key, fields, expiry)| Op::HgetEx(key, fields, expiry)),
+        2 => (hash_key(), fields()).prop_map(|(key, fields)| Op::HgetDel(key, fields)),
     ];
     let of_any_type = prop_oneof![
         8 => key().prop_map(Op::Del),
@@ -265,6 +297,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         3 => strings,
         3 => hashes,
+        5 => deadlines_of_fields,
         3 => of_any_type,
         2 => vec(change(), 0..9).prop_map(Op::Batch),
     ]
