@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use brasa::limits::MAX_DEADLINE_MS;
-use brasa::{Db, Error, KeyType, ManualClock, SetOptions, Ttl};
+use brasa::{Db, Error, KeyType, ManualClock, SetOptions, Ttl, TtlChange};
 
 const NOW_MS: u64 = 1_700_000_000_000;
 
@@ -93,4 +93,18 @@ fn what_was_deleted_after_its_time_stays_away_when_the_clock_steps_back() {
         clock.set(NOW_MS);
         assert!(!db.exists("k").unwrap(), "deletion {number}");
     }
+}
+
+/// Deadline 0 means none in a record, and was taken for that.
+#[test]
+fn the_beginning_of_time_has_passed_for_fields_as_for_keys() {
+    let db = open(&ManualClock::new(NOW_MS));
+    let at_zero = || SetOptions::new().deadline_ms(0);
+    for key in ["h", "i"] {
+        db.hset(key, "f", "v").unwrap();
+    }
+    db.hset_with("h", &[("f", "w")], at_zero()).unwrap();
+    db.hget_ex("i", &["f"], TtlChange::At(0)).unwrap();
+    db.set_with("s", "v", at_zero()).unwrap();
+    assert_eq!(db.exists_many(&["h", "i", "s"]).unwrap(), 0);
 }

@@ -27,7 +27,7 @@ use proptest::test_runner::{Config, FileFailurePersistence};
 use tempfile::TempDir;
 
 use asking::ask;
-use calls::{Bytes, Expiry, Op};
+use calls::{Bytes, Op};
 use meaning::{Data, Entry, Fields, Model, ttl};
 use steps::{Between, ClockMove, DATABASES, Ending, Place, START_MS, Step, steps};
 
@@ -256,9 +256,6 @@ impl Run {
     /// Makes a call to both, and compares what they answer.
     fn call(&mut self, number: u8, op: &Op) -> Checked {
         let now_ms = self.now_ms();
-        if ends_at_zero(op, now_ms) {
-            return Ok(());
-        }
         let before = self.model.clone();
         let expected = self.model.perform(number, op, now_ms);
         let log_end = self.log_end()?;
@@ -820,21 +817,6 @@ impl<T: Ord + Clone + std::fmt::Debug> Watch<T> {
             prop_assert!(self.ever.contains(one), "{:?} was never there", one);
         }
         Ok(())
-    }
-}
-
-/// Whether a call gives fields the deadline 0. Brasa takes it for none or for the next millisecond, and not for one that
-/// has passed, as it does with keys: such calls are not made.
-fn ends_at_zero(op: &Op, now_ms: u64) -> bool {
-    let expiry = match op {
-        Op::HsetWith(_, _, how) => how.expiry,
-        Op::HgetEx(_, _, expiry) if now_ms == 0 => *expiry,
-        _ => return false,
-    };
-    match expiry {
-        Expiry::None | Expiry::Keep => false,
-        Expiry::After(span) => now_ms == 0 && span.at(now_ms).as_millis() == 0,
-        Expiry::At(moment) => moment.at(now_ms) == 0,
     }
 }
 

@@ -34,13 +34,12 @@ pub enum TtlChange {
 }
 
 impl TtlChange {
-    /// The new deadline, 0 for none.
-    pub(super) fn deadline_ms(self, now_ms: u64) -> Result<u64> {
+    /// The new deadline; the beginning of time is one that has passed, and not none.
+    pub(super) fn deadline_ms(self, now_ms: u64) -> Result<Option<u64>> {
         match self {
-            TtlChange::Keep | TtlChange::Persist => Ok(0),
-            TtlChange::After(ttl) => deadline_after(now_ms, ttl),
-            // The beginning of time has passed, and is not "none".
-            TtlChange::At(deadline_ms) => storable(deadline_ms.max(1)),
+            TtlChange::Keep | TtlChange::Persist => Ok(None),
+            TtlChange::After(ttl) => deadline_after(now_ms, ttl).map(Some),
+            TtlChange::At(deadline_ms) => storable(deadline_ms).map(Some),
         }
     }
 }

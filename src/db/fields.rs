@@ -200,9 +200,9 @@ impl Db {
                 let found = tx.field(self.database, key, field)?;
                 if let Some(found) = &found {
                     match deadline_ms {
-                        0 if found.deadline_ms == 0 => {}
-                        0 => _ = tx.field_expire(self.database, key, field, 0)?,
-                        deadline_ms => {
+                        None if found.deadline_ms == 0 => {}
+                        None => _ = tx.field_expire(self.database, key, field, 0)?,
+                        Some(deadline_ms) => {
                             let always = ExpireCondition::Always;
                             expire_field(tx, self.database, (key, field), deadline_ms, always)?;
                         }
@@ -280,9 +280,9 @@ impl Db {
         self.write(|tx| {
             let now_ms = tx.now_ms();
             let new_deadline_ms = match options.expiry {
-                Expiry::None | Expiry::Keep => 0,
-                Expiry::After(ttl) => deadline_after(now_ms, ttl)?,
-                Expiry::At(deadline_ms) => storable(deadline_ms)?,
+                Expiry::None | Expiry::Keep => None,
+                Expiry::After(ttl) => Some(deadline_after(now_ms, ttl)?),
+                Expiry::At(deadline_ms) => Some(storable(deadline_ms)?),
             };
             if let KeyState::String { .. } = tx.key(self.database, key)? {
                 return Err(Error::WrongType);
@@ -300,14 +300,19 @@ impl Db {
                 let deadline_ms = match options.expiry {
                     Expiry::Keep => {
                         let found = tx.field(self.database, key, field)?;
-                        found.map_or(0, |found| found.deadline_ms)
+                        let kept_ms = found.map_or(0, |found| found.deadline_ms);
+                        (kept_ms != 0).then_some(kept_ms)
                     }
                     _ => new_deadline_ms,
                 };
-                if deadline_ms != 0 && deadline_ms <= now_ms {
-                    tx.hash_delete(self.database, key, field)?;
-                } else {
-                    tx.hash_set(self.database, key, field, value, deadline_ms)?;
+                match deadline_ms {
+                    Some(deadline_ms) if deadline_ms <= now_ms => {
+                        tx.hash_delete(self.database, key, field)?;
+                    }
+                    deadline_ms => {
+                        let deadline_ms = deadline_ms.unwrap_or(0);
+                        tx.hash_set(self.database, key, field, value, deadline_ms)?;
+                    }
                 }
             }
             Ok(true)

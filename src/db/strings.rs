@@ -195,9 +195,9 @@ impl Db {
             let found = tx.string(self.database, key)?;
             if let Some(found) = &found {
                 match change.deadline_ms(tx.now_ms())? {
-                    0 if found.deadline_ms == 0 => {}
-                    0 => _ = tx.expire(self.database, key, 0)?,
-                    deadline_ms => _ = expire(tx, self.database, key, deadline_ms)?,
+                    None if found.deadline_ms == 0 => {}
+                    None => _ = tx.expire(self.database, key, 0)?,
+                    Some(deadline_ms) => _ = expire(tx, self.database, key, deadline_ms)?,
                 }
             }
             Ok(found.map(|found| found.value))

@@ -17,7 +17,7 @@ pub struct Stats {
     pub file_bytes: u64,
     /// Size of the log: every record, live or dead.
     pub log_bytes: u64,
-    /// Bytes of the records that are needed for what the file holds now.
+    /// Bytes of the records that are needed for what the file holds now, and of fields whose time is up in hashes that are still there.
     pub live_bytes: u64,
     /// Bytes of all other records: overwritten, deleted and expired ones, tombstones, former checkpoints.
     pub dead_bytes: u64,
