@@ -191,8 +191,7 @@ impl Engine {
     /// Returns once the log is on the device up to `end`. Who waits while another syncs finds, as
     /// a rule, that the next sync covers it too: one sync for many.
     pub(super) fn sync_covering(&self, generation: &Arc<Generation>, end: u64) -> Result<()> {
-        let is_sound = || generation.check_not_poisoned(&self.path).is_ok();
-        let is_covered = || generation.synced_upto() >= end && is_sound();
+        let is_covered = || generation.synced_upto() >= end && generation.poisoned().is_none();
         let mut begun = None;
         let state = loop {
             if is_covered() {

@@ -15,11 +15,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::clients::{ClientState, NOT_YET};
+use super::monitor::show;
+use super::pace::{Pace, at_pace, takes_long};
 use super::reply::{encode, within_limit};
 use super::request::{Decoded, Decoder, Limits, ProtocolError};
 use super::settings::AppendFsync;
-use super::shared::{Pace, Shared, as_host};
-use crate::command::{Command, Flags, Reply, Session, find, refusal, write_quoted};
+use super::shared::{Shared, as_host};
+use crate::command::{Command, Flags, Reply, Session, find};
 
 /// Replies that are collected before they are written.
 const MAX_PENDING_BYTES: usize = 1 << 20;
@@ -214,12 +216,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     let was_trusted = self.session.is_trusted();
                     let command = self.command_at(start);
                     let pace = self.pace_of(command);
-                    // Here it can still be disconnected, which nobody can be while a thread of his own is blocked.
                     if pace != Pace::Quick {
                         // While it is the server that lets the client wait, that is no silence.
                         self.state.heard_at.store(NOT_YET, Ordering::Relaxed);
                     }
-                    let _place = self.shared.place_for(pace).await;
+                    // Here it can still be disconnected, which nobody can be while a thread of his own is blocked.
+                    let _place = self.shared.places.take(pace).await;
                     match self.begins_several(start, command) {
                         true => self.execute_together(start, &limits, pace),
                         false => self.execute(start, pace),
@@ -331,7 +333,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Pace::Long;
         }
         let may_wait = command.flags.contains(Flags::WRITE) || is_exec;
-        match may_wait && (!self.session.db().keeps_turn() || self.shared.has_long()) {
+        match may_wait && (!self.session.db().keeps_turn() || self.shared.places.has_long()) {
             true => Pace::Waits,
             false => Pace::Quick,
         }
@@ -540,20 +542,6 @@ impl<S> Drop for Connection<S> {
     }
 }
 
-/// Whether a command may take long, whatever other processes do.
-fn takes_long(command: &Command) -> bool {
-    let is_quick = matches!(command.name, "shutdown" | "monitor");
-    command.flags.contains(Flags::ADMIN) && !is_quick || matches!(command.name, "keys" | "waitaof")
-}
-
-/// Does something; others are served meanwhile where it is not quick.
-fn at_pace<R>(pace: Pace, work: impl FnOnce() -> R) -> R {
-    match pace {
-        Pace::Quick => work(),
-        Pace::Waits | Pace::Long => tokio::task::block_in_place(work),
-    }
-}
-
 /// Whether the reply to a command says that all was carried through to the device. In a transaction nothing is.
 fn tells_of_sync(command: &Command, reply: &Reply) -> bool {
     match (command.name, reply) {
@@ -561,32 +549,4 @@ fn tells_of_sync(command: &Command, reply: &Reply) -> bool {
         ("waitaof", Reply::Array(parts)) => parts.first() == Some(&Reply::Integer(1)),
         _ => false,
     }
-}
-
-/// Shows a request to those who watch all of them. What is secret is not shown, nor what was not executed.
-fn show(shared: &Shared, session: &Session, state: &ClientState, words: &[&[u8]]) {
-    let command = words.first().and_then(|name| find(name));
-    let is_secret = |command: &Command| {
-        command.flags.contains(Flags::ADMIN)
-            || ["auth", "config", "hello", "monitor"].contains(&command.name)
-    };
-    if !session.is_trusted() || command.is_none_or(is_secret) || refusal(words).is_some() {
-        return;
-    }
-    let now_ms = session.db().now_ms();
-    let mut line = format!(
-        "{}.{:06} [{} {}]",
-        now_ms / 1_000,
-        now_ms % 1_000 * 1_000,
-        session.db().database_number(),
-        state.info().address,
-    )
-    .into_bytes();
-    for word in words {
-        line.push(b' ');
-        // Writing to memory cannot fail.
-        let _ = write_quoted(word, &mut line);
-    }
-    let line = String::from_utf8_lossy(&line).into_owned();
-    shared.clients.show(line);
 }

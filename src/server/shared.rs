@@ -6,45 +6,15 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use subtle::ConstantTimeEq;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 
 use super::clients::Clients;
 use super::events::{self, Events};
+use super::pace::Places;
 use super::settings::Settings;
 use super::syncer::Syncer;
 use crate::Db;
 use crate::command::host::{ClientFilter, ClientInfo, Host, InfoLine, Subscription};
-
-/// Clients that may block a thread at once, for either reason. The runtime has 512 threads for that, and stands still when all of them
-/// wait.
-const BLOCKED: usize = 64;
-
-/// What a command may make its thread do, which others need not wait for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pace {
-    /// It is done at once.
-    Quick,
-    /// It may have to wait until another process has written, or a client whose command takes long.
-    Waits,
-    /// It may take long by itself.
-    Long,
-}
-
-/// The places of those who block a thread: whoever does so by himself does not queue behind all who wait for another process.
-#[derive(Debug)]
-pub(super) struct Places {
-    waiting: Arc<Semaphore>,
-    long: Arc<Semaphore>,
-}
-
-impl Default for Places {
-    fn default() -> Self {
-        Places {
-            waiting: Arc::new(Semaphore::new(BLOCKED)),
-            long: Arc::new(Semaphore::new(BLOCKED)),
-        }
-    }
-}
 
 /// See the module.
 pub(super) struct Shared {
@@ -89,22 +59,6 @@ impl Shared {
     /// One of the settings, without a copy of all.
     pub(super) fn setting<R>(&self, of: impl FnOnce(&Settings) -> R) -> R {
         of(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Waits until there is a place for a command of this pace, without a thread. It is free again when it is dropped.
-    pub(super) async fn place_for(&self, pace: Pace) -> Option<OwnedSemaphorePermit> {
-        let places = match pace {
-            Pace::Quick => return None,
-            Pace::Waits => &self.places.waiting,
-            Pace::Long => &self.places.long,
-        };
-        // It fails where the semaphore is closed, which nobody does.
-        Arc::clone(places).acquire_owned().await.ok()
-    }
-
-    /// Whether somebody is at what may take long, and may keep the others from writing meanwhile.
-    pub(super) fn has_long(&self) -> bool {
-        self.places.long.available_permits() < BLOCKED
     }
 
     /// Notes that all that was written is on the device now.

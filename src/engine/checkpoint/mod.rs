@@ -104,7 +104,7 @@ impl Engine {
             0 => LONG_TAIL_BYTES.max(self.settings.checkpoint_bytes),
             _ => self.settings.checkpoint_bytes,
         };
-        if tail_bytes < least || generation.check_not_poisoned(&self.path).is_err() {
+        if tail_bytes < least || generation.poisoned().is_some() {
             return;
         }
         // While others write, the file has somebody who will see to it; and a program that is ending does not wait for them.
