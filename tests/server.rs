@@ -8,6 +8,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use brasa::server::{AppendFsync, RunningServer, Server, ServerError};
@@ -1210,4 +1212,47 @@ fn server_and_library_see_each_others_writes_at_once() {
         assert_eq!(client.say(&format!("SET other {text}")), "OK");
         assert_eq!(db.get("other").unwrap().unwrap(), text.as_bytes());
     }
+}
+
+/// A clock that panics while it is told to.
+#[derive(Clone, Default)]
+struct PanickingClock(Arc<AtomicBool>);
+
+impl brasa::Clock for PanickingClock {
+    fn now_ms(&self) -> u64 {
+        assert!(!self.0.load(Ordering::SeqCst), "the clock panics");
+        1_700_000_000_000
+    }
+}
+
+/// A command that panicked in a pipeline took the writes and replies before it with it: they were
+/// one commit, which was given up as a whole.
+#[test]
+fn command_that_panics_leaves_earlier_commands_of_its_pipeline() {
+    let directory = support::scratch_directory();
+    let clock = PanickingClock::default();
+    let db = Db::options()
+        .durability(Durability::Os)
+        .clock(clock.clone())
+        .open(directory.path().join("file.brasa"))
+        .unwrap();
+    let server = Server::new(db.clone()).bind("127.0.0.1:0".parse().unwrap());
+    let running = server.start().unwrap();
+    let mut client = Client::connect(running.local_addr().unwrap());
+    assert_eq!(client.say("SET before 1"), "OK");
+    clock.0.store(true, Ordering::SeqCst);
+    let mut pipeline = Vec::new();
+    for command in ["SET a 1", "SET b 2", "SET c 3 EX 10", "SET d 4"] {
+        let words: Vec<&str> = command.split(' ').collect();
+        pipeline.extend(request(&words));
+    }
+    client.send(&pipeline);
+    let replies = client.rest();
+    clock.0.store(false, Ordering::SeqCst);
+    let bug = "-ERR the command failed by a bug of the server\r\n";
+    assert_eq!(replies, format!("+OK\r\n+OK\r\n{bug}"));
+    let there = ["before", "a", "b", "c", "d"].map(|key| db.exists(key).unwrap());
+    assert_eq!(there, [true, true, true, false, false]);
+    running.handle().stop();
+    running.wait().unwrap();
 }

@@ -64,6 +64,12 @@ impl Session {
         self.client.is_leaving = true;
     }
 
+    /// Takes [`Session::leave`] back: the command that ended the conversation is executed again.
+    #[cfg(feature = "server")]
+    pub(crate) fn stay(&mut self) {
+        self.client.is_leaving = false;
+    }
+
     /// Whether the client has asked to be disconnected, once it has its reply.
     pub fn is_leaving(&self) -> bool {
         self.client.is_leaving

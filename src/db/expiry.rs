@@ -157,8 +157,9 @@ impl Db {
         })
     }
 
-    /// Removes keys of this database whose time is up, of about `count` that are looked at from `cursor` on, which is 0 at the start. Gives
-    /// back where to go on, 0 at the end, and the keys.
+    /// Removes expired keys of this database and returns the next cursor, 0 at the end, and the
+    /// removed keys. It looks at about `count` keys, at least one, from `cursor` on, which is 0 at
+    /// the start. Any number is a valid cursor.
     ///
     /// Nobody need do so: what has expired is not there for any reader, and compaction leaves it out. It gives back the memory of
     /// the index before, at the price of a record for each key.
@@ -181,7 +182,8 @@ impl Db {
     /// # }
     /// ```
     pub fn remove_expired(&self, cursor: u64, count: usize) -> Result<(u64, Vec<Value>)> {
-        let page = self.whole_file()?.scan_keys(self.database, cursor, count)?;
+        let engine = self.whole_file()?;
+        let page = engine.scan_keys(self.database, cursor, count.max(1))?;
         if page.expired.is_empty() {
             return Ok((page.cursor, Vec::new()));
         }

@@ -175,7 +175,8 @@ impl Db {
         })
     }
 
-    /// One page of a hash's fields from `cursor` on, with the guarantees of [`Db::scan`].
+    /// One page of a hash's fields from `cursor` on, with the guarantees of [`Db::scan`]. Any number
+    /// is a valid cursor.
     ///
     /// # Errors
     ///

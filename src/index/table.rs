@@ -147,14 +147,12 @@ impl Table {
         }
     }
 
-    /// The entries from a hash on, in the order of their hashes.
+    /// The entries from a hash on, in the order of their hashes. The hash may be greater than any
+    /// that an entry has.
     pub(crate) fn iter_from(&self, hash: u32) -> impl Iterator<Item = (u32, Location)> {
-        let first = if self.len == 0 {
-            0
-        } else {
-            self.first_slot(hash)
-        };
-        self.slots[first..]
+        let slots = self.slots.get(self.first_slot(hash)..);
+        slots
+            .unwrap_or_default()
             .iter()
             .filter(move |found| **found != EMPTY && hash_of(**found) >= hash)
             .map(|found| (hash_of(*found), location_of(*found)))
@@ -288,6 +286,17 @@ mod tests {
         assert_eq!(table.find(1, |_| false), None);
         let (_, location) = table.find(1, |_| true).unwrap();
         assert_eq!(location, Location::Hash(0));
+    }
+
+    #[test]
+    fn a_walk_from_behind_the_greatest_hash_is_empty() {
+        let mut table = Table::default();
+        for count in 0..100 {
+            for hash in [MAX_HASH + 1, u32::MAX / 2, u32::MAX] {
+                assert_eq!(table.iter_from(hash).next(), None, "{count} entries");
+            }
+            table.insert(MAX_HASH, Location::Record((count + 1) * 8));
+        }
     }
 
     #[test]

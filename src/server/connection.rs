@@ -224,7 +224,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     let _place = self.shared.places.take(pace).await;
                     match self.begins_several(start, command) {
                         true => self.execute_together(start, &limits, pace),
-                        false => self.execute(start, pace),
+                        // The client of a command that panicked is disconnected below.
+                        false => drop(self.execute(start, pace)),
                     }
                     if pace != Pace::Quick {
                         let seconds = self.shared.seconds.load(Ordering::Relaxed);
@@ -348,16 +349,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             && command.is_some_and(|command| command.flags.contains(Flags::WRITE))
     }
 
-    /// Executes the request that was decoded last, and those behind it that read and write data, as one commit. Where that cannot be
-    /// written, nothing has happened, and they are executed one by one: so that one too many does not take the others with it.
+    /// Executes the request that was decoded last, and those behind it that read and write data, as
+    /// one commit. If the commit fails or a command panics, nothing has happened, and the requests
+    /// are executed one by one: the failure of one does not undo the others.
     fn execute_together(&mut self, start: usize, limits: &Limits, pace: Pace) {
         let (outside, written) = (self.session.db().clone(), self.output.len());
         let silence = self.session.silence();
         let run = |this: &mut Self| {
-            outside.transaction(|tx| -> crate::Result<()> {
+            outside.transaction(|tx| -> Result<(), Undone> {
                 this.session.go_on_with(tx.clone());
                 let begun = Instant::now();
-                this.execute(start, Pace::Quick);
+                this.execute(start, Pace::Quick)?;
                 for _ in 1..TOGETHER {
                     let next = this.executed;
                     let is_enough =
@@ -368,7 +370,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     match this.decode(limits) {
                         Ok(None) => break,
                         Ok(Some(0)) => {}
-                        Ok(Some(_)) if this.is_of_data(next) => this.execute(next, Pace::Quick),
+                        Ok(Some(_)) if this.is_of_data(next) => this.execute(next, Pace::Quick)?,
                         // It is decoded once more, and executed or refused by itself.
                         _ => {
                             this.executed = next;
@@ -386,6 +388,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if done.is_err() {
             self.output.truncate(written);
             self.session.set_silence(silence);
+            self.session.stay();
             self.alone_upto = self.executed;
             self.executed = start;
             self.decoder.forget();
@@ -411,8 +414,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Executes the request that begins at an offset of the input.
-    fn execute(&mut self, start: usize, pace: Pace) {
+    /// Executes the request that begins at an offset of the input; an error if it panicked.
+    fn execute(&mut self, start: usize, pace: Pace) -> Result<(), Undone> {
         let bytes = self.input.get(start..).unwrap_or_default();
         let count = self.decoder.word_count();
         let mut few: [&[u8]; FEW_WORDS] = [&[]; FEW_WORDS];
@@ -460,6 +463,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     let reply = within_limit(reply);
                     encode(&reply, session.protocol(), &mut self.output);
                 }
+                Ok(())
             }
             Err(_) => {
                 tracing::error!(
@@ -470,6 +474,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     .extend_from_slice(b"-ERR the command failed by a bug of the server\r\n");
                 // It may have been in the middle of a transaction, or between two databases: nothing more is done in its name.
                 session.leave();
+                Err(Undone)
             }
         }
     }
@@ -539,6 +544,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 impl<S> Drop for Connection<S> {
     fn drop(&mut self) {
         self.shared.clients.remove(self.state.id);
+    }
+}
+
+/// Why several requests did not become one commit: a command panicked, or the commit failed. They
+/// are executed again, so that the reason shows then.
+struct Undone;
+
+impl From<crate::Error> for Undone {
+    fn from(_: crate::Error) -> Undone {
+        Undone
     }
 }
 

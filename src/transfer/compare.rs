@@ -77,7 +77,8 @@ impl Transfer<'_> {
     }
 
     fn verified(&mut self, done: u64) {
-        let total = self.report.moved_count + self.report.refused_count;
+        let moved = self.report.moved_count;
+        let total = moved.saturating_add(self.report.refused_count);
         (self.tell)(Event::Verified {
             done,
             total: total.max(done),

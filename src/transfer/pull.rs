@@ -266,7 +266,7 @@ impl Transfer<'_> {
         })?;
         for (parcel, refused) in parcels.iter().zip(written) {
             match refused {
-                None => self.report.moved_count += 1,
+                None => self.report.moved_count = self.report.moved_count.saturating_add(1),
                 Some(reason) => self.refuse(db.database_number(), &parcel.key, &reason),
             }
         }

@@ -148,7 +148,7 @@ impl Transfer<'_> {
                 .find_map(|answer| answer.as_ref().err());
             begin = end;
             match refused {
-                None => self.report.moved_count += 1,
+                None => self.report.moved_count = self.report.moved_count.saturating_add(1),
                 Some(reason) => {
                     if parcel.is_in_parts {
                         // Half of it would live for too long, or say too little.
