@@ -1,16 +1,14 @@
-//! What needs servers: the cache over Redis and a Redis Cluster, and in front of MariaDB. It is no part of `cargo test`; `tests/clients/run` starts the
-//! servers and runs it, and so does, with URLs of servers of which everything is removed,
+//! Tests that need servers: the cache over Redis and over a Redis Cluster, and transfers. They are
+//! no part of `cargo test`; `tests/clients/run` starts the servers and runs them. By hand, with
+//! servers whose contents may be removed:
 //!
 //! ```sh
-//! BRASA_TEST_REDIS_URL=redis://127.0.0.1:6379/ BRASA_TEST_CLUSTER_URL=redis+cluster://127.0.0.1:7000/ \
-//!     DATABASE_URL=mysql://root@127.0.0.1:3306/test cargo test --all-features --test servers
+//! BRASA_TEST_REDIS_URL=redis://127.0.0.1:6379/ \
+//!     BRASA_TEST_CLUSTER_URL=redis+cluster://127.0.0.1:7000/ \
+//!     cargo test --all-features --test servers
 //! ```
 
 mod support;
-
-#[cfg(feature = "serde")]
-#[path = "support/cache_aside.rs"]
-mod cache_aside;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,8 +21,6 @@ use support::stampede::{self, Place};
 
 const SERVER: &str = "BRASA_TEST_REDIS_URL";
 const CLUSTER: &str = "BRASA_TEST_CLUSTER_URL";
-#[cfg(feature = "serde")]
-const DATABASE: &str = "DATABASE_URL";
 
 fn url(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| panic!("set {variable}, see the top of this file"))
@@ -505,22 +501,6 @@ fn the_command_line_moves_both_ways_and_lists_what_it_cannot() {
     brasa(&["push", "FILE", "http://a/"], [&from]).code(1);
     let names = directory.path().read_dir().unwrap().count();
     assert_eq!(names, 2, "nothing is left beside the files");
-}
-
-#[cfg(feature = "serde")]
-#[test]
-fn a_cache_in_front_of_mariadb_asks_again_when_the_time_is_up() {
-    const TTL: Duration = Duration::from_millis(1_500);
-    let database = cache_aside::database::Database::mysql(&url(DATABASE)).unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("cache.brasa");
-    let file = file.to_str().unwrap();
-    for place in [file.to_owned(), url(SERVER), url(CLUSTER)] {
-        println!("{place}");
-        let cache = open(&place, "aside");
-        let end = || std::thread::sleep(TTL + Duration::from_millis(50));
-        cache_aside::works(&cache, &database, TTL, end);
-    }
 }
 
 /// Passes connections on to the server, but cuts the second one off after some bytes.

@@ -1,15 +1,17 @@
-//! A cache in front of an SQL database: look in the cache, else select, and store the row for ten seconds.
+//! A cache in front of an SQL database: looks in the cache first, selects on a miss, and stores the
+//! row for ten seconds.
 //!
 //! ```sh
-//! cargo run --release --features serde --example cache_aside -- bash coreutils
-//! DATABASE_URL=mysql://root@127.0.0.1:3306/test cargo run --release --features serde --example cache_aside -- bash
-//! CACHE=redis://127.0.0.1/ cargo run --release --features serde,redis --example cache_aside -- bash
+//! cd examples/cache_aside
+//! cargo run -- bash coreutils
+//! DATABASE_URL=mysql://root@127.0.0.1:3306/test cargo run -- bash
+//! CACHE=redis://127.0.0.1/ cargo run --features redis -- bash
 //! ```
 //!
-//! The database is SQLite in memory, or MySQL or MariaDB where `DATABASE_URL` names one; its table is made anew from
-//! `/var/lib/dpkg/status` (or the file that `STATUS` names). The cache is a file in the temporary directory, or what `CACHE` names, a path or
-//! a URL. Call it twice within ten seconds, and
-//! the second time only the package that was changed at the end of the first is selected.
+//! The database is SQLite in memory, or the MySQL or MariaDB server that `DATABASE_URL` names. Its
+//! table is created from `/var/lib/dpkg/status`, or from the file that `STATUS` names. The cache is
+//! a file in the temporary directory, or the path or URL in `CACHE`. Run the program twice within
+//! ten seconds: the second run selects only the package that the first run changed at its end.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -18,17 +20,16 @@ use std::time::{Duration, Instant};
 
 use brasa::Cache;
 
-mod database;
 #[allow(
     dead_code,
-    reason = "of the other example only the reading of the package list is needed"
+    reason = "the example needs only the parser of the package list"
 )]
-#[path = "../package_cache/packages.rs"]
+#[path = "../../package_cache/packages.rs"]
 mod packages;
 
-use database::{Database, Package};
+use cache_aside::database::{Database, Package};
 
-/// One handle for the whole program: a singleton, which needs no more than the standard library.
+/// The program's one cache handle: a singleton made with the standard library alone.
 fn cache() -> &'static Cache {
     static CACHE: OnceLock<Cache> = OnceLock::new();
     CACHE.get_or_init(|| {
@@ -36,7 +37,7 @@ fn cache() -> &'static Cache {
             || std::env::temp_dir().join("cache_aside.brasa"),
             PathBuf::from,
         );
-        // Whatever the place is like: by default a cache gives no error, but works in memory.
+        // By default an unusable path is no error: the cache falls back and reports it.
         let opened = Cache::open(place).expect("there is memory");
         if let Some(degraded) = opened.degraded() {
             eprintln!("the cache is in another state: {degraded:?}");
@@ -74,7 +75,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         println!("{name}: {} rows from {from} in {took:.1?}", found.len());
     }
-    // Whoever changes a row takes its value out of the cache; else it is given out until its time is up.
+    // A writer that changes a row invalidates its entry; otherwise readers see the old row until
+    // its deadline.
     let name = names[0].as_str();
     database.update_version(name, "changed")?;
     by_name.forget(name)?;

@@ -1,15 +1,11 @@
-//! A cache in front of an SQL database, whichever the database and wherever the cache.
+//! The check that every database and every cache must pass.
 
 use std::thread;
 use std::time::Duration;
 
 use brasa::Cache;
 
-#[allow(dead_code, reason = "each test has one of the two databases")]
-#[path = "../../examples/cache_aside/database.rs"]
-pub mod database;
-
-use database::{Database, Package};
+use cache_aside::database::{Database, Package};
 
 pub fn rows() -> Vec<Package> {
     let row = |name: &str, architecture: &str| Package {
@@ -25,8 +21,9 @@ pub fn rows() -> Vec<Package> {
     ]
 }
 
-/// What the user's story does: look in the cache, else select, store, and ask again when it is due. `end` makes a time to live end.
-pub fn works(cache: &Cache, database: &Database, ttl: Duration, end: impl Fn()) {
+/// Looks in the cache, selects and stores on a miss, and selects again after the deadline.
+/// `expire` moves the clock beyond `ttl`.
+pub fn works(cache: &Cache, database: &Database, ttl: Duration, expire: impl Fn()) {
     database.fill(&rows()).unwrap();
     cache.clear().unwrap();
     let cache = cache.clone().ttl(ttl).early_refresh(0.0);
@@ -39,13 +36,13 @@ pub fn works(cache: &Cache, database: &Database, ttl: Duration, end: impl Fn()) 
     };
     assert_eq!(ask("libc6"), rows()[1..]);
     assert_eq!(ask("libc6"), rows()[1..]);
-    assert_eq!(selects(), 1, "the second is a hit");
+    assert_eq!(selects(), 1, "the second call is a hit");
     assert_eq!(ask("nobody"), []);
     assert_eq!(ask("nobody"), []);
-    assert_eq!(selects(), 2, "that there is no row is an answer, too");
+    assert_eq!(selects(), 2, "an empty result is cached, too");
     database.update_version("libc6", "2.0").unwrap();
-    assert_eq!(ask("libc6")[0].version, "1.0", "not asked yet");
-    end();
+    assert_eq!(ask("libc6")[0].version, "1.0", "the entry has not expired");
+    expire();
     assert_eq!(ask("libc6")[0].version, "2.0");
     assert_eq!(selects(), 3);
     database.update_version("libc6", "3.0").unwrap();
@@ -53,7 +50,7 @@ pub fn works(cache: &Cache, database: &Database, ttl: Duration, end: impl Fn()) 
     assert_eq!(
         ask("libc6")[1].version,
         "3.0",
-        "whoever changes a row says so"
+        "the writer invalidated the entry"
     );
     cache.invalidate_prefix("package:").unwrap();
     let before = database.select_count();

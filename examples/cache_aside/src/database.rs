@@ -1,4 +1,4 @@
-//! The slow thing: this machine's packages in a table of SQLite, MySQL or MariaDB.
+//! The database: this machine's packages in a table of SQLite, MySQL or MariaDB.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -16,7 +16,7 @@ pub struct Package {
     pub summary: String,
 }
 
-/// A database, either of two kinds.
+/// A connection to SQLite, or to MySQL or MariaDB.
 pub struct Database {
     kind: Kind,
     selects: AtomicU64,
@@ -27,7 +27,7 @@ enum Kind {
     MySql(mysql::Pool),
 }
 
-/// What a database said.
+/// An error of the database.
 #[derive(Debug)]
 pub enum DatabaseError {
     Sqlite(rusqlite::Error),
@@ -87,7 +87,7 @@ impl Database {
         }
     }
 
-    /// Makes the table anew, with these rows.
+    /// Drops the table and creates it with these rows.
     pub fn fill(&self, packages: &[Package]) -> Result<(), DatabaseError> {
         match &self.kind {
             Kind::Sqlite(connection) => {
@@ -111,7 +111,7 @@ impl Database {
             Kind::MySql(pool) => {
                 let mut connection = pool.get_conn()?;
                 connection.query_drop(DROP)?;
-                // What a server takes for text by default may be less than Unicode.
+                // The default character set of a server may be less than Unicode.
                 connection.query_drop(format!("{CREATE} CHARACTER SET utf8mb4"))?;
                 let mut transaction = connection.start_transaction(mysql::TxOpts::default())?;
                 let rows = packages.iter().map(|package| {
@@ -150,7 +150,7 @@ impl Database {
         }
     }
 
-    /// Gives a package another version.
+    /// Changes a package's version.
     pub fn update_version(&self, name: &str, version: &str) -> Result<(), DatabaseError> {
         match &self.kind {
             Kind::Sqlite(connection) => {
@@ -164,7 +164,7 @@ impl Database {
         Ok(())
     }
 
-    /// How often it was asked.
+    /// The number of selects so far.
     pub fn select_count(&self) -> u64 {
         self.selects.load(Ordering::Relaxed)
     }

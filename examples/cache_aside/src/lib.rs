@@ -1,0 +1,3 @@
+//! The database that the example caches.
+
+pub mod database;
