@@ -1,7 +1,8 @@
-//! What brasa's own parts cost, one by one: `cargo bench --bench parts [NAME]`, a minute in all.
+//! Measures brasa's own parts, one by one: `cargo bench [-- NAME]` in this folder, a minute in all.
 //!
-//! Keys of 16 bytes and values of 100, of which there are 100,000 where nothing else is said: about what the caches of a CPU hold. Peers, and a
-//! million keys and more, are in `benches/peers`.
+//! Unless a benchmark says otherwise it works on 100,000 keys of 16 bytes with values of 100 bytes,
+//! which about fills the caches of a CPU. Peers, and a million keys and more, are in
+//! `benches/peers`.
 
 use std::hint::black_box;
 use std::path::PathBuf;
