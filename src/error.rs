@@ -142,6 +142,14 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// A key was to be copied or moved to a handle on another file, which cannot be one commit.
+    /// Nothing was written.
+    OtherFile {
+        /// The file that has the key.
+        path: PathBuf,
+        /// The file that it was to be copied to.
+        other: PathBuf,
+    },
     /// The file is on a network file system, where several processes cannot share it safely.
     NotLocal {
         /// The file.
@@ -318,6 +326,13 @@ impl fmt::Display for Error {
                 f,
                 "{} was written to from within a write to it; use what the closure is given instead",
                 path.display()
+            ),
+            Error::OtherFile { path, other } => write!(
+                f,
+                "cannot copy or move a key from {} to {}: a commit cannot span two files; \
+                 read the key from one and write it to the other",
+                path.display(),
+                other.display()
             ),
             Error::NotLocal { path, file_system } => write!(
                 f,

@@ -1,8 +1,10 @@
 //! Keys that get another name or database, and keys drawn at random.
 
+use std::sync::Arc;
+
 use super::scan::ScanOptions;
 use crate::engine::{Dated, KeyState, Transaction};
-use crate::{Db, Result, Value};
+use crate::{Db, Error, Result, Value};
 
 /// How many fields of a hash are copied at a time.
 const PAGE_FIELDS: usize = 1_024;
@@ -63,12 +65,17 @@ impl Db {
         })
     }
 
-    /// Copies a key, with all it holds and its deadlines, to `to` in the database that `target` shows. Gives back whether it was
-    /// done: there may be no such key, or, unless `replace` is set, one at the target.
+    /// Copies a key, with all it holds and its deadlines, to `to` in the database that `target`
+    /// shows. Returns whether it did: there may be no such key, or, unless `replace` is set, a key
+    /// of that name at the target.
+    ///
+    /// `target` is a handle on the same file, from [`Db::database`] or opened separately: the copy is
+    /// one commit, which cannot span two files. To copy a whole file, see [`Db::backup`].
     ///
     /// # Errors
     ///
-    /// The errors of every write, see [`Db::set`].
+    /// [`Error::OtherFile`](crate::Error::OtherFile) if `target` is a handle on another file, and the
+    /// errors of every write, see [`Db::set`].
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -87,8 +94,9 @@ impl Db {
         replace: bool,
     ) -> Result<bool> {
         let (from, to) = (from.as_ref(), to.as_ref());
-        let (source, target) = (self.database, target.database);
         self.write(|tx| {
+            self.check_same_file(target)?;
+            let (source, target) = (self.database, target.database);
             if !replace && tx.key(target, to)? != KeyState::Absent {
                 return Ok(false);
             }
@@ -99,21 +107,36 @@ impl Db {
         })
     }
 
-    /// Moves a key to the database that `target` shows, under the same name. Gives back whether it was done: there may be no such key, or
-    /// one of that name at the target.
+    /// Moves a key to the database that `target` shows, under the same name. Returns whether it did:
+    /// there may be no such key, or one of that name at the target. `target` is a handle on the same
+    /// file, as for [`Db::copy`].
     ///
     /// # Errors
     ///
-    /// The errors of every write, see [`Db::set`].
+    /// As [`Db::copy`].
     pub fn move_to(&self, key: impl AsRef<[u8]>, target: &Db) -> Result<bool> {
         let key = key.as_ref();
-        let (source, target) = (self.database, target.database);
         self.write(|tx| {
+            self.check_same_file(target)?;
+            let (source, target) = (self.database, target.database);
             if source == target || tx.key(target, key)? != KeyState::Absent {
                 return Ok(false);
             }
             let copied = copy(tx, (source, key), (target, key))?;
             Ok(copied && tx.delete(source, key)?)
+        })
+    }
+
+    /// Fails unless the other handle is on the same file. Called with the writer lock held, so that
+    /// no compaction replaces the file meanwhile.
+    fn check_same_file(&self, other: &Db) -> Result<()> {
+        let (engine, other) = (self.engine(), other.engine());
+        if Arc::ptr_eq(engine, other) || engine.is_on_file_of(other)? {
+            return Ok(());
+        }
+        Err(Error::OtherFile {
+            path: engine.path().to_owned(),
+            other: other.path().to_owned(),
         })
     }
 
@@ -233,7 +256,7 @@ fn copy(tx: &mut Transaction, from: (u8, &[u8]), to: (u8, &[u8])) -> Result<bool
 mod tests {
     use std::time::Duration;
 
-    use crate::{Db, ManualClock, Result, Ttl};
+    use crate::{Db, Error, ManualClock, Result, Ttl};
 
     #[test]
     fn a_key_that_is_renamed_keeps_all_it_has() -> Result<()> {
@@ -273,6 +296,69 @@ mod tests {
             }
         }
         unreachable!("only {} of 20 were drawn", drawn.len())
+    }
+
+    fn is_refused(result: &Result<bool>) -> bool {
+        matches!(result, Err(Error::OtherFile { .. }))
+    }
+
+    #[test]
+    fn copy_and_move_to_another_file_are_refused_and_change_neither() -> Result<()> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let dbs = [
+            Db::open(path("a.brasa"))?,
+            Db::open(path("b.brasa"))?,
+            Db::in_memory()?,
+            Db::in_memory()?,
+        ];
+        for db in &dbs {
+            db.hset("k", "f", "v")?;
+        }
+        let check = |db: &Db, other: &Db| -> Result<()> {
+            let third = other.database(3)?;
+            assert!(is_refused(&db.copy("k", other, "k2", true)));
+            assert!(is_refused(&db.copy("k", &third, "k", false)));
+            assert!(is_refused(&db.move_to("k", &third)));
+            assert!(is_refused(&db.database(1)?.move_to("k", other)));
+            Ok(())
+        };
+        for (at, db) in dbs.iter().enumerate() {
+            for other in dbs.iter().skip(at + 1) {
+                for (db, other) in [(db, other), (other, db)] {
+                    check(db, other)?;
+                    db.transaction(|tx| check(tx, other))?;
+                    other.transaction(|tx| check(db, tx))?;
+                    db.transaction(|tx| other.transaction(|other| check(tx, other)))?;
+                }
+            }
+        }
+        for db in &dbs {
+            assert_eq!((db.len()?, db.stats()?.key_count), (1, 1));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn copy_and_move_between_two_handles_on_one_file_work() -> Result<()> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.brasa");
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let (one, other) = (Db::open(&path)?, Db::open(link)?);
+        one.set("k", "1")?;
+        assert!(one.copy("k", &other, "k2", false)?);
+        assert!(other.move_to("k2", &one.database(3)?)?);
+        // A compaction gives the path to another file.
+        other.compact()?;
+        assert!(one.copy("k", &other.database(2)?, "k", false)?);
+        one.compact()?;
+        assert!(one.copy("k", &other.database(4)?, "k", false)?);
+        for number in [0, 2, 3, 4] {
+            let key = if number == 3 { "k2" } else { "k" };
+            assert!(other.database(number)?.exists(key)?, "database {number}");
+        }
+        Ok(())
     }
 
     #[test]

@@ -209,6 +209,12 @@ impl Engine {
         }
     }
 
+    /// Whether another engine of this process has the same file open. This engine has caught up.
+    pub(crate) fn is_on_file_of(&self, other: &Engine) -> Result<bool> {
+        other.look_for_news()?;
+        Ok(self.id_now() == other.id_now())
+    }
+
     /// The file as it is now, for a short look: who holds this keeps a compaction from ending.
     fn generation_now(&self) -> RwLockReadGuard<'_, Arc<Generation>> {
         self.generation
