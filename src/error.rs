@@ -136,6 +136,13 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// The cache works in memory, since its file or server could not be opened
+    /// ([`Cache::degraded`](crate::Cache::degraded)). The change was made in the memory of this process
+    /// alone: other processes, and this program when it runs again, do not see it.
+    FellBack {
+        /// Why the file or server could not be opened.
+        reason: String,
+    },
     /// The handle belongs to a transaction that is over: it was kept beyond the closure of [`Db::transaction`](crate::Db::transaction).
     /// Nothing was done.
     TransactionOver {
@@ -316,6 +323,10 @@ impl fmt::Display for Error {
                 f,
                 "this handle on {} belongs to the parent process; open the file again in the child",
                 path.display()
+            ),
+            Error::FellBack { reason } => write!(
+                f,
+                "the cache was changed in the memory of this process alone: {reason}"
             ),
             Error::TransactionOver { path } => write!(
                 f,

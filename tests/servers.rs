@@ -189,7 +189,10 @@ fn a_server_that_goes_away_is_worked_around() {
 fn a_server_that_is_not_there_makes_a_cache_in_memory() {
     let cache = Cache::open("redis://127.0.0.1:1/").unwrap();
     assert_eq!(cache.degraded().unwrap().to, DegradedTo::Memory);
-    cache.insert("k", &"1".to_owned()).unwrap();
+    let told = cache.insert("k", &"1".to_owned());
+    assert!(matches!(told, Err(Error::FellBack { .. })), "{told:?}");
+    assert!(matches!(cache.clear(), Err(Error::FellBack { .. })));
+    assert!(cache.insert("k", &"1".to_owned()).is_err());
     assert_eq!(cache.get::<String>("k").unwrap().unwrap(), "1");
     let refused = Cache::options().strict(true).open("redis://127.0.0.1:1/");
     assert!(matches!(refused, Err(Error::Remote { .. })));

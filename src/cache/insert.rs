@@ -19,8 +19,11 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// Those of every write, see [`Db::set`](crate::Db::set), and [`Error::Encoding`], [`Error::Remote`]; also of a cache that is not strict, since who
-    /// has changed what the value is made of must know whether the old one is still there.
+    /// Those of every write, see [`Db::set`](crate::Db::set), and [`Error::Encoding`],
+    /// [`Error::Remote`], strict or not: a caller that has changed the data must know whether the old
+    /// value is still there. So it is an error, too, if the cache was opened as another than the named
+    /// one ([`Cache::degraded`]): [`Error::ReadOnly`], or [`Error::FellBack`] if the value was stored
+    /// in memory alone.
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -41,7 +44,7 @@ impl Cache {
         };
         self.inner.store.set(&lease_of(name.bytes()), stored)?;
         self.note_version();
-        Ok(())
+        self.inner.reached(())
     }
 
     /// The tags of this view with their stamps.

@@ -9,8 +9,10 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// Those of [`Db::del`](crate::Db::del), or [`Error::Remote`](crate::Error::Remote), strict or not: whoever invalidates must know. On a full disk it
-    /// still succeeds.
+    /// Those of [`Db::del`](crate::Db::del), or [`Error::Remote`](crate::Error::Remote), strict or
+    /// not: the caller must know whether the old value is still there. On a full disk it still
+    /// succeeds. If the cache was opened as another than the named one ([`Cache::degraded`]), it is
+    /// [`Error::ReadOnly`], or [`Error::FellBack`] if the value was removed from memory alone.
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -32,7 +34,7 @@ impl Cache {
         };
         // The lease first: where this is not one step, who holds it cannot store behind this.
         self.inner.store.remove(&[&lease, name.bytes()])?;
-        Ok(was_there)
+        self.inner.reached(was_there)
     }
 
     /// Removes every value whose key begins with `prefix`. Gives back how many keys of the store went, leases among them.
@@ -45,7 +47,8 @@ impl Cache {
     /// As [`Cache::invalidate`].
     pub fn invalidate_prefix(&self, prefix: impl AsRef<[u8]>) -> Result<u64> {
         let prefix = prefix_of_values(&self.inner.namespace, prefix.as_ref());
-        self.inner.store.remove_prefix(&prefix)
+        let removed = self.inner.store.remove_prefix(&prefix)?;
+        self.inner.reached(removed)
     }
 
     /// Makes every value that was stored with this [tag](Cache::tags) a miss, what is being computed just now too. It takes one deletion, however many they
@@ -56,7 +59,8 @@ impl Cache {
     /// As [`Cache::invalidate`].
     pub fn invalidate_tag(&self, tag: impl AsRef<[u8]>) -> Result<()> {
         let name = tag_name(&self.inner.namespace, tag.as_ref());
-        self.inner.store.remove(&[&name]).map(drop)
+        self.inner.store.remove(&[&name])?;
+        self.inner.reached(())
     }
 
     /// Removes all that is in this cache's namespace, and nothing else. Every key of the file or server is looked at.
@@ -70,6 +74,7 @@ impl Cache {
         let values = prefix_of_values(namespace, b"");
         self.inner.store.remove_prefix(&values)?;
         let register = versions_name(namespace);
-        self.inner.store.remove(&[&register]).map(drop)
+        self.inner.store.remove(&[&register])?;
+        self.inner.reached(())
     }
 }

@@ -149,6 +149,20 @@ impl Inner {
         }
     }
 
+    /// The outcome of a change that was made: an error if it could not reach the file or server that was
+    /// named.
+    fn reached<T>(&self, done: T) -> Result<T> {
+        match &self.degraded {
+            Some(Degraded {
+                to: DegradedTo::Memory,
+                reason,
+            }) => Err(Error::FellBack {
+                reason: reason.clone(),
+            }),
+            _ => Ok(done),
+        }
+    }
+
     fn noted_versions(&self) -> MutexGuard<'_, HashMap<u64, u64>> {
         let noted = self.noted_versions.lock();
         noted.unwrap_or_else(PoisonError::into_inner)

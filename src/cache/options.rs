@@ -31,6 +31,7 @@ pub struct CacheOptions {
     is_strict: bool,
     fallback: Fallback,
     timeout: Duration,
+    sets_aside: bool,
 }
 
 impl Default for CacheOptions {
@@ -44,6 +45,7 @@ impl Default for CacheOptions {
             is_strict: false,
             fallback: Fallback::Memory,
             timeout: Duration::from_secs(1),
+            sets_aside: false,
         }
     }
 }
@@ -64,9 +66,14 @@ pub struct Degraded {
 pub enum DegradedTo {
     /// The file was damaged: what survives is in a new one, and the damaged one is kept beside it.
     Salvaged,
-    /// The file can be read only: what it holds is found, and nothing is stored.
+    /// The path had a file of something else, which was renamed: the cache is in a new file
+    /// ([`CacheOptions::set_aside_strangers`]).
+    Anew,
+    /// The file can only be read. Its values are hits; what is computed is returned and not stored;
+    /// other changes are errors ([`Error::ReadOnly`]).
     ReadOnly,
-    /// There is no file: what is stored is gone when the program ends, and no other process sees it.
+    /// There is no file. What is computed is stored in memory, for this process, until it ends;
+    /// other changes are made there and are errors ([`Error::FellBack`]), since others do not see them.
     Memory,
 }
 
@@ -104,9 +111,28 @@ impl CacheOptions {
         self
     }
 
-    /// What is opened where the file cannot be opened for writing; [`Fallback::Memory`] by default.
+    /// What the cache may be if the file or server cannot be opened; [`Fallback::Memory`] by default.
+    ///
+    /// - [`Fallback::Memory`]: the file for reading only, else memory.
+    /// - [`Fallback::ReadOnly`]: the file for reading only, else an error.
+    /// - [`Fallback::None`]: an error.
+    ///
+    /// [`DegradedTo`] says what works then.
     pub fn fallback(mut self, fallback: Fallback) -> Self {
         self.fallback = fallback;
+        self
+    }
+
+    /// Whether a file of something else at the path is set aside for a new one; no by default.
+    ///
+    /// By default the cache leaves such a file alone and works in memory for as long as the file is
+    /// there. With `true` it renames the file to `NAME.stranger-0`, or the first number that is free,
+    /// and creates a new one. The file is never changed or deleted; [`Cache::degraded`] and
+    /// [`Recovery::set_aside`](crate::Recovery::set_aside) say where it is. Any number of processes may
+    /// do this at the same time. A path that is a symbolic link, directory or device is left alone, and
+    /// so is a brasa file of a newer version.
+    pub fn set_aside_strangers(mut self, set_aside: bool) -> Self {
+        self.sets_aside = set_aside;
         self
     }
 
@@ -136,23 +162,48 @@ impl CacheOptions {
         if let Some(url) = path.to_str().filter(|path| is_url(path)) {
             return self.open_url(url);
         }
-        match expand_home(path).and_then(|path| self.open_file(&path)) {
-            Ok(db) => {
-                let degraded = degraded(&db);
-                Ok(self.over(Store::Db(db), degraded))
-            }
-            Err(error) => self.fall_back(error),
+        let path = match expand_home(path) {
+            Ok(path) => path,
+            Err(error) => return self.fall_back(error),
+        };
+        match self.open_file(&path) {
+            Ok(db) => self.over_db(db),
+            Err(error) => self.fall_back_from(&path, error),
         }
     }
 
     fn open_file(&self, path: &Path) -> Result<Db> {
-        let options = self.db.clone();
+        let mut options = self.db.clone().fallback(Fallback::None);
+        options.set_aside_strangers = self.sets_aside && !path.is_symlink();
+        options.on_damage(self.on_damage()).open(path)
+    }
+
+    fn on_damage(&self) -> OnDamage {
         match self.is_strict {
-            true => options.open(path),
-            false => options
-                .on_damage(OnDamage::Salvage)
-                .fallback(self.fallback)
-                .open(path),
+            true => OnDamage::Error,
+            false => OnDamage::Salvage,
+        }
+    }
+
+    /// Opens the file for reading only if it could not be opened for writing, so that its values are
+    /// still hits.
+    fn fall_back_from(self, path: &Path, error: Error) -> Result<Cache> {
+        if self.is_strict || self.fallback == Fallback::None {
+            return Err(error);
+        }
+        let options = self.db.clone().read_only(true).exclusive(false);
+        // The first attempt has waited for locks.
+        let options = options.lock_timeout(Duration::ZERO);
+        let options = options.fallback(Fallback::None);
+        match options.on_damage(self.on_damage()).open(path) {
+            Err(_) => self.fall_back(error),
+            Ok(db) => {
+                let degraded = Degraded {
+                    to: DegradedTo::ReadOnly,
+                    reason: error.to_string(),
+                };
+                Ok(self.over(Store::Db(db), Some(degraded)))
+            }
         }
     }
 
@@ -236,6 +287,17 @@ fn degraded(db: &Db) -> Option<Degraded> {
     let to = match recovery.fallback {
         Fallback::Memory => DegradedTo::Memory,
         Fallback::ReadOnly => DegradedTo::ReadOnly,
+        Fallback::None if recovery.set_aside.is_some() => {
+            let kept = recovery.set_aside.as_deref().unwrap_or(Path::new(""));
+            return Some(Degraded {
+                to: DegradedTo::Anew,
+                reason: format!(
+                    "{} was not a brasa file, it is {} now",
+                    db.path().display(),
+                    kept.display()
+                ),
+            });
+        }
         Fallback::None => {
             let report = recovery.salvaged.as_ref()?;
             return Some(Degraded {

@@ -35,7 +35,8 @@ impl Cache {
     /// # }
     /// ```
     pub fn reclaim(&self) -> Result<u64> {
-        self.remove_versions(|version| version != Some(self.settings.version))
+        let removed = self.remove_versions(|version| version != Some(self.settings.version))?;
+        self.inner.reached(removed)
     }
 
     /// Removes the values of versions; an entry of another layout has none.

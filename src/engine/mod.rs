@@ -28,6 +28,7 @@ mod recover;
 mod repair;
 mod rewrite;
 mod stats;
+mod stranger;
 mod sync;
 mod transaction;
 mod turn;

@@ -1,7 +1,7 @@
 //! Opening: creation, replay, and what becomes of a torn tail.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -50,6 +50,9 @@ pub struct Recovery {
     /// What was saved and lost, where the file was damaged and
     /// [`OnDamage::Salvage`](crate::OnDamage::Salvage) was asked for.
     pub salvaged: Option<RepairReport>,
+    /// Where the file of something else is now that had the path, if it was set aside
+    /// ([`CacheOptions::set_aside_strangers`](crate::CacheOptions::set_aside_strangers)).
+    pub set_aside: Option<PathBuf>,
     /// What was opened instead of a file that can be written; [`Fallback::None`] as a rule.
     pub fallback: Fallback,
     /// The error that would have been returned without [`Options::fallback`].

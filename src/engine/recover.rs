@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::Engine;
 use super::repair::{RepairOptions, RepairReport, repair, repair_into};
+use super::stranger::set_aside;
 use crate::options::{Fallback, OnDamage};
 use crate::storage::{MemoryStorage, Storage};
 use crate::{Error, Options, Result};
@@ -46,11 +47,20 @@ impl Engine {
     }
 }
 
-/// Opens the file; repairs it first where it is damaged and the options ask for that.
+/// Opens the file. First sets a file of something else aside, or repairs a damaged one, if the options
+/// ask for that.
 fn open_or_salvage(storage: &Arc<dyn Storage>, path: &Path, options: &Options) -> Result<Engine> {
     let mut salvaged: Option<RepairReport> = None;
+    let mut kept = None;
     for _ in 1..MAX_ATTEMPTS {
         let opened = Engine::open(Arc::clone(storage), path, options);
+        if options.set_aside_strangers
+            && !options.read_only
+            && matches!(opened, Err(Error::NotABrasaFile { .. }))
+        {
+            kept = set_aside(&**storage, path, options)?.or(kept);
+            continue;
+        }
         let damaged = match &opened {
             Ok(engine) => engine.generation_now().poison.get().is_some() && !options.read_only,
             Err(error) => matches!(error, Error::Corrupt { .. }),
@@ -58,6 +68,7 @@ fn open_or_salvage(storage: &Arc<dyn Storage>, path: &Path, options: &Options) -
         if !damaged || options.on_damage == OnDamage::Error || salvaged.is_some() {
             return opened.map(|mut engine| {
                 engine.recovery.salvaged = salvaged;
+                engine.recovery.set_aside = kept;
                 engine
             });
         }

@@ -25,7 +25,7 @@ use crate::{Error, Options, Result};
 const MAX_ATTEMPTS: usize = 8;
 
 /// How many originals are kept beside a file that is repaired in place.
-const MAX_KEPT: u32 = 10_000;
+pub(super) const MAX_KEPT: u32 = 10_000;
 
 /// How a file is repaired; for [`repair`](crate::inspect::repair).
 ///
@@ -196,7 +196,7 @@ fn lock(
 }
 
 /// Which file a path names; `None` where there is none.
-fn id_of(storage: &dyn Storage, path: &Path) -> Result<Option<FileId>> {
+pub(super) fn id_of(storage: &dyn Storage, path: &Path) -> Result<Option<FileId>> {
     match storage.open(path, Access::Read) {
         Ok(file) => file.id().map(Some).map_err(Error::io("look at", path)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -205,7 +205,7 @@ fn id_of(storage: &dyn Storage, path: &Path) -> Result<Option<FileId>> {
 }
 
 /// A path with something behind its name.
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)

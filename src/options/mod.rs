@@ -43,6 +43,8 @@ pub struct Options {
     pub(crate) checkpoint_bytes: u64,
     pub(crate) ignore_checkpoints: bool,
     pub(crate) on_damage: OnDamage,
+    /// Whether a file of something else at the path is renamed and a new file created.
+    pub(crate) set_aside_strangers: bool,
     pub(crate) fallback: Fallback,
     pub(crate) lock_timeout: Duration,
     pub(crate) mapping_step_bytes: u64,
@@ -70,6 +72,7 @@ impl Default for Options {
             checkpoint_bytes: 64 << 10,
             ignore_checkpoints: false,
             on_damage: OnDamage::Error,
+            set_aside_strangers: false,
             fallback: Fallback::None,
             lock_timeout: Duration::from_secs(5),
             mapping_step_bytes: 64 << 20,

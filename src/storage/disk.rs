@@ -120,6 +120,13 @@ impl Storage for DiskStorage {
         fs::hard_link(path, further)
     }
 
+    fn rename_new(&self, path: &Path, new: &Path) -> io::Result<()> {
+        let mut name = TempPath::try_from_path(path)?;
+        // It is no temporary file: nothing may remove it.
+        name.disable_cleanup(true);
+        name.persist_noclobber(new).map_err(|refused| refused.error)
+    }
+
     fn open_directory(&self, path: &Path) -> io::Result<Box<dyn Directory>> {
         Ok(Box::new(DiskDirectory(File::open(directory_of(path))?)))
     }

@@ -62,6 +62,13 @@ pub(crate) trait Storage: Debug + Send + Sync {
     /// [`io::ErrorKind::AlreadyExists`].
     fn link_new(&self, path: &Path, further: &Path) -> io::Result<()>;
 
+    /// Renames a file, unless there is one of the new name: then it fails with
+    /// [`io::ErrorKind::AlreadyExists`].
+    fn rename_new(&self, _path: &Path, _new: &Path) -> io::Result<()> {
+        // Only a real disk has files that other programs have made.
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Opens the directory that holds `path`. Where that fails, for want of descriptors for example, nothing was lost; where
     /// [`Directory::sync`] does, the name may be.
     fn open_directory(&self, path: &Path) -> io::Result<Box<dyn Directory>>;
