@@ -19,8 +19,7 @@ use crate::log::{
 };
 use crate::mutation::{self, Mutation};
 use crate::storage::{
-    CAN_SHARE, DiskStorage, LockByte, LockMode, MemoryStorage, Storage, StorageFile, acquire,
-    fork_count,
+    DiskStorage, LockByte, LockMode, MemoryStorage, Storage, StorageFile, acquire, fork_count,
 };
 use crate::{Error, Fallback, Options, Result};
 
@@ -363,7 +362,7 @@ pub(super) fn lock_for_life(
             false => LockMode::Exclusive,
         };
         lock(file, path, LockByte::Writer, mode, settings)?;
-    } else if !CAN_SHARE && !settings.read_only {
+    } else if !file.has_description_locks() && !settings.read_only {
         return Err(Error::io("share", path)(io::Error::new(
             io::ErrorKind::Unsupported,
             "this system lacks the locks for it; open it exclusively",

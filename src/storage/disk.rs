@@ -12,8 +12,11 @@ use tempfile::TempPath;
 
 use super::{
     Access, Attributes, Directory, FileId, LockByte, LockMode, Mapping, Storage, StorageFile,
-    TemporaryFile, Window, lock,
+    TemporaryFile, lock,
 };
+
+#[cfg(target_os = "linux")]
+use super::Window;
 
 /// The file system of this machine.
 #[derive(Debug)]
@@ -141,7 +144,24 @@ struct DiskDirectory(File);
 
 impl Directory for DiskDirectory {
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_all()
+        or_fsync(&self.0, self.0.sync_all())
+    }
+}
+
+/// Returns the outcome of a sync. Where a volume of macOS refuses F_FULLFSYNC, as volumes of other
+/// file systems may, falls back to fsync, which is the most that it offers.
+fn or_fsync(file: &File, synced: io::Result<()>) -> io::Result<()> {
+    match synced {
+        Err(error)
+            if cfg!(target_vendor = "apple")
+                && matches!(
+                    error.raw_os_error(),
+                    Some(libc::ENOTSUP | libc::EINVAL | libc::ENOTTY)
+                ) =>
+        {
+            Ok(rustix::fs::fsync(file)?)
+        }
+        synced => synced,
     }
 }
 
@@ -152,7 +172,9 @@ fn id_of(metadata: &fs::Metadata) -> FileId {
     }
 }
 
-/// The name of a file system that other hosts may write to as well, by the number that Linux gives it (statfs(2)).
+/// The name of a file system that other hosts may write to as well, by its number in Linux's
+/// statfs(2).
+#[cfg(any(target_os = "linux", test))]
 fn network_file_system(magic: u32) -> Option<&'static str> {
     const KNOWN: [(u32, &str); 10] = [
         (0x6969, "NFS"),
@@ -167,6 +189,22 @@ fn network_file_system(magic: u32) -> Option<&'static str> {
         (0x0116_1970, "GFS2"),
     ];
     let found = KNOWN.iter().find(|(number, _)| *number == magic);
+    found.map(|(_, name)| *name)
+}
+
+/// As [`network_file_system`], by the name in `f_fstypename` of macOS and the BSDs.
+#[cfg(any(target_vendor = "apple", target_os = "freebsd", test))]
+fn network_file_system_named(name: &[u8]) -> Option<&'static str> {
+    const KNOWN: [(&[u8], &str); 7] = [
+        (b"nfs", "NFS"),
+        (b"smbfs", "SMB"),
+        (b"cifs", "CIFS"),
+        (b"afpfs", "AFP"),
+        (b"webdav", "WebDAV"),
+        (b"ftp", "FTP"),
+        (b"p9fs", "9P"),
+    ];
+    let found = KNOWN.iter().find(|(known, _)| *known == name);
     found.map(|(_, name)| *name)
 }
 
@@ -218,12 +256,25 @@ impl StorageFile for DiskFile {
         Ok(id_of(&self.file.metadata()?))
     }
 
+    fn has_description_locks(&self) -> bool {
+        lock::has_description_locks(&self.file)
+    }
+
     fn network_file_system(&self) -> io::Result<Option<&'static str>> {
         #[cfg(target_os = "linux")]
         {
             Ok(network_file_system(self.file_system()?))
         }
-        #[cfg(not(target_os = "linux"))]
+        #[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
+        {
+            let status = rustix::fs::fstatfs(&self.file)?;
+            let name = status.f_fstypename.iter().take_while(|byte| **byte != 0);
+            // `c_char` is signed here; the cast keeps the bits.
+            #[allow(clippy::cast_sign_loss)]
+            let name: Vec<u8> = name.map(|byte| *byte as u8).collect();
+            Ok(network_file_system_named(&name))
+        }
+        #[cfg(not(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd")))]
         Ok(None)
     }
 
@@ -296,8 +347,8 @@ impl StorageFile for DiskFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        // Linux's fdatasync, which carries a changed size through as well.
-        self.file.sync_data()
+        // Linux's fdatasync carries a changed size through as well; macOS has F_FULLFSYNC.
+        or_fsync(&self.file, self.file.sync_data())
     }
 
     fn map(&self, len: u64) -> io::Result<Mapping> {
@@ -362,7 +413,7 @@ impl DiskFile {
 
 #[cfg(test)]
 mod tests {
-    use super::network_file_system;
+    use super::{network_file_system, network_file_system_named};
 
     #[test]
     fn network_file_systems_are_told_from_local_ones() {
@@ -370,6 +421,10 @@ mod tests {
         assert_eq!(network_file_system(0xff53_4d42), Some("CIFS"));
         for local in [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994] {
             assert_eq!(network_file_system(local), None, "{local:x}");
+        }
+        assert_eq!(network_file_system_named(b"smbfs"), Some("SMB"));
+        for local in [&b"apfs"[..], b"hfs", b"ufs", b"zfs", b""] {
+            assert_eq!(network_file_system_named(local), None, "{local:?}");
         }
     }
 }

@@ -18,8 +18,13 @@ use std::time::{Duration, Instant};
 
 use super::StorageFile;
 
-/// Whether the system has locks of this kind, without which several handles cannot take turns.
-pub(crate) const CAN_SHARE: bool = cfg!(any(target_os = "linux", target_os = "android"));
+/// Whether the system may have open-file-description locks, which several handles of one file need.
+/// On macOS the version decides, see [`StorageFile::has_description_locks`].
+pub(crate) const CAN_SHARE: bool = cfg!(any(
+    target_os = "linux",
+    target_os = "android",
+    target_vendor = "apple"
+));
 
 /// What a lock is for. Where one handle needs several, it takes them in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +48,7 @@ impl LockByte {
         LockByte::Users,
     ];
 
+    #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
     fn offset(self) -> i64 {
         // 2^62: invariant 2.
         (1 << 62) + self as i64
@@ -141,12 +147,15 @@ extern "C" fn count_fork() {
     FORK_COUNT.fetch_add(1, Ordering::Relaxed);
 }
 
+/// What to do to a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LockAction {
+    Lock(LockMode),
+    Unlock,
+}
+
 pub(super) fn try_lock_file(file: &File, byte: LockByte, mode: LockMode) -> io::Result<bool> {
-    let kind = match mode {
-        LockMode::Shared => libc::F_RDLCK,
-        LockMode::Exclusive => libc::F_WRLCK,
-    };
-    match set_lock(file, byte, kind) {
+    match set_lock(file, byte, LockAction::Lock(mode)) {
         Ok(()) => Ok(true),
         Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => {
             Ok(false)
@@ -156,19 +165,58 @@ pub(super) fn try_lock_file(file: &File, byte: LockByte, mode: LockMode) -> io::
 }
 
 pub(super) fn unlock_file(file: &File, byte: LockByte) -> io::Result<()> {
-    set_lock(file, byte, libc::F_UNLCK)
+    set_lock(file, byte, LockAction::Unlock)
+}
+
+/// Whether the system has open-file-description locks: Linux and Android always, macOS from
+/// version 14 on (fcntl(2) there). An older macOS refuses the call with `EINVAL`.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn has_description_locks(_: &File) -> bool {
+    true
+}
+
+#[cfg(target_vendor = "apple")]
+pub(super) fn has_description_locks(file: &File) -> bool {
+    set_description_lock(file, LockByte::Compaction, LockAction::Unlock).is_ok()
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+pub(super) fn has_description_locks(_: &File) -> bool {
+    false
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn set_lock(file: &File, byte: LockByte, kind: libc::c_int) -> io::Result<()> {
+use set_description_lock as set_lock;
+
+#[cfg(target_vendor = "apple")]
+fn set_lock(file: &File, byte: LockByte, action: LockAction) -> io::Result<()> {
+    match set_description_lock(file, byte, action) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            set_file_lock(file, byte, action)
+        }
+        done => done,
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+use set_file_lock as set_lock;
+
+/// Sets a lock of the open file description on one byte.
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+fn set_description_lock(file: &File, byte: LockByte, action: LockAction) -> io::Result<()> {
     use std::os::fd::AsRawFd;
 
     // SAFETY: `flock` is a C struct of integers, for which all zeros is a value.
     let mut range: libc::flock = unsafe { std::mem::zeroed() };
-    // The constants are 0, 1 and 2, and the struct's fields are shorts.
-    #[allow(clippy::cast_possible_truncation)]
+    // The constants are at most 3. Their type is `c_int` on Linux and `c_short` on macOS, where the
+    // casts do nothing.
+    #[allow(clippy::cast_possible_truncation, clippy::unnecessary_cast)]
     {
-        range.l_type = kind as libc::c_short;
+        range.l_type = match action {
+            LockAction::Lock(LockMode::Shared) => libc::F_RDLCK as libc::c_short,
+            LockAction::Lock(LockMode::Exclusive) => libc::F_WRLCK as libc::c_short,
+            LockAction::Unlock => libc::F_UNLCK as libc::c_short,
+        };
         range.l_whence = libc::SEEK_SET as libc::c_short;
     }
     range.l_start = byte.offset();
@@ -188,21 +236,19 @@ fn set_lock(file: &File, byte: LockByte, kind: libc::c_int) -> io::Result<()> {
     }
 }
 
-/// Elsewhere a lock on the whole file stands for the writer's, which is the one that keeps two
-/// handles apart; the others are not needed where the file is open to one handle only.
+/// Sets a lock on the whole file in place of the writer lock, which keeps two handles apart. The
+/// other locks do nothing: without open-file-description locks only one handle opens the file.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn set_lock(file: &File, byte: LockByte, kind: libc::c_int) -> io::Result<()> {
+fn set_file_lock(file: &File, byte: LockByte, action: LockAction) -> io::Result<()> {
     use std::os::fd::AsRawFd;
 
     if byte != LockByte::Writer {
         return Ok(());
     }
-    let operation = if kind == libc::F_UNLCK {
-        libc::LOCK_UN
-    } else if kind == libc::F_RDLCK {
-        libc::LOCK_SH | libc::LOCK_NB
-    } else {
-        libc::LOCK_EX | libc::LOCK_NB
+    let operation = match action {
+        LockAction::Lock(LockMode::Shared) => libc::LOCK_SH | libc::LOCK_NB,
+        LockAction::Lock(LockMode::Exclusive) => libc::LOCK_EX | libc::LOCK_NB,
+        LockAction::Unlock => libc::LOCK_UN,
     };
     // SAFETY: the descriptor is open for as long as `file` is borrowed.
     match unsafe { libc::flock(file.as_raw_fd(), operation) } {

@@ -119,6 +119,11 @@ pub(crate) trait StorageFile: Debug + Send + Sync {
 
     fn id(&self) -> io::Result<FileId>;
 
+    /// Whether the system has the locks that several handles of one file need.
+    fn has_description_locks(&self) -> bool {
+        true
+    }
+
     /// The network file system that the file is on, by name; `None` on a local one.
     fn network_file_system(&self) -> io::Result<Option<&'static str>> {
         Ok(None)
