@@ -36,7 +36,9 @@
 //! - [`inspect`] looks into a file without opening it: its records, whether they are sound, and what can be saved.
 //! - [`command`] runs Redis commands, words in and a reply out, as the command line does.
 
-// What comes from a file, a socket, an argument or a clock must not panic, and must not be cut.
+// docs.rs shows which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+// Input from a file, a socket, an argument or a clock must neither panic nor be truncated by a cast.
 // (Here and not in Cargo.toml: tests and examples may unwrap.)
 #![warn(
     clippy::cast_possible_truncation,
@@ -108,3 +110,8 @@ pub mod docs {
     #[doc = include_str!("docs/space.md")]
     pub mod space {}
 }
+
+/// Compiles and runs the programs of the README as documentation tests.
+#[cfg(all(doctest, feature = "serde", feature = "simulation"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
