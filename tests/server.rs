@@ -12,148 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use brasa::server::{AppendFsync, RunningServer, Server, ServerError};
+use brasa::server::{AppendFsync, Server, ServerError};
 use brasa::{Db, Durability, ManualClock};
-
-/// How long a test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A client that sends bytes and reads replies as text.
-struct Client<S> {
-    stream: S,
-    read: Vec<u8>,
-}
-
-impl Client<TcpStream> {
-    fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Client {
-            stream,
-            read: Vec::new(),
-        }
-    }
-}
-
-impl<S: Read + Write> Client<S> {
-    fn send(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).unwrap();
-    }
-
-    /// Sends a command and reads its reply.
-    fn say(&mut self, line: &str) -> String {
-        let words: Vec<&str> = line.split(' ').collect();
-        self.send(&request(&words));
-        self.reply()
-    }
-
-    fn fill(&mut self) -> bool {
-        let mut buffer = [0; 4096];
-        match self.stream.read(&mut buffer) {
-            Ok(0) => false,
-            Ok(count) => {
-                self.read.extend_from_slice(&buffer[..count]);
-                true
-            }
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
-            Err(error) => panic!("{error}"),
-        }
-    }
-
-    fn line(&mut self) -> String {
-        loop {
-            if let Some(end) = self.read.windows(2).position(|two| two == b"\r\n") {
-                let line: Vec<u8> = self.read.drain(..end + 2).collect();
-                return String::from_utf8_lossy(&line[..end]).into_owned();
-            }
-            assert!(self.fill(), "the server has gone");
-        }
-    }
-
-    /// A reply in a line: parts in brackets, strings as they are.
-    fn reply(&mut self) -> String {
-        let line = self.line();
-        let count = || line[1..].parse::<i64>().unwrap();
-        match line.as_bytes()[0] {
-            b'$' | b'=' => {
-                let Ok(len) = usize::try_from(count()) else {
-                    return "nil".to_owned();
-                };
-                while self.read.len() < len + 2 {
-                    assert!(self.fill(), "the server has gone");
-                }
-                let bytes: Vec<u8> = self.read.drain(..len + 2).collect();
-                String::from_utf8_lossy(&bytes[..len]).into_owned()
-            }
-            b'*' | b'>' | b'%' => {
-                let Ok(mut len) = usize::try_from(count()) else {
-                    return "nil".to_owned();
-                };
-                let kind = if line.starts_with('%') { "%" } else { "" };
-                len *= if line.starts_with('%') { 2 } else { 1 };
-                let parts: Vec<String> = (0..len).map(|_| self.reply()).collect();
-                format!("{kind}[{}]", parts.join(" "))
-            }
-            b'_' => "nil".to_owned(),
-            b':' | b'+' | b',' => line[1..].to_owned(),
-            _ => line,
-        }
-    }
-
-    /// Reads until the server ends the connection.
-    fn rest(&mut self) -> String {
-        while self.fill() {}
-        String::from_utf8_lossy(&std::mem::take(&mut self.read)).into_owned()
-    }
-}
-
-fn request(words: &[impl AsRef<[u8]>]) -> Vec<u8> {
-    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
-    for word in words {
-        let word = word.as_ref();
-        bytes.extend(format!("${}\r\n", word.len()).into_bytes());
-        bytes.extend_from_slice(word);
-        bytes.extend_from_slice(b"\r\n");
-    }
-    bytes
-}
-
-/// A server over a file of its own.
-struct Served {
-    running: Option<RunningServer>,
-    address: SocketAddr,
-    path: PathBuf,
-    _directory: tempfile::TempDir,
-}
-
-impl Served {
-    fn new(choose: impl FnOnce(Server) -> Server) -> Served {
-        let directory = support::scratch_directory();
-        let path = directory.path().join("file.brasa");
-        let db = Db::options()
-            .durability(Durability::Os)
-            .open(&path)
-            .unwrap();
-        let server = Server::new(db).bind("127.0.0.1:0".parse().unwrap());
-        let running = choose(server).start().unwrap();
-        Served {
-            address: running.local_addr().unwrap(),
-            running: Some(running),
-            path,
-            _directory: directory,
-        }
-    }
-
-    fn client(&self) -> Client<TcpStream> {
-        Client::connect(self.address)
-    }
-
-    fn end(&mut self) {
-        let running = self.running.take().unwrap();
-        running.handle().stop();
-        running.wait().unwrap();
-    }
-}
+use support::served::{Client, PATIENCE, Served, request};
 
 #[test]
 fn commands_are_answered_in_both_versions_of_the_protocol() {
@@ -621,12 +482,18 @@ fn trickle(client: &mut Client<TcpStream>, pieces: impl Iterator<Item = Vec<u8>>
 }
 
 #[test]
-fn a_request_that_trickles_in_is_ended_however_often_a_byte_of_it_comes() {
+fn upload_that_makes_progress_is_served_however_long_it_takes() {
+    const PIECES: usize = 40;
     let served = Served::new(|server| server.halfway_timeout(Duration::from_secs(1)));
     let mut client = served.client();
-    client.send(b"*2\r\n$3\r\nGET\r\n$100000\r\n");
-    let bytes = std::iter::repeat_n(b"x".to_vec(), 150);
-    assert!(trickle(&mut client, bytes).is_some());
+    let announced = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${PIECES}\r\n");
+    client.send(announced.as_bytes());
+    let bytes = std::iter::repeat_n(b"x".to_vec(), PIECES);
+    assert_eq!(trickle(&mut client, bytes), None);
+    client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.send(b"\r\n");
+    assert_eq!(client.reply(), "OK");
+    assert_eq!(client.say("STRLEN k"), PIECES.to_string());
 }
 
 #[test]
@@ -701,24 +568,6 @@ fn a_listener_that_does_not_read_is_disconnected_and_the_others_go_on() {
         }
     }
     assert_eq!(reached, "0", "somebody still gets it");
-}
-
-#[test]
-fn a_reader_that_does_not_read_costs_no_more_than_its_replies() {
-    let served = Served::new(|server| server.halfway_timeout(Duration::from_secs(1)));
-    let mut slow = served.client();
-    let value = "x".repeat(1 << 20);
-    assert_eq!(slow.say(&format!("SET big {value}")), "OK");
-    let get = request(&["GET", "big"]);
-    // Sending stops when the server reads no more; it disconnects who reads nothing for too long.
-    slow.stream.set_write_timeout(Some(PATIENCE)).unwrap();
-    let mut sent = 0;
-    let refused = (0..10_000_000).any(|_| {
-        sent += get.len();
-        slow.stream.write_all(&get).is_err()
-    });
-    assert!(refused, "{sent} bytes of requests were taken");
-    assert_eq!(served.client().say("PING"), "PONG");
 }
 
 #[test]

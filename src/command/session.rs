@@ -98,6 +98,12 @@ impl Session {
         self.client.silence
     }
 
+    /// Whether CLIENT REPLY keeps nothing off now.
+    #[cfg(feature = "server")]
+    pub(crate) fn wants_replies(&self) -> bool {
+        self.client.silence == Silence::None
+    }
+
     /// Goes back to a command after which these were wanted.
     #[cfg(feature = "server")]
     pub(crate) fn set_silence(&mut self, silence: Silence) {

@@ -51,6 +51,15 @@ impl Value {
         Value(Inner::Owned(bytes.into()))
     }
 
+    /// The memory that the value's bytes take: none where they stand in the mapped file.
+    #[cfg(feature = "server")]
+    pub(crate) fn owned_bytes(&self) -> usize {
+        match &self.0 {
+            Inner::Mapped { .. } => 0,
+            Inner::Owned(bytes) => bytes.len(),
+        }
+    }
+
     /// Takes away the first `count` bytes, or all there are.
     #[inline]
     pub(crate) fn skip(&mut self, count: usize) {

@@ -1,12 +1,13 @@
 //! What a server does beside serving: looking after clients that say nothing, syncing each second, and removing what has expired.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::settings::AppendFsync;
+use super::clients::{ClientState, NOT_YET};
+use super::settings::{AppendFsync, Settings};
 use super::shared::Shared;
 use crate::limits::DATABASE_COUNT;
 
@@ -27,31 +28,52 @@ pub(super) async fn look_after_clients(shared: Arc<Shared>) {
         ticks.tick().await;
         let seconds = shared.started_at.elapsed().as_secs();
         shared.seconds.store(seconds, Ordering::Relaxed);
-        let (idle, halfway) =
-            shared.setting(|settings| (settings.idle_timeout, settings.halfway_timeout));
+        let settings = shared.settings();
         for client in shared.clients.all() {
-            let silent = seconds.saturating_sub(client.heard_at.load(Ordering::Relaxed));
-            let is_halfway = client.is_halfway.load(Ordering::Relaxed);
-            let stuck = match is_halfway {
-                true => seconds.saturating_sub(client.halfway_since.load(Ordering::Relaxed)),
-                false => 0,
-            };
-            let is_subscribed = client.info().subscriptions.iter().any(|count| *count > 0);
-            let listens = is_subscribed || shared.clients.is_monitoring(client.id);
-            let is_over =
-                |seconds: u64, limit: Duration| !limit.is_zero() && seconds > limit.as_secs();
-            // Who waits for messages need not say anything.
-            if is_over(stuck, halfway) || (!listens && is_over(silent, idle)) {
-                tracing::info!(
-                    client = client.id,
-                    silent,
-                    stuck,
-                    "disconnected: nothing was heard of it, or it was stuck halfway"
-                );
+            if let Some(reason) = reason_to_disconnect(&shared, &settings, &client, seconds) {
+                tracing::info!(client = client.id, "disconnected: {reason}");
                 client.disconnect();
             }
         }
     }
+}
+
+/// Why a client is no longer served, `seconds` after the server began.
+fn reason_to_disconnect(
+    shared: &Shared,
+    settings: &Settings,
+    client: &ClientState,
+    seconds: u64,
+) -> Option<&'static str> {
+    let is_over = |since: &AtomicU64, limit: Duration| {
+        let passed = seconds.saturating_sub(since.load(Ordering::Relaxed));
+        !limit.is_zero() && passed > limit.as_secs()
+    };
+    if is_over(&client.halfway_since, settings.halfway_timeout) {
+        return Some(match client.waiting_bytes() {
+            0 => "nothing more of its request came in time",
+            _ => "it took none of its replies in time",
+        });
+    }
+    let is_subscribed = client.is_subscribed();
+    let limit = settings.output_limit(is_subscribed);
+    match limit.soft > 0 && client.waiting_bytes() > limit.soft {
+        false => client
+            .over_soft_limit_since
+            .store(NOT_YET, Ordering::Relaxed),
+        true => {
+            let since = &client.over_soft_limit_since;
+            // The first time that it is over the limit.
+            since.fetch_min(seconds, Ordering::Relaxed);
+            if is_over(since, limit.soft_time) {
+                return Some("for too long it was over the soft client-output-buffer-limit");
+            }
+        }
+    }
+    // A client that waits for messages need not say anything.
+    let listens = is_subscribed || shared.clients.is_monitoring(client.id);
+    let is_silent = !listens && is_over(&client.heard_at, settings.idle_timeout);
+    is_silent.then_some("nothing was heard of it in time")
 }
 
 /// Carries what was written through to the device each second, if that is what is wanted.

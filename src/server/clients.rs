@@ -10,10 +10,6 @@ use tokio::sync::{Notify, mpsc};
 use crate::command::Reply;
 use crate::command::host::{ClientInfo, Subscription};
 
-/// Bytes of messages that may wait for a client, at most; one that reads more slowly is disconnected. Redis's
-/// `client-output-buffer-limit pubsub`.
-const MAX_WAITING_BYTES: usize = 32 << 20;
-
 /// Later than any moment.
 pub(super) const NOT_YET: u64 = u64::MAX;
 
@@ -23,14 +19,17 @@ pub(super) struct ClientState {
     pub(super) connected_at: Instant,
     /// When it was last heard of, in seconds since the server began; [`NOT_YET`] while the server lets it wait.
     pub(super) heard_at: AtomicU64,
-    /// Whether a request has begun and not ended, or a reply is being written.
-    pub(super) is_halfway: AtomicBool,
-    /// Since when, in the same seconds: since the request has begun, or since some of the reply was taken last. [`NOT_YET`] while neither
-    /// is known.
+    /// When the client last sent or took a byte while a request has arrived in part or a reply waits, in the same seconds; [`NOT_YET`]
+    /// otherwise, and while the server executes something.
     pub(super) halfway_since: AtomicU64,
+    /// Since when more waits for it than the soft limit allows, in the same seconds; [`NOT_YET`] where less does.
+    pub(super) over_soft_limit_since: AtomicU64,
     pub(super) info: Mutex<ClientInfo>,
     inbox: mpsc::UnboundedSender<Arc<Reply>>,
-    waiting_bytes: AtomicUsize,
+    /// Bytes of the messages in the inbox.
+    inbox_bytes: AtomicUsize,
+    /// Bytes of the replies that wait to be written.
+    output_bytes: AtomicUsize,
     is_disconnected: AtomicBool,
     disconnected: Notify,
 }
@@ -47,8 +46,8 @@ impl ClientState {
             id,
             connected_at: Instant::now(),
             heard_at: AtomicU64::new(heard_at),
-            is_halfway: AtomicBool::new(false),
             halfway_since: AtomicU64::new(NOT_YET),
+            over_soft_limit_since: AtomicU64::new(NOT_YET),
             info: Mutex::new(ClientInfo {
                 id,
                 address,
@@ -58,7 +57,8 @@ impl ClientState {
                 ..ClientInfo::default()
             }),
             inbox,
-            waiting_bytes: AtomicUsize::new(0),
+            inbox_bytes: AtomicUsize::new(0),
+            output_bytes: AtomicUsize::new(0),
             is_disconnected: AtomicBool::new(false),
             disconnected: Notify::new(),
         };
@@ -69,13 +69,15 @@ impl ClientState {
         self.info.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends it a message; one that has too many unread is disconnected instead.
-    fn send(&self, message: &Arc<Reply>, bytes: usize) {
-        let waiting = self.waiting_bytes.fetch_add(bytes, Ordering::AcqRel) + bytes;
-        if waiting > MAX_WAITING_BYTES {
+    /// Sends it a message; a client for which more than `limit` bytes wait is disconnected instead.
+    fn send(&self, message: &Arc<Reply>, bytes: usize, limit: usize) {
+        self.inbox_bytes.fetch_add(bytes, Ordering::AcqRel);
+        let waiting = self.waiting_bytes();
+        if waiting > limit {
             tracing::warn!(
                 client = self.id,
                 waiting,
+                limit,
                 "disconnected: it does not read its messages"
             );
             self.disconnect();
@@ -87,12 +89,22 @@ impl ClientState {
 
     /// Notes that a message was taken out of the inbox.
     pub(super) fn note_taken(&self, message: &Reply) {
-        self.waiting_bytes
+        self.inbox_bytes
             .fetch_sub(size_of_message(message), Ordering::AcqRel);
     }
 
+    /// Notes how many bytes of replies wait to be written.
+    pub(super) fn set_output_bytes(&self, bytes: usize) {
+        self.output_bytes.store(bytes, Ordering::Release);
+    }
+
+    /// Bytes that it has not taken yet: messages and replies.
     pub(super) fn waiting_bytes(&self) -> usize {
-        self.waiting_bytes.load(Ordering::Acquire)
+        self.inbox_bytes.load(Ordering::Acquire) + self.output_bytes.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_subscribed(&self) -> bool {
+        self.info().subscriptions.iter().any(|count| *count > 0)
     }
 
     /// Ends the connection, whatever it is doing.
@@ -126,6 +138,8 @@ pub(super) struct Clients {
     subscribers: RwLock<Subscribers>,
     monitors: RwLock<Vec<u64>>,
     monitor_count: AtomicUsize,
+    /// Bytes that may wait for a client that is sent messages; 0 where there is no limit.
+    inbox_limit: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -155,6 +169,11 @@ impl Clients {
         write(&self.connected).remove(&id);
         write(&self.subscribers).forget(id);
         self.stop_monitoring(id);
+    }
+
+    /// Sets how many bytes may wait for a client that is sent messages; 0 for any number.
+    pub(super) fn set_inbox_limit(&self, bytes: usize) {
+        self.inbox_limit.store(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn count(&self) -> usize {
@@ -226,9 +245,13 @@ impl Clients {
         let message = Arc::new(message);
         let connected = read(&self.connected);
         let clients = ids.iter().filter_map(|id| connected.get(id));
+        let limit = match self.inbox_limit.load(Ordering::Relaxed) {
+            0 => usize::MAX,
+            limit => limit,
+        };
         let mut count = 0;
         for client in clients {
-            client.send(&message, bytes);
+            client.send(&message, bytes, limit);
             count += 1;
         }
         count

@@ -1,30 +1,38 @@
-//! One client: its requests are read, executed and answered, in this order and never two at once.
+//! One client: its requests are read, executed and answered in order.
 //!
-//! All requests that have arrived are executed before their replies are written, up to [`MAX_PENDING_BYTES`] of these. While a reply is
-//! being written nothing more is read, so that a client that does not read its replies costs no more than that and one reply.
+//! A client may send all its requests before it reads the first reply. So the connection goes on reading and executing while
+//! replies wait to be written:
 //!
-//! Writes that have arrived together become one commit of the file, with the reads between them: [`Connection::execute_together`]. Nobody can
-//! tell, but for the time it takes: no reply is sent before the commit, and each command fails for itself.
+//! - Execution pauses while the waiting replies take more than [`MAX_OUTPUT_BYTES`] of memory. Large values of the file take none.
+//! - Reading goes on then, up to `client-query-buffer-limit` bytes of requests that are not executed.
+//! - All clients together may have [`Shared::has_room`] bytes of both. Beyond that a client is not read while its replies wait, and
+//!   execution pauses at [`ROUND_OUTPUT_BYTES`].
+//!
+//! A client that neither sends nor takes a byte while something of it is unfinished is disconnected after the halfway timeout.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{mpsc, watch};
 
 use super::clients::{ClientState, NOT_YET};
-use super::monitor::show;
-use super::pace::{Pace, at_pace, takes_long};
-use super::reply::{encode, within_limit};
-use super::request::{Decoded, Decoder, Limits, ProtocolError};
-use super::settings::AppendFsync;
+use super::execute::Next;
+use super::output::{Mark, Output};
+use super::reply::encode;
+use super::request::{Decoder, Limits};
+use super::settings::{AppendFsync, OutputLimit};
 use super::shared::{Shared, as_host};
-use crate::command::{Command, Flags, Reply, Session, find};
+use super::transfer::{Moved, Reading, transfer};
+use crate::command::{Reply, Session};
 
-/// Replies that are collected before they are written.
-const MAX_PENDING_BYTES: usize = 1 << 20;
+/// Memory of replies that wait, beyond which nothing is executed.
+const MAX_OUTPUT_BYTES: usize = 64 << 20;
+
+/// Replies that are collected before the connection writes, and messages that are taken out of the inbox.
+pub(super) const ROUND_OUTPUT_BYTES: usize = 1 << 20;
 
 /// How much is read at once.
 const READ_BYTES: usize = 16 << 10;
@@ -32,57 +40,44 @@ const READ_BYTES: usize = 16 << 10;
 /// How much is read at once of a long word, at most: memory is taken for what has come, not for what was announced.
 const LONG_READ_BYTES: usize = 1 << 20;
 
-/// Buffers larger than this are given back when they are empty.
-const KEPT_BYTES: usize = 64 << 10;
+/// Capacity that an empty input keeps; a client that is idle takes no more.
+const KEPT_BYTES: usize = 4 << 10;
 
-/// Commands that become one commit, at most: others wait for their turn meanwhile.
-const TOGETHER: usize = 256;
-
-/// Bytes of requests that become one commit, at most; what is longer gains nothing by it.
-const TOGETHER_BYTES: usize = 256 << 10;
-
-/// How long the commands of one commit may take, beyond the one that has gone over it: other processes wait for their turn too.
-const TOGETHER_TIME: Duration = Duration::from_millis(5);
-
-/// Requests whose keys are looked at ahead, at most: their records are to be in the cache yet when they are executed.
-const AHEAD: usize = 32;
-
-/// Requests of so many words are executed without a list of them being allocated.
-const FEW_WORDS: usize = 16;
+/// How long a connection that ends waits for a client that still sends.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub(super) struct Connection<S> {
-    stream: S,
-    shared: Arc<Shared>,
-    state: Arc<ClientState>,
-    session: Session,
+    pub(super) stream: S,
+    pub(super) shared: Arc<Shared>,
+    pub(super) state: Arc<ClientState>,
+    pub(super) session: Session,
     messages: mpsc::UnboundedReceiver<Arc<Reply>>,
-    decoder: Decoder,
-    input: Vec<u8>,
+    pub(super) decoder: Decoder,
+    pub(super) input: Vec<u8>,
     /// How much of the input was executed.
-    executed: usize,
-    output: Vec<u8>,
+    pub(super) executed: usize,
+    pub(super) output: Output,
     /// Up to here of the input, commands are executed one by one: together they could not be committed.
-    alone_upto: usize,
+    pub(super) alone_upto: usize,
     /// Up to here of the input, the keys of requests were looked at.
-    touched_upto: usize,
+    pub(super) touched_upto: usize,
     /// For requests that are not executed yet.
-    scout: Decoder,
+    pub(super) scout: Decoder,
     /// Whether EXEC would execute a command that may take long.
-    collects_long: bool,
-    /// When the request began of which a part has arrived, in seconds since the server began.
-    begun_at: Option<u64>,
-}
-
-/// What becomes of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
-    /// There may be more in the buffer.
-    Again,
-    /// More has to be read.
-    Read,
-    /// It ends once the output is written.
-    End,
+    pub(super) collects_long: bool,
+    /// What the client may send, as of the last round.
+    pub(super) limits: Limits,
+    /// How many bytes may wait for the client, as of the last round.
+    pub(super) output_limit: OutputLimit,
+    /// When the client last sent or took a byte, or the server last executed something of it; in seconds since the server began.
+    progressed_at: u64,
+    /// Whether the client sends nothing more.
+    is_input_over: bool,
+    /// Whether bytes arrived behind the request that ended the conversation.
+    sent_behind_end: bool,
+    /// What this connection takes of the room that all share.
+    charged: usize,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -103,12 +98,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             decoder: Decoder::default(),
             input: Vec::new(),
             executed: 0,
-            output: Vec::new(),
+            output: Output::default(),
             alone_upto: 0,
             touched_upto: 0,
             scout: Decoder::default(),
             collects_long: false,
-            begun_at: None,
+            limits: Limits::STRANGER,
+            output_limit: OutputLimit::default(),
+            progressed_at: 0,
+            is_input_over: false,
+            sent_behind_end: false,
+            charged: 0,
         }
     }
 
@@ -118,63 +118,196 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut ending = self.shared.ending.subscribe();
         tokio::select! {
             () = state.is_disconnected() => {}
-            () = self.converse(&mut ending) => {}
+            // An error means that the client has gone.
+            _ = self.converse(&mut ending) => {}
         }
     }
 
-    async fn converse(&mut self, ending: &mut tokio::sync::watch::Receiver<bool>) {
+    async fn converse(&mut self, ending: &mut watch::Receiver<bool>) -> io::Result<()> {
         loop {
-            // What it takes to execute is not the client's time.
+            // The time that execution takes is not the client's.
             self.state.halfway_since.store(NOT_YET, Ordering::Relaxed);
-            let arrived = self.input.len();
-            let next = self.execute_arrived().await;
-            let has_executed = self.input.len() != arrived;
+            let acknowledged = self.output.mark();
+            let mut next = self.execute_arrived().await;
             self.publish_info();
-            if self.write().await.is_err() || next == Next::End {
-                return;
+            if !self.is_synced(acknowledged).await {
+                next = Next::End;
             }
-            if next == Next::Again {
-                continue;
+            self.progressed_at = self.shared.seconds.load(Ordering::Relaxed);
+            if !self.exchange(next, ending).await? {
+                if next == Next::End && self.sent_behind_end {
+                    self.linger().await;
+                }
+                return Ok(());
             }
-            self.note_begun(has_executed);
-            // What has arrived was answered: this is where the server may end.
-            if *ending.borrow() {
-                return;
+        }
+    }
+
+    /// Writes replies and reads requests until there is something to execute. Returns `false` once the conversation is over and all
+    /// replies are written.
+    async fn exchange(
+        &mut self,
+        next: Next,
+        ending: &mut watch::Receiver<bool>,
+    ) -> io::Result<bool> {
+        loop {
+            let is_ending = *ending.borrow() || self.is_input_over;
+            let is_over = next == Next::End || (next == Next::Read && is_ending);
+            if is_over && self.output.is_empty() {
+                return Ok(false);
             }
-            self.make_room();
-            tokio::select! {
-                read = self.stream.read_buf(&mut self.input) => match read {
-                    Ok(count) if count > 0 => {
-                        self.shared.counters.input_bytes.fetch_add(count as u64, Ordering::Relaxed);
-                        let seconds = self.shared.seconds.load(Ordering::Relaxed);
-                        self.state.heard_at.store(seconds, Ordering::Relaxed);
-                    }
-                    // It has gone, with or without a word.
-                    _ => return,
-                },
-                message = self.messages.recv() => {
+            self.check_output_limit()?;
+            self.note_waiting();
+            self.sent_behind_end |= next == Next::End && self.executed < self.input.len();
+            let shared = Arc::clone(&self.shared);
+            // Begun before the room is looked at, so that none that is freed meanwhile is missed.
+            let room_freed = shared.room_freed();
+            let lacks_room = !self.output.is_empty() && !shared.has_room();
+            let may_execute = next == Next::Again && !self.is_paused();
+            let reading = self.reading(next, is_ending);
+            let takes_messages = !is_over && self.output.len() <= ROUND_OUTPUT_BYTES;
+            let moved = tokio::select! {
+                moved = transfer(
+                    &mut self.stream,
+                    &mut self.input,
+                    &mut self.output,
+                    reading,
+                    !may_execute,
+                ) => moved?,
+                message = self.messages.recv(), if takes_messages => {
                     if let Some(message) = message {
                         self.take_message(&message);
-                        self.take_messages();
+                        self.take_messages(ROUND_OUTPUT_BYTES);
                     }
+                    continue;
                 }
-                _ = ending.changed() => {}
+                () = room_freed, if lacks_room => continue,
+                _ = ending.changed() => continue,
+            };
+            self.note_moved(&moved);
+            self.sent_behind_end |= next == Next::End && moved.read > 0;
+            if may_execute {
+                // Other clients of this thread get their turn between two rounds.
+                tokio::task::yield_now().await;
+                return Ok(true);
+            }
+            if next == Next::Read && moved.read > 0 {
+                return Ok(true);
             }
         }
     }
 
-    /// Notes when the request began of which a part has arrived: its end is waited for from then on, and not from its last byte, of which
-    /// there may be one a minute.
-    fn note_begun(&mut self, has_executed: bool) {
-        let begun_at = self.begun_at.filter(|_| !has_executed);
-        let begun_at = begun_at.unwrap_or_else(|| self.shared.seconds.load(Ordering::Relaxed));
-        self.begun_at = (!self.input.is_empty()).then_some(begun_at);
-        self.state.halfway_since.store(begun_at, Ordering::Relaxed);
+    /// Waits a moment until the client has taken the last replies and ends its side. A socket that is closed while bytes of the client
+    /// arrive is reset, and the client may lose those replies.
+    async fn linger(&mut self) {
+        let drop_all = async {
+            self.stream.shutdown().await?;
+            loop {
+                let (input, output) = (&mut self.input, &mut self.output);
+                let reading = Reading::Discard;
+                let moved = transfer(&mut self.stream, input, output, reading, true).await?;
+                if moved.is_input_over {
+                    return io::Result::Ok(());
+                }
+            }
+        };
+        // Either the client has gone by itself, or it goes now.
+        let _ = tokio::time::timeout(LINGER, drop_all).await;
     }
 
-    /// Takes the messages that wait, as long as there is room for them.
-    fn take_messages(&mut self) {
-        while self.output.len() <= MAX_PENDING_BYTES
+    /// Whether replies take so much memory that nothing is executed.
+    pub(super) fn is_paused(&self) -> bool {
+        let memory = self.output.memory();
+        memory > ROUND_OUTPUT_BYTES && (memory > MAX_OUTPUT_BYTES || !self.shared.has_room())
+    }
+
+    /// How much is read, and what becomes of it.
+    fn reading(&self, next: Next, is_ending: bool) -> Reading {
+        let waiting = self.input.len() - self.executed;
+        let runs_ahead = !self.output.is_empty();
+        match next {
+            // A client that still sends would never read the last replies.
+            Next::End => Reading::Discard,
+            _ if is_ending => Reading::Nothing,
+            Next::Again if !self.is_paused() => Reading::Nothing,
+            _ if runs_ahead
+                && (waiting >= self.limits.request_bytes || !self.shared.has_room()) =>
+            {
+                Reading::Nothing
+            }
+            Next::Again => Reading::Upto(LONG_READ_BYTES),
+            Next::Read => {
+                let missing = self.decoder.bytes_missing(waiting);
+                Reading::Upto(missing.clamp(READ_BYTES, LONG_READ_BYTES))
+            }
+        }
+    }
+
+    /// Closes the connection where more replies wait than `client-output-buffer-limit` allows.
+    fn check_output_limit(&self) -> io::Result<()> {
+        let (waiting, limit) = (self.output.len(), self.output_limit.hard);
+        if limit == 0 || waiting <= limit {
+            return Ok(());
+        }
+        tracing::warn!(
+            client = self.state.id,
+            waiting,
+            limit,
+            "disconnected: more replies wait for it than client-output-buffer-limit allows"
+        );
+        Err(io::ErrorKind::Other.into())
+    }
+
+    /// Tells the others how far the client is, before the connection waits for it.
+    fn note_waiting(&mut self) {
+        let output_bytes = self.output.len();
+        let is_halfway = output_bytes > 0 || self.executed < self.input.len();
+        let since = if is_halfway {
+            self.progressed_at
+        } else {
+            NOT_YET
+        };
+        self.state.halfway_since.store(since, Ordering::Relaxed);
+        self.state.set_output_bytes(output_bytes);
+        let charge = match output_bytes {
+            0 => 0,
+            _ => self.output.memory() + self.input.capacity(),
+        };
+        self.charge(charge);
+        if self.input.is_empty() && self.input.capacity() > KEPT_BYTES {
+            self.input = Vec::new();
+        }
+    }
+
+    /// Takes so much of the room that all clients share, in place of what it had.
+    fn charge(&mut self, bytes: usize) {
+        if bytes != self.charged {
+            self.shared.charge(self.charged, bytes);
+            self.charged = bytes;
+        }
+    }
+
+    fn note_moved(&mut self, moved: &Moved) {
+        let counters = &self.shared.counters;
+        if moved.read > 0 {
+            let count = moved.read as u64;
+            counters.input_bytes.fetch_add(count, Ordering::Relaxed);
+        }
+        if moved.written > 0 {
+            let count = moved.written as u64;
+            counters.output_bytes.fetch_add(count, Ordering::Relaxed);
+        }
+        self.is_input_over |= moved.is_input_over;
+        if moved.read > 0 || moved.written > 0 {
+            let seconds = self.shared.seconds.load(Ordering::Relaxed);
+            self.progressed_at = seconds;
+            self.state.heard_at.store(seconds, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes the messages that wait, as long as no more than so many bytes wait to be written.
+    pub(super) fn take_messages(&mut self, limit: usize) {
+        while self.output.len() <= limit
             && let Ok(message) = self.messages.try_recv()
         {
             self.take_message(&message);
@@ -183,299 +316,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn take_message(&mut self, message: &Reply) {
         self.state.note_taken(message);
-        encode(message, self.session.protocol(), &mut self.output);
-    }
-
-    /// Space for what is read next, in proportion to what has come.
-    fn make_room(&mut self) {
-        let missing = self.decoder.bytes_missing(self.input.len());
-        let room = missing.clamp(READ_BYTES, LONG_READ_BYTES);
-        if self.input.is_empty() && self.input.capacity() > KEPT_BYTES {
-            self.input = Vec::new();
-        }
-        self.input.reserve(room);
-    }
-
-    /// Executes what has arrived, as far as there is room for the replies.
-    async fn execute_arrived(&mut self) -> Next {
-        let mut limits = self.limits();
-        let next = loop {
-            if self.output.len() > MAX_PENDING_BYTES {
-                break Next::Again;
-            }
-            // What it has sent behind the request that ended it is not executed.
-            if self.state.is_over() {
-                break Next::End;
-            }
-            let start = self.executed;
-            match self.decode(&limits) {
-                Ok(None) => break Next::Read,
-                Ok(Some(0)) => continue,
-                Ok(Some(_)) => {
-                    self.touch_ahead(start, &limits);
-                    let was_trusted = self.session.is_trusted();
-                    let command = self.command_at(start);
-                    let pace = self.pace_of(command);
-                    if pace != Pace::Quick {
-                        // While it is the server that lets the client wait, that is no silence.
-                        self.state.heard_at.store(NOT_YET, Ordering::Relaxed);
-                    }
-                    // Here it can still be disconnected, which nobody can be while a thread of his own is blocked.
-                    let _place = self.shared.places.take(pace).await;
-                    match self.begins_several(start, command) {
-                        true => self.execute_together(start, &limits, pace),
-                        // The client of a command that panicked is disconnected below.
-                        false => drop(self.execute(start, pace)),
-                    }
-                    if pace != Pace::Quick {
-                        let seconds = self.shared.seconds.load(Ordering::Relaxed);
-                        self.state.heard_at.store(seconds, Ordering::Relaxed);
-                    }
-                    if self.session.is_leaving() {
-                        break Next::End;
-                    }
-                    if self.session.is_trusted() != was_trusted {
-                        limits = self.limits();
-                    }
-                }
-                Err(error) => {
-                    self.say_error(&error);
-                    break Next::End;
-                }
-            }
-        };
-        if next == Next::Read {
-            // What is left is a part of a request, and moves to the front.
-            self.input.drain(..self.executed);
-            self.executed = 0;
-            self.alone_upto = 0;
-            self.touched_upto = 0;
-        }
-        let is_halfway = next == Next::Read && !self.input.is_empty();
-        self.state.is_halfway.store(is_halfway, Ordering::Relaxed);
-        next
-    }
-
-    /// Takes the next request off the input; gives back how many words it has, and `None` where it has not arrived as a whole.
-    fn decode(&mut self, limits: &Limits) -> Result<Option<usize>, ProtocolError> {
-        let rest = self.input.get(self.executed..).unwrap_or_default();
-        match self.decoder.decode(rest, limits)? {
-            Decoded::Part => Ok(None),
-            Decoded::Request(len) => {
-                self.executed += len;
-                Ok(Some(self.decoder.word_count()))
-            }
-        }
-    }
-
-    fn say_error(&mut self, error: &ProtocolError) {
-        match error {
-            ProtocolError::Foreign => {
-                tracing::warn!(client = self.state.id, "disconnected: it speaks HTTP");
-            }
-            ProtocolError::Said(text) => {
-                let text = format!("-ERR Protocol error: {text}\r\n");
-                self.output.extend_from_slice(text.as_bytes());
-            }
-        }
-    }
-
-    /// Looks at the keys of the requests from an offset of the input on, where several have arrived: a miss of the cache that is had beside
-    /// others costs a fraction of one that is waited for.
-    fn touch_ahead(&mut self, start: usize, limits: &Limits) {
-        if start < self.touched_upto || self.executed == self.input.len() {
-            return;
-        }
-        self.scout.forget();
-        let mut places = Vec::with_capacity(AHEAD);
-        let mut at = start;
-        while places.len() < AHEAD {
-            let bytes = self.input.get(at..).unwrap_or_default();
-            // What is wrong with it is found when it is executed.
-            let Ok(Decoded::Request(len)) = self.scout.decode(bytes, limits) else {
-                break;
-            };
-            let place = |index| {
-                let place = self.scout.place(index).unwrap_or_default();
-                at + place.start..at + place.end
-            };
-            places.push((place(1), place(2)));
-            at += len;
-        }
-        self.touched_upto = at.max(self.executed);
-        if self.session.is_trusted() && places.len() > 1 {
-            let word = |place| self.input.get(place).unwrap_or_default();
-            let places = places.into_iter();
-            let names: Vec<_> = places
-                .map(|(key, field)| (word(key), word(field)))
-                .collect();
-            self.session.db().touch_ahead(&names);
-        }
-    }
-
-    /// What the request that begins at an offset of the input would do.
-    fn command_at(&self, start: usize) -> Option<&'static Command> {
-        let bytes = self.input.get(start..).unwrap_or_default();
-        find(self.decoder.word(bytes, 0))
-    }
-
-    /// What the request that was decoded may make its thread do.
-    fn pace_of(&mut self, command: Option<&Command>) -> Pace {
-        let Some(command) = command else {
-            return Pace::Quick;
-        };
-        let is_exec = command.name == "exec";
-        if self.session.is_collecting() && !is_exec {
-            self.collects_long |= takes_long(command);
-            return Pace::Quick;
-        }
-        let has_collected = std::mem::take(&mut self.collects_long);
-        if takes_long(command) || (is_exec && has_collected) {
-            return Pace::Long;
-        }
-        let may_wait = command.flags.contains(Flags::WRITE) || is_exec;
-        match may_wait && (!self.session.db().keeps_turn() || self.shared.places.has_long()) {
-            true => Pace::Waits,
-            false => Pace::Quick,
-        }
-    }
-
-    /// Whether the request that was decoded is a write of data, behind which more has arrived.
-    fn begins_several(&self, start: usize, command: Option<&Command>) -> bool {
-        self.executed < self.input.len()
-            && start >= self.alone_upto
-            && !self.session.is_collecting()
-            && !self.session.db().is_read_only()
-            && command.is_some_and(|command| command.flags.contains(Flags::WRITE))
-    }
-
-    /// Executes the request that was decoded last, and those behind it that read and write data, as
-    /// one commit. If the commit fails or a command panics, nothing has happened, and the requests
-    /// are executed one by one: the failure of one does not undo the others.
-    fn execute_together(&mut self, start: usize, limits: &Limits, pace: Pace) {
-        let (outside, written) = (self.session.db().clone(), self.output.len());
-        let silence = self.session.silence();
-        let run = |this: &mut Self| {
-            outside.transaction(|tx| -> Result<(), Undone> {
-                this.session.go_on_with(tx.clone());
-                let begun = Instant::now();
-                this.execute(start, Pace::Quick)?;
-                for _ in 1..TOGETHER {
-                    let next = this.executed;
-                    let is_enough =
-                        next - start > TOGETHER_BYTES || this.output.len() > MAX_PENDING_BYTES;
-                    if is_enough || this.session.is_leaving() || begun.elapsed() > TOGETHER_TIME {
-                        break;
-                    }
-                    match this.decode(limits) {
-                        Ok(None) => break,
-                        Ok(Some(0)) => {}
-                        Ok(Some(_)) if this.is_of_data(next) => this.execute(next, Pace::Quick)?,
-                        // It is decoded once more, and executed or refused by itself.
-                        _ => {
-                            this.executed = next;
-                            this.decoder.forget();
-                            break;
-                        }
-                    }
-                }
-                Ok(())
-            })
-        };
-        let done = at_pace(pace, || run(self));
-        let selected = outside.database(self.session.db().database_number());
-        self.session.go_on_with(selected.unwrap_or(outside));
-        if done.is_err() {
-            self.output.truncate(written);
-            self.session.set_silence(silence);
-            self.session.stay();
-            self.alone_upto = self.executed;
-            self.executed = start;
-            self.decoder.forget();
-        }
-    }
-
-    /// Whether the request that was decoded, which begins at an offset of the input, reads or writes data and nothing else.
-    fn is_of_data(&self, start: usize) -> bool {
-        let of_data =
-            |flags: Flags| flags.contains(Flags::WRITE) || flags.contains(Flags::READONLY);
-        self.command_at(start)
-            .is_some_and(|command| of_data(command.flags) && !takes_long(command))
-    }
-
-    fn limits(&self) -> Limits {
-        let base = match self.session.is_trusted() {
-            true => Limits::TRUSTED,
-            false => Limits::STRANGER,
-        };
-        Limits {
-            lines: self.shared.setting(|settings| settings.lines),
-            ..base
-        }
-    }
-
-    /// Executes the request that begins at an offset of the input; an error if it panicked.
-    fn execute(&mut self, start: usize, pace: Pace) -> Result<(), Undone> {
-        let bytes = self.input.get(start..).unwrap_or_default();
-        let count = self.decoder.word_count();
-        let mut few: [&[u8]; FEW_WORDS] = [&[]; FEW_WORDS];
-        let many: Vec<&[u8]>;
-        let words = match few.get_mut(..count) {
-            Some(few) => {
-                for (index, word) in few.iter_mut().enumerate() {
-                    *word = self.decoder.word(bytes, index);
-                }
-                &*few
-            }
-            None => {
-                let all = 0..count;
-                many = all.map(|index| self.decoder.word(bytes, index)).collect();
-                &many
-            }
-        };
-        // Before that, it is executed for the second time.
-        if start >= self.alone_upto {
-            let counters = &self.shared.counters;
-            counters.commands.fetch_add(1, Ordering::Relaxed);
-        }
-        let long = words.first().filter(|_| pace == Pace::Long);
-        let long = long.and_then(|name| find(name));
-        let session = &mut self.session;
-        let was_subscribed = session.is_subscribed();
-        let executed = catch_unwind(AssertUnwindSafe(|| {
-            at_pace(pace, || session.execute_words(words))
-        }));
-        // Afterwards, as in Redis: who has sent RESET sees it no longer.
-        if start >= self.alone_upto && self.shared.clients.has_monitors() {
-            show(&self.shared, &self.session, &self.state, words);
-        }
-        if was_subscribed {
-            // What it has sent to itself stands before the reply, as in Redis.
-            self.take_messages();
-        }
-        let session = &mut self.session;
-        match executed {
-            Ok(reply) => {
-                if long.is_some_and(|command| tells_of_sync(command, &reply)) {
-                    self.shared.note_sync();
-                }
-                if session.takes_reply_wanted() {
-                    let reply = within_limit(reply);
-                    encode(&reply, session.protocol(), &mut self.output);
-                }
-                Ok(())
-            }
-            Err(_) => {
-                tracing::error!(
-                    client = self.state.id,
-                    "a command panicked; its client is told so"
-                );
-                self.output
-                    .extend_from_slice(b"-ERR the command failed by a bug of the server\r\n");
-                // It may have been in the middle of a transaction, or between two databases: nothing more is done in its name.
-                session.leave();
-                Err(Undone)
-            }
+        // CLIENT REPLY OFF keeps off what MONITOR shows, and no message of a channel.
+        if self.session.wants_replies() || matches!(message, Reply::Push(_)) {
+            encode(message, self.session.protocol(), &mut self.output);
         }
     }
 
@@ -484,84 +327,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.session.describe(&mut self.state.info());
     }
 
-    /// Writes the replies, once what they acknowledge is on the device if that was asked for.
-    async fn write(&mut self) -> std::io::Result<()> {
-        let has_written = self.session.takes_has_written();
-        if has_written {
-            self.shared.has_written.store(true, Ordering::Release);
+    /// Waits until what the replies behind the mark acknowledge is on the device, where that was asked for. Returns `false` where it
+    /// cannot be carried there: then those replies are replaced by an error.
+    async fn is_synced(&mut self, acknowledged: Mark) -> bool {
+        if !self.session.takes_has_written() {
+            return true;
         }
-        if has_written
-            && self.shared.setting(|settings| settings.append_fsync) == AppendFsync::Always
-        {
-            if let Err(failure) = self.shared.syncer.wait().await {
-                // None of these replies may be believed.
-                self.shared.tell_of_failed_sync(&failure);
-                self.output =
-                    format!("-MISCONF Errors writing to the file: {failure}\r\n").into_bytes();
-                let _ = self.send().await;
-                return Err(std::io::ErrorKind::Other.into());
-            }
+        self.shared.has_written.store(true, Ordering::Release);
+        if self.shared.setting(|settings| settings.append_fsync) != AppendFsync::Always {
+            return true;
+        }
+        let Err(failure) = self.shared.syncer.wait().await else {
             self.shared.note_sync();
-        }
-        if self.output.is_empty() {
-            return Ok(());
-        }
-        self.send().await?;
-        let count = self.output.len() as u64;
-        self.shared
-            .counters
-            .output_bytes
-            .fetch_add(count, Ordering::Relaxed);
-        self.output.clear();
-        if self.output.capacity() > KEPT_BYTES {
-            self.output = Vec::new();
-        }
-        Ok(())
-    }
-
-    /// Sends the output, as fast as the client takes it.
-    async fn send(&mut self) -> std::io::Result<()> {
-        self.state.is_halfway.store(true, Ordering::Relaxed);
-        let mut rest = &self.output[..];
-        while !rest.is_empty() {
-            // Who takes some of it now and then is no client that has gone to sleep.
-            let seconds = self.shared.seconds.load(Ordering::Relaxed);
-            self.state.heard_at.store(seconds, Ordering::Relaxed);
-            self.state.halfway_since.store(seconds, Ordering::Relaxed);
-            let count = self.stream.write(rest).await?;
-            if count == 0 {
-                return Err(std::io::ErrorKind::WriteZero.into());
-            }
-            rest = rest.get(count..).unwrap_or_default();
-        }
-        self.state
-            .is_halfway
-            .store(!self.input.is_empty(), Ordering::Relaxed);
-        Ok(())
+            return true;
+        };
+        self.shared.tell_of_failed_sync(&failure);
+        self.output.truncate(acknowledged);
+        let text = format!("-MISCONF Errors writing to the file: {failure}\r\n");
+        self.output.extend_from_slice(text.as_bytes());
+        false
     }
 }
 
 impl<S> Drop for Connection<S> {
     fn drop(&mut self) {
+        self.shared.charge(self.charged, 0);
         self.shared.clients.remove(self.state.id);
-    }
-}
-
-/// Why several requests did not become one commit: a command panicked, or the commit failed. They
-/// are executed again, so that the reason shows then.
-struct Undone;
-
-impl From<crate::Error> for Undone {
-    fn from(_: crate::Error) -> Undone {
-        Undone
-    }
-}
-
-/// Whether the reply to a command says that all was carried through to the device. In a transaction nothing is.
-fn tells_of_sync(command: &Command, reply: &Reply) -> bool {
-    match (command.name, reply) {
-        ("save" | "bgsave" | "bgrewriteaof", reply) => !matches!(reply, Reply::Error(_)),
-        ("waitaof", Reply::Array(parts)) => parts.first() == Some(&Reply::Integer(1)),
-        _ => false,
     }
 }

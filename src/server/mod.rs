@@ -18,23 +18,30 @@
 //! | --- | --- |
 //! | `request` | bytes to words |
 //! | `reply` | replies to bytes |
+//! | `output` | replies that wait |
+//! | `transfer` | bytes to and from a socket |
 //! | `connection` | one client: reads, executes, writes |
+//! | `execute` | what of a client's requests is executed, and how |
 //! | `pace` | which commands block a thread, and how many may at once |
 //! | `monitor` | what MONITOR shows |
 //! | `clients` | all clients: who has subscribed, who is sent what |
 //! | `shared` | what a session asks of its server |
 //! | `syncer` | one sync for all who wait |
+//! | `buffer_limits` | how many bytes may wait for a client, and from it |
 //! | `descriptors` | how many clients the operating system lets there be |
 //! | `background` | idle clients, a sync each second, what has expired |
 //! | `events` | changes, as messages |
 
 mod background;
+mod buffer_limits;
 mod clients;
 mod connection;
 mod descriptors;
 mod error;
 mod events;
+mod execute;
 mod monitor;
+mod output;
 mod pace;
 mod reply;
 #[doc(hidden)]
@@ -42,6 +49,7 @@ pub mod request;
 mod settings;
 mod shared;
 mod syncer;
+mod transfer;
 
 use std::fmt;
 use std::io;
@@ -67,7 +75,7 @@ use connection::Connection;
 use events::Events;
 use pace::Places;
 use settings::Settings;
-use shared::{Counters, Shared, new_run_id};
+use shared::{Counters, Shared, Waiting, new_run_id};
 use syncer::Syncer;
 
 /// How long the server waits for its clients when it ends.
@@ -186,7 +194,8 @@ impl Server {
         self
     }
 
-    /// How long a client may take to send a request whose beginning has arrived, and to read a reply; a minute by default, zero for ever.
+    /// Sets how long a client may neither send nor take a byte while a request has arrived in part or a reply waits for it; a minute by
+    /// default, zero for no limit.
     pub fn halfway_timeout(mut self, timeout: Duration) -> Server {
         self.settings.halfway_timeout = timeout;
         self
@@ -259,9 +268,11 @@ impl Server {
         }
         let db = self.source.open().map_err(ServerError::Db)?;
         let local_addr = tcp.as_ref().and_then(|listener| listener.local_addr().ok());
+        let clients = Clients::default();
+        clients.set_inbox_limit(settings.output_limit(true).hard);
         let shared = Arc::new(Shared {
             syncer: Syncer::start(db.clone()).map_err(ServerError::System)?,
-            clients: Clients::default(),
+            clients,
             settings: RwLock::new(settings),
             counters: Counters::default(),
             places: Places::default(),
@@ -273,6 +284,7 @@ impl Server {
             has_written: AtomicBool::new(false),
             ending: watch::Sender::new(false),
             port: local_addr.map_or(0, |address| address.port()),
+            waiting: Waiting::default(),
             db,
         });
         if self.ends_on_signals {

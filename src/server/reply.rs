@@ -1,6 +1,7 @@
 //! Replies as bytes, in the protocol's version 2 or 3.
 
-use crate::command::{ErrorReply, Reply};
+use super::output::Output;
+use crate::command::{Bulk, ErrorReply, Reply};
 use crate::limits::MAX_REPLY_BYTES;
 
 /// A reply, or that it is too large: one that names the same value a million times would take more memory than there is.
@@ -20,12 +21,36 @@ pub(super) fn within_limit(reply: Reply) -> Reply {
 }
 
 /// Appends a reply.
-pub(super) fn encode(reply: &Reply, protocol: u8, out: &mut Vec<u8>) {
+#[inline]
+pub(super) fn encode(reply: &Reply, protocol: u8, out: &mut Output) {
+    append(reply, protocol, out);
+    out.end_reply();
+}
+
+/// Appends the messages within a reply that is not wanted itself: CLIENT REPLY OFF and SKIP do not apply to them.
+pub(super) fn encode_pushes(reply: &Reply, protocol: u8, out: &mut Output) {
+    match reply {
+        Reply::Push(_) => encode(reply, protocol, out),
+        Reply::Several(replies) | Reply::Array(replies) => {
+            for reply in replies {
+                encode_pushes(reply, protocol, out);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn append(reply: &Reply, protocol: u8, out: &mut Output) {
     let is_three = protocol >= 3;
     match reply {
         Reply::Status(text) => line(b'+', text.as_bytes(), out),
         Reply::Error(error) => line(b'-', error.as_bytes(), out),
         Reply::Integer(number) => header(b':', *number, out),
+        Reply::Bulk(Bulk::Shared(value)) => {
+            header(b'$', count(value.len()), out);
+            out.extend_from_value(value);
+            out.extend_from_slice(b"\r\n");
+        }
         Reply::Bulk(bytes) => bulk(bytes, out),
         Reply::Nil if is_three => out.extend_from_slice(b"_\r\n"),
         Reply::NilArray if is_three => out.extend_from_slice(b"_\r\n"),
@@ -44,7 +69,7 @@ pub(super) fn encode(reply: &Reply, protocol: u8, out: &mut Vec<u8>) {
         Reply::Push(replies) => list(if is_three { b'>' } else { b'*' }, replies, protocol, out),
         Reply::Several(replies) => {
             for reply in replies {
-                encode(reply, protocol, out);
+                append(reply, protocol, out);
             }
         }
         Reply::Map(entries) => {
@@ -72,14 +97,14 @@ fn count(len: usize) -> i64 {
     i64::try_from(len).unwrap_or(i64::MAX)
 }
 
-fn line(kind: u8, text: &[u8], out: &mut Vec<u8>) {
+fn line(kind: u8, text: &[u8], out: &mut Output) {
     out.push(kind);
     out.extend_from_slice(text);
     out.extend_from_slice(b"\r\n");
 }
 
 /// A number behind its kind, without the detour by a string.
-fn header(kind: u8, number: i64, out: &mut Vec<u8>) {
+fn header(kind: u8, number: i64, out: &mut Output) {
     out.push(kind);
     if number < 0 {
         out.push(b'-');
@@ -100,29 +125,29 @@ fn header(kind: u8, number: i64, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn bulk(bytes: &[u8], out: &mut Vec<u8>) {
+fn bulk(bytes: &[u8], out: &mut Output) {
     header(b'$', count(bytes.len()), out);
     out.extend_from_slice(bytes);
     out.extend_from_slice(b"\r\n");
 }
 
-fn list(kind: u8, replies: &[Reply], protocol: u8, out: &mut Vec<u8>) {
+fn list(kind: u8, replies: &[Reply], protocol: u8, out: &mut Output) {
     header(kind, count(replies.len()), out);
     for reply in replies {
-        encode(reply, protocol, out);
+        append(reply, protocol, out);
     }
 }
 
-fn pairs(entries: &[(Reply, Reply)], protocol: u8, out: &mut Vec<u8>) {
+fn pairs(entries: &[(Reply, Reply)], protocol: u8, out: &mut Output) {
     for (key, value) in entries {
-        encode(key, protocol, out);
-        encode(value, protocol, out);
+        append(key, protocol, out);
+        append(value, protocol, out);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{encode, within_limit};
+    use super::{Output, encode, within_limit};
     use crate::Db;
     use crate::command::{Reply, Session};
 
@@ -182,10 +207,10 @@ mod tests {
             ),
         ] {
             for (protocol, expected) in [(2, two), (3, three)] {
-                let mut out = Vec::new();
+                let mut out = Output::default();
                 encode(&reply, protocol, &mut out);
                 assert_eq!(
-                    String::from_utf8(out).unwrap(),
+                    String::from_utf8(out.to_bytes()).unwrap(),
                     expected,
                     "{reply:?} in {protocol}"
                 );

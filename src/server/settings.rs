@@ -3,6 +3,10 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+pub(super) use super::buffer_limits::OutputLimit;
+use super::buffer_limits::{
+    MIN_QUERY_BUFFER_BYTES, OutputLimits, QUERY_BUFFER_BYTES, parse_memory,
+};
 use super::descriptors;
 use crate::db::parse_integer;
 
@@ -54,12 +58,16 @@ pub(super) struct Settings {
     pub(super) max_clients: usize,
     /// How long a client may say nothing; zero for ever.
     pub(super) idle_timeout: Duration,
-    /// How long a request, or the reading of a reply, may take.
+    /// How long a client may neither send nor take a byte of what is unfinished; zero for ever.
     pub(super) halfway_timeout: Duration,
     /// Which changes are told as messages, in Redis's letters.
     pub(super) notify_events: String,
     /// Whether requests may be lines.
     pub(super) lines: bool,
+    /// How many bytes may wait for a client.
+    pub(super) output_limits: OutputLimits,
+    /// How many bytes of requests a client may have sent that are not executed.
+    pub(super) query_buffer_limit: usize,
     /// Whether other machines can reach the server.
     pub(super) is_reachable: bool,
 }
@@ -74,6 +82,8 @@ impl Default for Settings {
             halfway_timeout: Duration::from_secs(60),
             notify_events: String::new(),
             lines: false,
+            output_limits: OutputLimits::default(),
+            query_buffer_limit: QUERY_BUFFER_BYTES,
             is_reachable: false,
         }
     }
@@ -111,6 +121,11 @@ impl Settings {
             ("timeout", self.idle_timeout.as_secs().to_string()),
             ("notify-keyspace-events", self.notify_events_in_order()),
             ("requirepass", String::new()),
+            ("client-output-buffer-limit", self.output_limits.text()),
+            (
+                "client-query-buffer-limit",
+                self.query_buffer_limit.to_string(),
+            ),
         ]
     }
 
@@ -156,6 +171,18 @@ impl Settings {
                 }
                 self.password = (!value.is_empty()).then(|| value.to_vec());
             }
+            "client-output-buffer-limit" => self.output_limits.change(text).map_err(wrong)?,
+            "client-query-buffer-limit" => {
+                let bytes =
+                    parse_memory(text).ok_or_else(|| wrong("argument must be a memory value"))?;
+                if !(MIN_QUERY_BUFFER_BYTES..=i64::MAX.unsigned_abs()).contains(&bytes) {
+                    return Err(wrong(&format!(
+                        "argument must be between {MIN_QUERY_BUFFER_BYTES} and {} inclusive",
+                        i64::MAX
+                    )));
+                }
+                self.query_buffer_limit = usize::try_from(bytes).unwrap_or(usize::MAX);
+            }
             // Clients set these to what they are.
             "save"
             | "appendonly"
@@ -173,6 +200,14 @@ impl Settings {
             }
         }
         Ok(())
+    }
+
+    /// How many bytes may wait for a client; `listens` says whether it is sent messages.
+    pub(super) fn output_limit(&self, listens: bool) -> OutputLimit {
+        match listens {
+            true => self.output_limits.pubsub,
+            false => self.output_limits.normal,
+        }
     }
 
     /// The letters in Redis's order, `A` for all that it stands for.

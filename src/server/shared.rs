@@ -1,12 +1,12 @@
 //! What all connections of a server share, and what a session asks of it.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use subtle::ConstantTimeEq;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::clients::Clients;
 use super::events::{self, Events};
@@ -15,6 +15,10 @@ use super::settings::Settings;
 use super::syncer::Syncer;
 use crate::Db;
 use crate::command::host::{ClientFilter, ClientInfo, Host, InfoLine, Subscription};
+
+/// Bytes that requests and replies of all clients may take together while replies wait. Beyond that, a client is not read while its
+/// replies wait.
+const WAITING_BYTES: usize = 1 << 30;
 
 /// See the module.
 pub(super) struct Shared {
@@ -37,6 +41,14 @@ pub(super) struct Shared {
     pub(super) ending: watch::Sender<bool>,
     /// Where it listens, for INFO.
     pub(super) port: u16,
+    pub(super) waiting: Waiting,
+}
+
+/// The room that clients share whose replies wait.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    bytes: AtomicUsize,
+    freed: Notify,
 }
 
 /// What INFO counts.
@@ -78,6 +90,26 @@ impl Shared {
             false => tracing::error!(%error, "what was written is not on the device yet"),
         }
         is_final
+    }
+
+    /// Whether requests and replies that wait have room left.
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting.bytes.load(Ordering::Relaxed) < WAITING_BYTES
+    }
+
+    /// Takes so many bytes of the room in place of what the same client had of it.
+    pub(super) fn charge(&self, had: usize, bytes: usize) {
+        let all = &self.waiting.bytes;
+        let grown = bytes.wrapping_sub(had);
+        let before = all.fetch_add(grown, Ordering::AcqRel);
+        if before >= WAITING_BYTES && before.wrapping_add(grown) < WAITING_BYTES {
+            self.waiting.freed.notify_waiters();
+        }
+    }
+
+    /// Returns when there is room again, if there was none since this call.
+    pub(super) fn room_freed(&self) -> impl Future<Output = ()> {
+        self.waiting.freed.notified()
     }
 
     pub(super) fn end(&self) {
@@ -168,6 +200,8 @@ impl Host for Shared {
         for (name, value) in changes {
             changed.change(name, value)?;
         }
+        self.clients
+            .set_inbox_limit(changed.output_limit(true).hard);
         *settings = changed;
         drop(settings);
         events::follow(self);

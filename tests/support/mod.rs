@@ -8,6 +8,8 @@
 pub mod conformance;
 pub mod contents;
 pub mod format;
+#[cfg(feature = "server")]
+pub mod served;
 pub mod stampede;
 pub mod workers;
 
