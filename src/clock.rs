@@ -8,7 +8,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A source of the current time.
 pub trait Clock: Send + Sync {
@@ -72,7 +73,76 @@ impl Clock for ManualClock {
     }
 }
 
+/// How much of a timeout is left for a caller that polls.
+///
+/// Time for which the process was stopped (SIGSTOP, Ctrl-Z, a machine that slept) does not count:
+/// a sleep that took far longer than asked for counts as little more than that.
+#[derive(Debug, Clone)]
+pub(crate) struct Patience {
+    timeout: Duration,
+    waited: Duration,
+}
+
+impl Patience {
+    /// The longest delay of a sleep that counts. A busy machine wakes a process up late; one that is
+    /// later was stopped.
+    const LONGEST_DELAY: Duration = Duration::from_millis(100);
+
+    pub(crate) fn new(timeout: Duration) -> Patience {
+        Patience {
+            timeout,
+            waited: Duration::ZERO,
+        }
+    }
+
+    /// The same, some of which is over.
+    pub(crate) fn after(mut self, waited: Duration) -> Patience {
+        self.waited = self.waited.saturating_add(waited);
+        self
+    }
+
+    pub(crate) fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.waited >= self.timeout
+    }
+
+    /// Sleeps for this long, or until the timeout is over.
+    pub(crate) fn sleep(&mut self, pause: Duration) {
+        let pause = pause.min(self.timeout.saturating_sub(self.waited));
+        let begun = Instant::now();
+        thread::sleep(pause);
+        self.count(pause, begun.elapsed());
+    }
+
+    /// Counts a sleep that was to take `pause`.
+    fn count(&mut self, pause: Duration, took: Duration) {
+        let counted = took.min(pause.saturating_add(Self::LONGEST_DELAY));
+        self.waited = self.waited.saturating_add(counted);
+    }
+}
+
 /// A duration in whole milliseconds, cut to what 64 bits hold.
 pub(crate) fn duration_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_for_which_the_process_was_stopped_does_not_count_as_waiting() {
+        let second = Duration::from_secs(1);
+        let mut patience = Patience::new(2 * second);
+        patience.count(Duration::from_millis(5), 3_600 * second);
+        assert!(!patience.is_over() && patience.waited() < second);
+        patience.count(second, second);
+        patience.count(second, second);
+        assert!(patience.is_over());
+        let endless = Patience::new(Duration::MAX).after(Duration::MAX);
+        assert!(endless.is_over());
+    }
 }

@@ -130,8 +130,9 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// A write was begun from within another one of the same file: from the closure of [`Db::update`](crate::Db::update), say.
-    /// Nothing was written.
+    /// A call on a file was made from within the closure of a write to it, [`Db::update`](crate::Db::update) for example, and
+    /// would have waited for that write: a write, a sync, a checkpoint, a compaction or an exclusive opening. Or a compaction
+    /// or a checkpoint was begun from within the progress of a compaction. Nothing was done.
     Reentered {
         /// The file.
         path: PathBuf,
@@ -335,7 +336,8 @@ impl fmt::Display for Error {
             ),
             Error::Reentered { path } => write!(
                 f,
-                "{} was written to from within a write to it; use what the closure is given instead",
+                "{} is being written to or compacted by this very thread: a closure may read it, and change it by \
+                 the handle that the closure is given; do the rest when the call is over",
                 path.display()
             ),
             Error::OtherFile { path, other } => write!(

@@ -95,23 +95,19 @@ fn what_others_have_written_is_there_after_a_failed_sync() {
     }
 }
 
-/// It could not tell the others, since one of them had the lock; it never told them, read nothing of what they wrote, and its compaction
-/// dropped that.
+/// The handle could not append its record, since another one had the writer lock. It read nothing of what that
+/// one wrote, and its compaction dropped it.
 #[test]
-fn a_handle_that_could_not_tell_of_its_failed_sync_follows_the_others_and_tells_them_later() {
+fn a_handle_whose_sync_failed_during_a_write_of_another_follows_that_write() {
     for compacts in [false, true] {
         let disk = SimulatedDisk::new(1);
         let (db, other) = (open(&disk), open(&disk));
         db.set("first", "1").unwrap();
-        let failed: brasa::Result<_> = other.transaction(|tx| {
+        with_writer_held(&other, || {
             fail_next(&disk, FaultyOperation::Sync);
-            let failed = db.sync();
-            tx.set("within", "1")?;
-            Ok(failed)
+            assert!(db.sync().is_err());
         });
-        assert!(failed.unwrap().is_err());
-        other.set("victim", "1").unwrap();
-        let keys = ["first", "within", "victim"].map(str::to_owned);
+        let keys = ["first", "held"].map(str::to_owned);
         all_have(&disk, &[&db, &other], &keys);
         if compacts {
             db.compact().unwrap();
@@ -125,19 +121,23 @@ fn a_handle_that_could_not_tell_of_its_failed_sync_follows_the_others_and_tells_
     }
 }
 
-/// Who could not tell had waited for the lock, which it had itself.
+/// It would wait for locks that others may hold while they wait for the writer lock.
 #[test]
-fn a_sync_that_fails_within_a_transaction_of_the_same_handle_waits_for_nobody() {
+fn a_sync_within_a_transaction_is_refused_and_poisons_nothing() {
     let disk = SimulatedDisk::new(1);
     let (db, other) = (open(&disk), open(&disk));
     db.set("k", "1").unwrap();
-    let failed: brasa::Result<_> = db.transaction(|_| {
+    let refused: brasa::Result<_> = db.transaction(|_| {
         fail_next(&disk, FaultyOperation::Sync);
-        Ok(db.sync())
+        Ok([db.sync(), other.sync()])
     });
-    assert!(failed.unwrap().is_err());
-    assert!(is_poisoned(&db.set("k", "2")));
-    assert!(is_poisoned(&other.set("k", "2")));
+    for refused in refused.unwrap() {
+        assert!(matches!(refused, Err(Error::Reentered { .. })));
+    }
+    disk.heal();
+    db.set("k", "2").unwrap();
+    db.sync().unwrap();
+    other.set("k", "3").unwrap();
 }
 
 /// It said that a sync had failed for as long as it did nothing else.
@@ -227,6 +227,10 @@ fn work_beside_each_other(seed: u64, after: u64, lasting: bool) -> bool {
     let seen = whose(&fresh);
     for db in &handles {
         assert_eq!(whose(db), seen, "seed {seed}, after {after}");
+    }
+    // A handle that could leave no word of a failed sync keeps the sync lock until it can.
+    for db in &handles {
+        let _ = db.sync();
     }
     // And a file that takes no more writes takes them after a compaction.
     handles[0].compact().unwrap();
@@ -341,4 +345,134 @@ fn no_loss_of_power_tears_both_slots() {
             assert!(opened.is_ok(), "after {upto}, seed {seed}: {opened:?}");
         }
     }
+}
+
+/// A handle that holds the writer lock in another thread until it is told to let go.
+fn with_writer_held<R>(db: &Db, work: impl FnOnce() -> R) -> R {
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let (done, is_done) = std::sync::mpsc::channel();
+    // Also where `work` panics, the holder is told: its channel is gone then.
+    thread::scope(move |scope| {
+        let holder = scope.spawn(move || {
+            db.transaction(|tx| -> brasa::Result<()> {
+                begun.send(()).unwrap();
+                let _ = is_done.recv();
+                tx.set("held", "1")
+            })
+        });
+        has_begun.recv().unwrap();
+        let outcome = work();
+        done.send(()).unwrap();
+        holder.join().unwrap().unwrap();
+        outcome
+    })
+}
+
+const FAILING: [FaultyOperation; 2] = [FaultyOperation::Sync, FaultyOperation::SyncDirectory];
+
+/// The handle whose sync had failed could not append its record, since another one held the writer lock, and
+/// gave the sync lock up without leaving word. A third one synced with success and acknowledged what was gone.
+#[test]
+fn a_failed_sync_is_known_to_whoever_syncs_next() {
+    for operation in FAILING {
+        let name = format!("{operation:?}");
+        for is_killed in [true, false] {
+            let disk = SimulatedDisk::new(1);
+            let holder = open(&disk);
+            holder.set("first", "1").unwrap();
+            if operation == FaultyOperation::Sync {
+                holder.sync().unwrap();
+            }
+            let failing = open(&disk);
+            failing.set("b", "1").unwrap();
+            let (reader, waiting) = (
+                options().read_only(true).open_on(&disk, PATH).unwrap(),
+                open(&disk),
+            );
+            let late = with_writer_held(&holder, || {
+                fail_next(&disk, operation);
+                assert!(failing.sync().is_err(), "{name}");
+                assert!(is_poisoned(&waiting.sync()), "{name}");
+                assert!(is_poisoned(&failing.sync()), "{name}");
+                assert!(reader.stats().unwrap().poisoned.is_some(), "{name}");
+                let late = options().durability(Durability::Always);
+                let late = late.open_on(&disk, PATH).unwrap();
+                assert!(is_poisoned(&late.sync()), "{name}");
+                late
+            });
+            if is_killed {
+                std::mem::forget(failing);
+            } else {
+                assert!(is_poisoned(&failing.set("b", "2")), "{name}");
+                drop(failing);
+            }
+            for db in [&late, &waiting, &holder] {
+                assert!(is_poisoned(&db.set("late", "1")), "{name}");
+                assert!(is_poisoned(&db.sync()), "{name}");
+                assert!(db.stats().unwrap().poisoned.is_some(), "{name}");
+            }
+            // The way out.
+            waiting.compact().unwrap();
+            late.set("late", "1").unwrap();
+            assert_eq!(reader.stats().unwrap().poisoned, None, "{name}");
+            let after = disk.synced_image(disk.operation_count()).restart(2);
+            let db = open(&after);
+            for key in ["first", "b", "held", "late"] {
+                assert!(db.exists(key).unwrap(), "{name}: {key}");
+            }
+        }
+    }
+}
+
+/// It is the whole process that counts: the one that opens the file next knows as well.
+#[test]
+fn a_failed_sync_is_known_to_who_opens_the_file_after_all_others_are_gone() {
+    let disk = SimulatedDisk::new(1);
+    let holder = open(&disk);
+    holder.set("first", "1").unwrap();
+    holder.sync().unwrap();
+    let failing = open(&disk);
+    failing.set("b", "1").unwrap();
+    with_writer_held(&holder, || {
+        fail_next(&disk, FaultyOperation::Sync);
+        assert!(failing.sync().is_err());
+    });
+    std::mem::forget((failing, holder));
+    disk.kill_all();
+    let next = open(&disk);
+    assert!(next.stats().unwrap().poisoned.is_some());
+    assert!(is_poisoned(&next.set("b", "2")));
+    assert!(is_poisoned(&next.close()));
+}
+
+/// Where no word can be left either, the right to sync is kept: nobody acknowledges what may be gone.
+#[test]
+fn a_handle_that_cannot_leave_word_of_its_failed_sync_lets_nobody_sync() {
+    let disk = SimulatedDisk::new(1);
+    let holder = open(&disk);
+    holder.set("first", "1").unwrap();
+    holder.sync().unwrap();
+    let failing = open(&disk);
+    failing.set("b", "1").unwrap();
+    let other = open(&disk);
+    with_writer_held(&holder, || {
+        disk.inject(Fault {
+            // The slots are read first.
+            after: 1,
+            operation: None,
+            error: ErrorKind::Other,
+            lasting: true,
+            short: false,
+        });
+        assert!(failing.sync().is_err());
+        disk.heal();
+        assert!(matches!(other.sync(), Err(Error::Locked { .. })));
+        // It tries again with its next call.
+        assert!(is_poisoned(&failing.sync()));
+        assert!(is_poisoned(&other.sync()));
+    });
+    assert!(is_poisoned(&other.set("late", "1")));
+    other.compact().unwrap();
+    failing.set("late", "1").unwrap();
+    other.sync().unwrap();
 }

@@ -59,6 +59,16 @@ fn what_a_worker_does() {
             say("holding");
             wait_for_the_end();
         }
+        ["wait", ..] => {
+            let db = options().lock_timeout(Duration::from_secs(2));
+            let db = db.open(&path).unwrap();
+            say("waiting");
+            say(match db.set("waited", "1") {
+                Ok(()) => "outcome written",
+                Err(Error::Locked { .. }) => "outcome locked",
+                Err(_) => "outcome failed",
+            });
+        }
         ["spin", ..] => {
             let db = options().open(&path).unwrap();
             say("spinning");
@@ -167,6 +177,31 @@ fn a_lease_ends_with_its_holder() {
             .unwrap();
         assert_eq!(db.incr_by("spun", 1).unwrap().unsigned_abs(), before + 1);
     }
+}
+
+/// Ctrl-Z and `fg`: the time for which a process was stopped counted as time that it had waited.
+#[test]
+fn a_process_that_is_stopped_while_it_waits_for_the_lock_goes_on_waiting() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cache.brasa");
+    let db = options().open(&path).unwrap();
+    let held = db.transaction(|tx| -> brasa::Result<_> {
+        let mut worker = Worker::start("wait", &path);
+        let mut lines = worker.said("");
+        while lines.next().unwrap() != "waiting" {}
+        worker.signal("STOP");
+        // Longer than its lock timeout; a clock of its own it cannot be given.
+        thread::sleep(Duration::from_millis(2_500));
+        worker.signal("CONT");
+        // It is awake again, and finds the lock taken, before it is free.
+        thread::sleep(Duration::from_millis(200));
+        tx.set("held", "1")?;
+        Ok((worker, lines))
+    });
+    let (worker, mut lines) = held.unwrap();
+    let outcome = lines.find_map(|line| line.strip_prefix("outcome ").map(str::to_owned));
+    assert_eq!(outcome.as_deref(), Some("written"));
+    worker.finish();
 }
 
 /// A writer as the parent knows it.

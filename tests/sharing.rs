@@ -333,3 +333,34 @@ fn a_network_file_system_is_for_one_at_a_time() {
         .unwrap();
     db.set("key", "1").unwrap();
 }
+
+/// Leftovers at the tail that began like a padding record were taken for the padding that a writer put in
+/// their place: a handle that had been opened before saw nothing any more.
+#[test]
+fn handles_see_the_padding_that_takes_the_place_of_leftovers() {
+    use std::os::unix::fs::FileExt;
+    const LOG_START: u64 = 12_288;
+    const PADDING: [u8; 8] = [0, 0, 0, 0, 13, 0, 0, 0];
+    const OTHER: [u8; 8] = [0, 0, 0, 0, 12, 0, 0, 0];
+    for leftovers in [PADDING, OTHER] {
+        let (_directory, path) = temporary();
+        let db = open(&path);
+        db.set("key", "old").unwrap();
+        let end = LOG_START + db.stats().unwrap().log_bytes;
+        db.close().unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all_at(&leftovers, end).unwrap();
+        let readers = [true, false].map(|read_only| {
+            let reader = shared().read_only(read_only).open(&path).unwrap();
+            assert_eq!(reader.get("key").unwrap().unwrap(), "old");
+            reader
+        });
+        let writer = open(&path);
+        writer.set("key", "new").unwrap();
+        for reader in &readers {
+            assert_eq!(reader.get("key").unwrap().unwrap(), "new");
+        }
+        readers[1].set("own", "1").unwrap();
+        assert!(writer.exists("own").unwrap());
+    }
+}

@@ -2,7 +2,7 @@
 //! a turn at writing which nobody uses any more.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -19,6 +19,19 @@ pub(crate) struct IntervalSync {
     stop: Arc<Stop>,
     started: AtomicBool,
     thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Ends a thread of a handle. In the child of a fork there is no such thread to wait for.
+fn join(engine: &Engine, thread: Option<JoinHandle<()>>) {
+    let Some(thread) = thread else {
+        return;
+    };
+    if engine.is_forked() {
+        std::mem::forget(thread);
+    } else if thread.thread().id() != thread::current().id() {
+        // A panic there has nobody left to be told.
+        let _ = thread.join();
+    }
 }
 
 /// Compacts, and writes checkpoints, in a thread of its own, which lives as long as there is something to do.
@@ -53,14 +66,12 @@ impl Compactor {
 impl Drop for Compactor {
     fn drop(&mut self) {
         self.engine.stop_compaction();
-        let thread = self
-            .thread
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(thread) = thread.take() {
-            // A panic there has nobody left to be told.
-            let _ = thread.join();
-        }
+        let thread = self.thread.get_mut();
+        // It is this one where the listener of a compaction drops the last handle.
+        join(
+            &self.engine,
+            thread.unwrap_or_else(PoisonError::into_inner).take(),
+        );
     }
 }
 
@@ -103,7 +114,7 @@ impl LeaseKeeper {
         if thread.is_some() {
             return;
         }
-        let (engine, signal) = (Arc::clone(&self.engine), Arc::clone(&self.signal));
+        let (engine, signal) = (Arc::downgrade(&self.engine), Arc::clone(&self.signal));
         let started = thread::Builder::new()
             .name("brasa-lease".to_owned())
             .spawn(move || signal.keep(&engine));
@@ -120,7 +131,9 @@ impl Signal {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn keep(&self, engine: &Engine) {
+    /// The thread owns the engine only while it works: in the child of a fork, where the thread does
+    /// not run on, what it owned would never be closed.
+    fn keep(&self, engine: &Weak<Engine>) {
         loop {
             let state = self.lock();
             let mut state = self
@@ -141,7 +154,10 @@ impl Signal {
                     return;
                 }
                 drop(still);
-                if engine.look_after_lease() == LeaseState::GivenUp {
+                let is_lease = engine
+                    .upgrade()
+                    .is_some_and(|engine| engine.look_after_lease() == LeaseState::Held);
+                if !is_lease {
                     break;
                 }
                 state = self.lock();
@@ -152,18 +168,17 @@ impl Signal {
 
 impl Drop for LeaseKeeper {
     fn drop(&mut self) {
-        self.signal.lock().is_over = true;
-        self.signal.changed.notify_all();
-        let thread = self
-            .thread
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
-        // So that the thread has nothing to wait for.
-        self.engine.end_lease();
-        if let Some(thread) = thread.take() {
-            // A panic there has nobody left to be told.
-            let _ = thread.join();
+        if !self.engine.is_forked() {
+            self.signal.lock().is_over = true;
+            self.signal.changed.notify_all();
+            // So that the thread has nothing to wait for.
+            self.engine.end_lease();
         }
+        let thread = self.thread.get_mut();
+        join(
+            &self.engine,
+            thread.unwrap_or_else(PoisonError::into_inner).take(),
+        );
     }
 }
 
@@ -206,9 +221,12 @@ impl IntervalSync {
             .name("brasa-sync".to_owned())
             .spawn({
                 let (stop, interval) = (Arc::clone(&self.stop), self.interval);
-                let engine = Arc::clone(&self.engine);
+                // As the lease's keeper, it owns the engine only while it works.
+                let engine = Arc::downgrade(&self.engine);
                 move || {
-                    while !stop.wait(interval) {
+                    while !stop.wait(interval)
+                        && let Some(engine) = engine.upgrade()
+                    {
                         // A sync that failed is reported by every later write; one that had to wait for too long is tried again.
                         let _ = engine.sync_if_behind();
                     }
@@ -235,19 +253,16 @@ impl Stop {
 
 impl Drop for IntervalSync {
     fn drop(&mut self) {
-        *self
-            .stop
-            .asked
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = true;
-        self.stop.changed.notify_all();
-        let thread = self
-            .thread
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(thread) = thread.take() {
-            // A panic there has nobody left to be told.
-            let _ = thread.join();
+        // In the child of a fork the thread may have held the lock when it was lost.
+        if !self.engine.is_forked() {
+            let asked = self.stop.asked.lock();
+            *asked.unwrap_or_else(PoisonError::into_inner) = true;
+            self.stop.changed.notify_all();
         }
+        let thread = self.thread.get_mut();
+        join(
+            &self.engine,
+            thread.unwrap_or_else(PoisonError::into_inner).take(),
+        );
     }
 }

@@ -29,7 +29,7 @@ pub(crate) use places::Draw;
 pub use scan::{FieldPage, Keys, ScanOptions, ScanPage};
 pub use watch::Watch;
 
-use crate::engine::{CompactionReport, Engine, Recovery, Stats, Transaction};
+use crate::engine::{CompactionReport, Engine, Recovery, Stats, Transaction, after_write};
 use crate::limits::DATABASE_COUNT;
 use crate::{Error, Options, Result};
 
@@ -46,7 +46,8 @@ use crate::{Error, Options, Result};
 /// # Closing
 ///
 /// The last clone that is dropped syncs and closes the file, and swallows errors; [`Db::close`]
-/// reports them.
+/// reports them. Where it is dropped within the closure of a write to the same file, the file is closed
+/// when that write is over.
 #[derive(Clone)]
 pub struct Db {
     handle: Arc<Handle>,
@@ -70,21 +71,27 @@ struct Threads {
 }
 
 impl Handle {
-    /// Stops the background work, which must be over before the engine closes.
-    fn stop(&mut self) {
+    /// Stops the background work, which must be over before the engine closes, and closes it.
+    fn close(&mut self) -> Result<()> {
         let threads = std::mem::take(&mut self.threads);
-        if self.engine.is_forked() {
-            // They run in the parent alone; here nobody would ever answer.
-            std::mem::forget(threads);
+        if let Err(reentered) = self.engine.refuse_within_write() {
+            // Closing waits for locks that others may hold while they wait for this very write.
+            let engine = Arc::clone(&self.engine);
+            after_write(Box::new(move || {
+                drop(threads);
+                let _ = engine.shutdown();
+            }));
+            return Err(reentered);
         }
+        drop(threads);
+        self.engine.shutdown()
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.stop();
-        // Nobody is left to hear of an error; `Db::close` is for those who want to.
-        let _ = self.engine.shutdown();
+        // The error is lost; `Db::close` reports it.
+        let _ = self.close();
     }
 }
 
@@ -310,6 +317,7 @@ impl Db {
     /// - [`Error::Poisoned`] where an earlier sync had failed.
     /// - [`Error::Locked`] where another process kept the right to sync for longer than the lock timeout.
     /// - [`Error::Removed`] where the file that this handle has alone has lost its name.
+    /// - [`Error::Reentered`] from within the closure of a write to the file.
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -358,6 +366,7 @@ impl Db {
     /// - [`Error::DiskFull`], [`Error::Io`]: the file is as it was, and goes on to be used.
     /// - [`Error::Corrupt`] where a record is damaged by now. The file is as it was.
     /// - [`Error::Locked`] where somebody else's compaction takes longer than the lock timeout.
+    /// - [`Error::Reentered`] from within the closure of a write to the file, or the progress of a compaction.
     /// - [`Error::ReadOnly`].
     ///
     /// ```
@@ -397,6 +406,7 @@ impl Db {
     /// - [`Error::DiskFull`], [`Error::Io`]: the file goes on to be used.
     /// - [`Error::Locked`] where somebody else's compaction or checkpoint takes longer than the lock timeout.
     /// - [`Error::CannotCompact`] where the file was replaced meanwhile: try again.
+    /// - [`Error::Reentered`] from within the closure of a write to the file, or the progress of a compaction.
     /// - [`Error::Poisoned`], [`Error::ReadOnly`].
     ///
     /// ```
@@ -479,7 +489,7 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// As [`Db::sync`]. The file is closed all the same.
+    /// As [`Db::sync`]. The file is closed all the same; from within the closure of a write to the file, when that is over.
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -494,10 +504,7 @@ impl Db {
     pub fn close(self) -> Result<()> {
         let engine = Arc::clone(&self.handle.engine);
         match Arc::into_inner(self.handle) {
-            Some(mut handle) => {
-                handle.stop();
-                engine.shutdown()
-            }
+            Some(mut handle) => handle.close(),
             None => engine.sync(),
         }
     }

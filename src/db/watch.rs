@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::engine::{Change, Place, Seen};
+use crate::engine::{Change, LogPlace, Seen};
 use crate::{Db, Result};
 
 /// How often a [`Watch`] that waits looks.
@@ -28,7 +28,7 @@ const STEP: Duration = Duration::from_millis(5);
 /// ```
 pub struct Watch {
     db: Db,
-    place: Place,
+    place: LogPlace,
 }
 
 impl Watch {

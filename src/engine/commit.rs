@@ -370,9 +370,9 @@ impl Engine {
         }
     }
 
-    /// Tells everybody, by a record, that a sync of this file has failed and nothing may be written any more. Where the lock is not to be had,
-    /// whoever finds the handle so tries again: this thread may have it itself, in a transaction within which it syncs, and others may be
-    /// waiting for the right to sync, which the caller has.
+    /// Ends the log with a record that says why a sync of this file has failed. Where the writer lock
+    /// is not free, the next call on the handle tries again: others may be waiting for the sync lock,
+    /// which the caller has.
     pub(super) fn append_poisoned(&self, generation: &Generation) {
         if generation.poison.get().is_none()
             && let Ok(mut writer) = self.lock_writer_briefly()
@@ -382,7 +382,7 @@ impl Engine {
         }
     }
 
-    /// As [`Engine::append_poisoned`], for who has the lock, and has caught up.
+    /// Like [`Engine::append_poisoned`], for a caller that has the writer lock and has caught up.
     pub(super) fn append_poisoned_by(&self, writer: &mut Writer, generation: &Generation) {
         let Some(reason) = generation.failed_sync.get() else {
             return;

@@ -3,9 +3,11 @@
 
 use std::path::Path;
 
+use super::generation::POISON_REASON;
 use super::open::{parse_header, torn_bytes};
 use crate::log::{
-    FileHeader, Gap, LOG_START, Lost, PAGE_BYTES, Reader, Slots, Source, Step, Survey,
+    FileHeader, Gap, LOG_START, Lost, PAGE_BYTES, POISON_OFFSET, POISON_WORD, Reader, Slots,
+    Source, Step, Survey,
 };
 use crate::record::{self, Change, Kind};
 use crate::{Error, Result};
@@ -83,7 +85,7 @@ pub(crate) struct Findings {
     /// Where the last whole commit ends.
     pub(crate) commits_upto: u64,
     pub(crate) torn: Option<Torn>,
-    /// Why the file takes no more writes, if a record says so.
+    /// Why the file takes no more writes, if a record or the word of a failed sync says so.
     pub(crate) poison: Option<String>,
 }
 
@@ -128,7 +130,7 @@ pub(crate) fn examine<S: Source + ?Sized>(
         record_count: 0,
         commits_upto: LOG_START,
         torn: None,
-        poison: None,
+        poison: (source.word(POISON_OFFSET) == Some(POISON_WORD)).then(|| POISON_REASON.to_owned()),
     };
     let mut listed_bytes = 0;
     let mut changes = Vec::new();

@@ -22,6 +22,7 @@ mod examine;
 mod generation;
 mod liveness;
 mod lookup;
+mod nested;
 mod open;
 mod read;
 mod recover;
@@ -44,6 +45,7 @@ use std::time::Duration;
 pub use compaction::CompactionReport;
 pub use examine::{DamagedRange, LostRecord};
 pub(crate) use examine::{Findings, examine};
+pub(crate) use nested::after_write;
 pub use open::Recovery;
 pub(crate) use open::{judge_end, parse_header};
 pub(crate) use read::{Dated, FieldPage, KeyState, SCAN_END};
@@ -54,7 +56,7 @@ pub(crate) use transaction::Transaction;
 pub(crate) use turn::LeaseState;
 pub use value::Value;
 pub use watch::{Change, ChangeKind};
-pub(crate) use watch::{Place, Seen};
+pub(crate) use watch::{Place as LogPlace, Seen};
 
 use crate::clock::Clock;
 use crate::storage::{Access, FileId, Storage};
@@ -64,7 +66,9 @@ use budget::Budget;
 use commit::Writer;
 use compaction::Trigger;
 use generation::Generation;
+use nested::Place;
 use sync::{SyncState, Waiting};
+use turn::WaitedFor;
 
 /// One open file.
 pub(crate) struct Engine {
@@ -75,6 +79,7 @@ pub(crate) struct Engine {
     /// What readers see; who writes has it in `writer`.
     generation: RwLock<Arc<Generation>>,
     /// Which file that is.
+    place: Place,
     device: u64,
     inode: AtomicU64,
     writer: Mutex<Writer>,
@@ -91,6 +96,9 @@ pub(crate) struct Engine {
     sync: Mutex<SyncState>,
     /// Who waits for it.
     waiting: Waiting,
+    /// How long threads have waited for other handles.
+    writer_waited: WaitedFor,
+    sync_waited: WaitedFor,
     /// Held by whoever compacts.
     compaction: Mutex<()>,
     /// Who is told of automatic compactions.

@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use super::commit::Writer;
 use super::generation::Generation;
+use super::nested::{Place, is_writing_to};
 use super::repair::RepairReport;
 use super::rewrite::{Rewrite, write_error};
 use super::sync::{SyncState, Waiting};
+use super::turn::WaitedFor;
 use super::{Engine, Settings};
-use crate::clock::Clock;
+use crate::clock::{Clock, Patience};
 use crate::log::{
     Damage, FileHeader, HeaderProblem, LOG_START, MAJOR_VERSION, MINOR_VERSION, PAGE_BYTES, Slot,
     Slots, Source,
@@ -138,6 +140,7 @@ impl Engine {
                 &settings,
             )),
             generation: RwLock::new(Arc::clone(&generation)),
+            place: Place::new(generation.id.device, path),
             device: generation.id.device,
             inode: AtomicU64::new(generation.id.inode),
             following: Mutex::new(()),
@@ -147,6 +150,8 @@ impl Engine {
             lease_started: AtomicBool::new(false),
             sync: Mutex::new(SyncState::new(loaded.slots)),
             waiting: Waiting::default(),
+            writer_waited: WaitedFor::default(),
+            sync_waited: WaitedFor::default(),
             compaction: Mutex::new(()),
             on_compaction: options.on_compaction.clone(),
             stopping: AtomicBool::new(false),
@@ -190,6 +195,7 @@ pub(super) fn load(
     let (generation, checkpoint_ignored) =
         Generation::open(file, header, path, settings, checkpoint)?;
     generation.note_slot(slots.current());
+    generation.note_word();
     let mut tail = generation.lock_tail();
     let (replayed, end) = generation.catch_up(&mut tail)?;
     let tail = {
@@ -357,6 +363,11 @@ pub(super) fn lock_for_life(
     settings: &Settings,
 ) -> Result<()> {
     if settings.exclusive {
+        if is_writing_to(file.id().map_err(Error::io("identify", path))?) {
+            return Err(Error::Reentered {
+                path: path.to_owned(),
+            });
+        }
         let mode = match settings.read_only {
             true => LockMode::Shared,
             false => LockMode::Exclusive,
@@ -391,15 +402,14 @@ fn lock(
     mode: LockMode,
     settings: &Settings,
 ) -> Result<()> {
-    let begun = Instant::now();
-    let locked =
-        acquire(file, byte, mode, settings.lock_timeout).map_err(Error::io("lock", path))?;
+    let mut patience = Patience::new(settings.lock_timeout);
+    let locked = acquire(file, byte, mode, &mut patience).map_err(Error::io("lock", path))?;
     match locked {
         true => Ok(()),
         false => Err(Error::Locked {
             path: path.to_owned(),
             lock: byte.name(),
-            waited: begun.elapsed(),
+            waited: patience.waited(),
         }),
     }
 }

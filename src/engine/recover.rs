@@ -62,7 +62,7 @@ fn open_or_salvage(storage: &Arc<dyn Storage>, path: &Path, options: &Options) -
             continue;
         }
         let damaged = match &opened {
-            Ok(engine) => engine.generation_now().poison.get().is_some() && !options.read_only,
+            Ok(engine) => engine.generation_now().poisoned().is_some() && !options.read_only,
             Err(error) => matches!(error, Error::Corrupt { .. }),
         };
         if !damaged || options.on_damage == OnDamage::Error || salvaged.is_some() {

@@ -58,6 +58,7 @@ impl Engine {
             .map_err(Error::io("read the size of", &self.path))?;
         let now_ms = self.now_ms();
         let contents = generation.contents();
+        generation.note_word();
         let mut stats = Stats {
             file_bytes,
             log_bytes: generation.published_upto() - LOG_START,

@@ -4,8 +4,15 @@
 //! | --- | --- | --- | --- |
 //! | behind | a sync succeeds | synced up to the tail before it | `Engine::sync_locked` |
 //! | synced | a slot is written | the file says so itself | `Engine::write_slot` |
-//! | any | a sync fails | poisoned, until the file is compacted; the others are told by a record, at once or later | `Engine::poison` |
+//! | any | a sync fails | poisoned, until the file is compacted | `Engine::poison` |
 //! | any | close | synced, the slot current, reserved space given back | `Engine::shutdown` |
+
+//!
+//! Poison is left in the file before the sync lock is given up: a word beside the slots, which every
+//! handle reads under the sync lock before it syncs, and with each turn. A record at the end of the log
+//! gives the reason; it needs the writer lock, and may come later. Where the word cannot be written, the
+//! handle keeps the sync lock until it can, or ends. So nothing is acknowledged after a failed sync,
+//! unless the process is killed between the failure and the word.
 
 use std::io;
 use std::ops::{Deref, DerefMut};
@@ -18,6 +25,7 @@ use super::Engine;
 use super::commit::trimmed_bytes;
 use super::generation::Generation;
 use super::open::read_header;
+use crate::clock::Patience;
 use crate::log::{Slot, Slots};
 use crate::mutation::{self, Mutation};
 use crate::storage::{CAN_SHARE, Directory, LockByte, LockMode, StorageFile, acquire};
@@ -122,7 +130,7 @@ impl DerefMut for SyncGuard<'_> {
 pub(super) struct SyncClaim<'a> {
     pub(super) state: SyncGuard<'a>,
     /// What is locked between processes.
-    file: Option<Arc<dyn StorageFile>>,
+    locked: Option<Arc<Generation>>,
 }
 
 impl Deref for SyncClaim<'_> {
@@ -141,9 +149,11 @@ impl DerefMut for SyncClaim<'_> {
 
 impl Drop for SyncClaim<'_> {
     fn drop(&mut self) {
-        if let Some(file) = &self.file {
+        if let Some(generation) = &self.locked
+            && !generation.owes_word()
+        {
             // If it fails, closing the file releases it.
-            let _ = file.unlock(LockByte::Sync);
+            let _ = generation.file.unlock(LockByte::Sync);
         }
     }
 }
@@ -162,6 +172,7 @@ impl Engine {
             return Ok(());
         }
         self.check_not_forked()?;
+        self.refuse_within_write()?;
         let generation = self.healed_generation()?;
         self.sync_covering(&generation, generation.published_upto())
     }
@@ -192,7 +203,7 @@ impl Engine {
     /// a rule, that the next sync covers it too: one sync for many.
     pub(super) fn sync_covering(&self, generation: &Arc<Generation>, end: u64) -> Result<()> {
         let is_covered = || generation.synced_upto() >= end && generation.poisoned().is_none();
-        let mut begun = None;
+        let before = self.sync_waited.total();
         let state = loop {
             if is_covered() {
                 return Ok(());
@@ -205,10 +216,9 @@ impl Engine {
             if let Some(state) = self.try_lock_sync() {
                 break state;
             }
-            begun = begun.or_else(|| Some(Instant::now()));
             thread::park();
         };
-        let waited = begun.map_or(Duration::ZERO, |begun| begun.elapsed());
+        let waited = self.sync_waited.total().saturating_sub(before);
         let (mut state, current) = self.claim_sync_by(state, waited)?;
         self.check_writable(&current)?;
         // A generation is replaced only by one that holds all of it, on the device; but its name may not be there yet.
@@ -244,15 +254,16 @@ impl Engine {
         match self.try_lock_sync() {
             Some(state) => self.claim_sync_by(state, Duration::ZERO),
             None => {
-                let begun = Instant::now();
+                let before = self.sync_waited.total();
                 let state = self.lock_sync();
-                self.claim_sync_by(state, begun.elapsed())
+                let waited = self.sync_waited.total().saturating_sub(before);
+                self.claim_sync_by(state, waited)
             }
         }
     }
 
-    /// As [`Engine::claim_sync`], for who has the lock between threads, and has waited for it: that counts towards the timeout, or each of several
-    /// would wait for all before it.
+    /// Like [`Engine::claim_sync`], for a caller that has the lock between threads. `waited` is what
+    /// other threads have waited meanwhile, and counts towards the timeout.
     fn claim_sync_by<'a>(
         &'a self,
         state: SyncGuard<'a>,
@@ -260,24 +271,28 @@ impl Engine {
     ) -> Result<(SyncClaim<'a>, Arc<Generation>)> {
         let generation = self.generation();
         if self.settings.exclusive && !CAN_SHARE {
-            return Ok((SyncClaim { state, file: None }, generation));
+            let locked = None;
+            return Ok((SyncClaim { state, locked }, generation));
         }
-        let begun = Instant::now();
-        let timeout = self.settings.lock_timeout.saturating_sub(waited);
-        let file = Arc::clone(&generation.file);
-        let locked = acquire(&*file, LockByte::Sync, LockMode::Exclusive, timeout)
+        let mut patience = Patience::new(self.settings.lock_timeout).after(waited);
+        let file = &*generation.file;
+        let locked = acquire(file, LockByte::Sync, LockMode::Exclusive, &mut patience)
             .map_err(Error::io("lock", &self.path))?;
+        self.sync_waited
+            .add(patience.waited().saturating_sub(waited));
         if !locked {
             return Err(Error::Locked {
                 path: self.path.clone(),
                 lock: LockByte::Sync.name(),
-                waited: waited + begun.elapsed(),
+                waited: patience.waited(),
             });
         }
         let mut claim = SyncClaim {
             state,
-            file: Some(file),
+            locked: Some(Arc::clone(&generation)),
         };
+        generation.leave_word();
+        generation.note_word();
         let (_, slots) = read_header(&*generation.file, &self.path)?;
         if let Some(slots) = slots {
             claim.state.slots = slots;
@@ -380,15 +395,17 @@ impl Engine {
         Ok(())
     }
 
-    /// Latches a failed sync, and tells the others of it, or leaves that to the next call that finds the latch. Trying again would be worse than useless: Linux reports the error
-    /// once, drops the pages, and then answers the next sync with success.
+    /// Latches a failed sync, and leaves word of it for the others. The caller holds the sync lock.
+    ///
+    /// To sync again would be worse than useless: Linux reports the error once, drops the pages, and
+    /// answers the next sync with success.
     pub(super) fn poison(
         &self,
         generation: &Generation,
         operation: &'static str,
         source: io::Error,
     ) -> Error {
-        let _ = generation.failed_sync.set(source.to_string());
+        generation.latch_failed_sync(source.to_string());
         self.append_poisoned(generation);
         Error::Io {
             operation,
@@ -397,7 +414,8 @@ impl Engine {
         }
     }
 
-    /// As [`Generation::check_not_poisoned`]; tells the others, where they could not be told when it happened.
+    /// Like [`Generation::check_not_poisoned`]. Appends the record that gives the reason, if it is
+    /// missing.
     fn check_writable(&self, generation: &Generation) -> Result<()> {
         generation
             .check_not_poisoned(&self.path)
@@ -406,8 +424,12 @@ impl Engine {
 
     /// Syncs what is behind, and gives reserved space back if nobody else has the file open.
     pub(crate) fn shutdown(&self) -> Result<()> {
-        // A forked child must not touch what is its parent's: to unlock here would unlock there.
-        if self.closed.swap(true, Ordering::AcqRel) || self.is_forked() || self.settings.read_only {
+        if self.is_forked() {
+            // The locks are the parent's: to unlock here would unlock there.
+            self.leave_to_parent();
+            return Ok(());
+        }
+        if self.closed.swap(true, Ordering::AcqRel) || self.settings.read_only {
             return Ok(());
         }
         if let Ok(mut writer) = self.writer.lock() {
@@ -438,6 +460,15 @@ impl Engine {
                 .map_err(Error::io("unlock", &self.path))?;
         }
         Ok(())
+    }
+
+    /// Lets go of the descriptor in the child of a fork, whoever else has it there: threads of the
+    /// parent, which are not there to drop it.
+    fn leave_to_parent(&self) {
+        // A thread of the parent may have held it: then the descriptor stays open.
+        if let Ok(generation) = self.generation.try_read() {
+            generation.file.close_in_child();
+        }
     }
 
     /// Cuts reserved space off, unless somebody else has the file open.

@@ -20,8 +20,7 @@
 //! 1. The lock is held from before the catch-up until the commit is applied. The lease is nothing but the lock, held longer.
 //! 2. A turn begins with everything applied that is in the log.
 
-use std::cell::RefCell;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError, RwLockReadGuard, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -29,6 +28,7 @@ use std::time::{Duration, Instant};
 use super::commit::Writer;
 use super::open::{judge_end, load, lock_users, read_header};
 use super::{Engine, Generation};
+use crate::clock::Patience;
 use crate::log::{ASK_OFFSET, PAGE_BYTES};
 use crate::mutation::{self, Mutation};
 use crate::storage::{FileId, LockByte, acquire_asking, fork_count};
@@ -82,21 +82,22 @@ pub(crate) enum LeaseState {
     GivenUp,
 }
 
-thread_local! {
-    /// The files that this thread is writing to at the moment.
-    static WRITING: RefCell<Vec<FileId>> = const { RefCell::new(Vec::new()) };
-}
+/// How long the threads of a handle have waited for other handles, for one lock, all together.
+///
+/// A thread that waits for another thread of its handle counts what that one has waited meanwhile
+/// towards its own timeout: otherwise timeouts would add up across threads. The time itself is no
+/// measure, since the process may have been stopped.
+#[derive(Debug, Default)]
+pub(super) struct WaitedFor(AtomicU64);
 
-/// Says, while it lives, that this thread is writing to a file.
-pub(super) struct Writing<'e>(&'e Engine);
+impl WaitedFor {
+    pub(super) fn total(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
 
-impl Drop for Writing<'_> {
-    fn drop(&mut self) {
-        WRITING.with_borrow_mut(|files| files.pop());
-        if thread::panicking() {
-            // Others would wait for a turn that nobody uses.
-            self.0.end_lease();
-        }
+    pub(super) fn add(&self, waited: Duration) {
+        let waited = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
+        self.0.fetch_add(waited, Ordering::Relaxed);
     }
 }
 
@@ -115,61 +116,52 @@ impl Engine {
         self.fork_count != fork_count()
     }
 
-    /// Refuses a write from within another one of the same file, which would wait for itself.
-    pub(super) fn enter(&self) -> Result<Writing<'_>> {
-        let id = self.id_now();
-        WRITING.with_borrow_mut(|files| {
-            if files.contains(&id) {
-                return Err(Error::Reentered {
-                    path: self.path.clone(),
-                });
-            }
-            files.push(id);
-            Ok(Writing(self))
-        })
-    }
-
-    /// Takes the lock that appending needs, between threads and between processes, and catches up. What was waited for other threads, which
-    /// may be waiting for another process themselves, counts towards the timeout: else each of them would wait for all before it.
+    /// Acquires the writer lock, between threads and between processes, and catches up.
     pub(super) fn lock_writer(&self) -> Result<MutexGuard<'_, Writer>> {
         let mut waited = Duration::ZERO;
         let writer = match self.writer.try_lock() {
             Ok(writer) => writer,
             Err(TryLockError::Poisoned(panicked)) => self.recover_writer(panicked)?,
             Err(TryLockError::WouldBlock) => {
-                let begun = Instant::now();
+                let before = self.writer_waited.total();
                 let writer = self.writer.lock();
-                waited = begun.elapsed();
+                waited = self.writer_waited.total().saturating_sub(before);
                 writer.or_else(|panicked| self.recover_writer(panicked))?
             }
         };
-        self.begin_with(writer, waited, self.settings.lock_timeout)
+        let patience = Patience::new(self.settings.lock_timeout).after(waited);
+        self.begin_with(writer, patience)
     }
 
-    /// As [`Engine::lock_writer`], for somebody who has something better to do than to wait: [`Error::Locked`] after [`BRIEFLY`].
+    /// Like [`Engine::lock_writer`], but returns [`Error::Locked`] after [`BRIEFLY`].
     pub(super) fn lock_writer_briefly(&self) -> Result<MutexGuard<'_, Writer>> {
         /// A lock between threads cannot be waited for with a limit.
         const PAUSE: Duration = Duration::from_micros(50);
-        let begun = Instant::now();
+        let mut patience = Patience::new(BRIEFLY);
         let writer = loop {
             match self.writer.try_lock() {
                 Ok(writer) => break writer,
                 Err(TryLockError::Poisoned(panicked)) => break self.recover_writer(panicked)?,
-                Err(TryLockError::WouldBlock) if begun.elapsed() < BRIEFLY => thread::sleep(PAUSE),
-                Err(TryLockError::WouldBlock) => return Err(self.locked(begun.elapsed())),
+                Err(TryLockError::WouldBlock) if patience.is_over() => {
+                    return Err(self.locked(&patience));
+                }
+                Err(TryLockError::WouldBlock) => patience.sleep(PAUSE),
             }
         };
-        self.begin_with(writer, begun.elapsed(), BRIEFLY)
+        self.begin_with(writer, patience)
     }
 
     fn begin_with<'e>(
         &'e self,
         mut writer: MutexGuard<'e, Writer>,
-        waited: Duration,
-        timeout: Duration,
+        mut patience: Patience,
     ) -> Result<MutexGuard<'e, Writer>> {
-        self.take_turn(&mut writer, waited, timeout)?;
-        Ok(writer)
+        let before = patience.waited();
+        let taken = self.take_turn(&mut writer, &mut patience);
+        if patience.waited() > before {
+            self.writer_waited.add(patience.waited() - before);
+        }
+        taken.map(|()| writer)
     }
 
     /// Goes on after a thread has panicked with the lock, unless it had begun to write.
@@ -195,8 +187,8 @@ impl Engine {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the lock between processes; so much of the timeout is over.
-    fn take_turn(&self, writer: &mut Writer, waited: Duration, timeout: Duration) -> Result<()> {
+    /// Acquires the lock between processes.
+    fn take_turn(&self, writer: &mut Writer, patience: &mut Patience) -> Result<()> {
         // Whoever has the file alone holds the lock for life; whoever holds the lease holds it still.
         if self.settings.exclusive || writer.lease.held {
             return Ok(());
@@ -204,13 +196,11 @@ impl Engine {
         if std::mem::take(&mut writer.lease.gave_way) {
             thread::sleep(COURTESY);
         }
-        let begun = Instant::now();
         loop {
             let generation = self.generation();
-            // However often the file is replaced meanwhile.
-            let left = timeout.saturating_sub(waited + begun.elapsed());
-            if !self.wait_for_turn(&generation, left)? {
-                return Err(self.locked(waited + begun.elapsed()));
+            self.note_file(&generation)?;
+            if !self.wait_for_turn(&generation, patience)? {
+                return Err(self.locked(patience));
             }
             match self.begin_turn(writer, &generation) {
                 Ok(true) => return Ok(()),
@@ -226,8 +216,8 @@ impl Engine {
         }
     }
 
-    /// Takes the lock between processes; says no where it was not to be had.
-    fn wait_for_turn(&self, generation: &Generation, timeout: Duration) -> Result<bool> {
+    /// Waits for the lock between processes. Returns whether it was acquired.
+    fn wait_for_turn(&self, generation: &Generation, patience: &mut Patience) -> Result<bool> {
         if mutation::is_on(Mutation::SkipWriterLock) {
             return Ok(true);
         }
@@ -238,15 +228,15 @@ impl Engine {
             ask_word = ask_word.wrapping_add(1);
             let _ = file.write_at(&ask_word.to_le_bytes(), ASK_OFFSET);
         };
-        acquire_asking(file, LockByte::Writer, timeout, &mut ask)
+        acquire_asking(file, LockByte::Writer, patience, &mut ask)
             .map_err(Error::io("lock", &self.path))
     }
 
-    fn locked(&self, waited: Duration) -> Error {
+    fn locked(&self, patience: &Patience) -> Error {
         Error::Locked {
             path: self.path.clone(),
             lock: LockByte::Writer.name(),
-            waited,
+            waited: patience.waited(),
         }
     }
 
@@ -286,6 +276,7 @@ impl Engine {
         if !Arc::ptr_eq(&writer.generation, generation) {
             writer.go_on_with(generation, generation.stored_hand(), &self.settings);
         }
+        generation.note_word();
         writer.must_fence = end.is_err() || generation.has_leftovers(&tail);
         writer.file_bytes = file_bytes;
         writer.lease.held = true;

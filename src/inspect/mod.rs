@@ -39,6 +39,7 @@ pub use repair::{repair, salvage_bytes};
 
 pub use crate::engine::{DamagedRange, LostRecord, RepairOptions, RepairReport};
 
+use crate::clock::Patience;
 use crate::storage::{
     Access, DiskStorage, LockByte, LockMode, Mapping, Storage, StorageFile, acquire,
 };
@@ -60,8 +61,13 @@ impl Look {
             .open(path, Access::Read)
             .map_err(Error::io("open", path))?;
         let byte = LockByte::Users;
-        if !acquire(&*file, byte, LockMode::Shared, LONGEST_WAIT)
-            .map_err(Error::io("lock", path))?
+        if !acquire(
+            &*file,
+            byte,
+            LockMode::Shared,
+            &mut Patience::new(LONGEST_WAIT),
+        )
+        .map_err(Error::io("lock", path))?
         {
             return Err(Error::Locked {
                 path: path.to_owned(),

@@ -38,6 +38,12 @@ pub(crate) const ASK_OFFSET: u64 = PAGE_BYTES as u64 + 2048;
 /// Two more words there: a time in Unix milliseconds, and its complement.
 pub(crate) const JUDGED_OFFSET: u64 = ASK_OFFSET + 8;
 
+/// A word in the page of the second slot: [`POISON_WORD`] once a sync of the file has failed.
+pub(crate) const POISON_OFFSET: u64 = 2 * PAGE_BYTES as u64 + 2048;
+
+/// See [`POISON_OFFSET`]. Any other word there means nothing.
+pub(crate) const POISON_WORD: [u8; 8] = *b"poisoned";
+
 /// The word that ends the log.
 pub(crate) const END_WORD: [u8; 8] = [0; 8];
 

@@ -352,7 +352,11 @@ impl StorageFile for DiskFile {
     }
 
     fn map(&self, len: u64) -> io::Result<Mapping> {
-        Mapping::of_file(&self.file, len, self.size()?)
+        let file_bytes = self.size()?;
+        match lock::reopen(&self.file, Access::Read) {
+            Ok(file) => Mapping::of_file(&file, len, file_bytes),
+            Err(_) => Mapping::of_file(&self.file, len, file_bytes),
+        }
     }
 
     #[cfg(target_os = "linux")]
@@ -363,7 +367,10 @@ impl StorageFile for DiskFile {
         // The file may have holes, as a copy of it that was made to be small.
         let flags = rustix::fs::FallocateFlags::empty();
         rustix::fs::fallocate(&self.file, flags, start, len as u64).ok()?;
-        Window::of_file(&self.file, start, len).ok()
+        match lock::reopen(&self.file, Access::ReadWrite) {
+            Ok(file) => Window::of_file(&file, start, len).ok(),
+            Err(_) => Window::of_file(&self.file, start, len).ok(),
+        }
     }
 
     fn try_lock(&self, byte: LockByte, mode: LockMode) -> io::Result<bool> {
@@ -372,6 +379,10 @@ impl StorageFile for DiskFile {
 
     fn unlock(&self, byte: LockByte) -> io::Result<()> {
         lock::unlock_file(&self.file, byte)
+    }
+
+    fn close_in_child(&self) {
+        lock::replace_descriptor(&self.file);
     }
 }
 

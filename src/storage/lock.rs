@@ -13,10 +13,10 @@ use std::fs::File;
 use std::io;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::StorageFile;
+use super::{Access, StorageFile};
+use crate::clock::Patience;
 
 /// Whether the system may have open-file-description locks, which several handles of one file need.
 /// On macOS the version decides, see [`StorageFile::has_description_locks`].
@@ -71,58 +71,58 @@ pub(crate) enum LockMode {
     Exclusive,
 }
 
-/// Takes a lock, and waits for it at most this long; gives back whether it was had.
+/// Acquires a lock, and waits for it as long as `patience` lasts. Returns whether it was acquired.
 pub(crate) fn acquire(
     file: &dyn StorageFile,
     byte: LockByte,
     mode: LockMode,
-    timeout: Duration,
+    patience: &mut Patience,
 ) -> io::Result<bool> {
     const LONGEST_PAUSE: Duration = Duration::from_millis(5);
-    wait_for(file, byte, mode, timeout, |_| LONGEST_PAUSE, &mut || {})
+    wait_for(file, byte, mode, patience, |_| LONGEST_PAUSE, &mut || {})
 }
 
-/// Takes a lock alone, and calls `ask` each time that it is not to be had. It is looked for more often than by
-/// [`acquire`], since whoever has it gives it up when asked; and the more often, the longer it was waited for: who
-/// comes late is to be late for it.
+/// Acquires an exclusive lock, and calls `ask` each time that it is not free.
+///
+/// Polls more often than [`acquire`], since the holder gives the lock up when it is asked; and more
+/// often the longer it waits, so that waiters are served roughly in order.
 pub(crate) fn acquire_asking(
     file: &dyn StorageFile,
     byte: LockByte,
-    timeout: Duration,
+    patience: &mut Patience,
     ask: &mut dyn FnMut(),
 ) -> io::Result<bool> {
-    const PATIENCE: Duration = Duration::from_millis(10);
-    let longest_pause = |waited: Duration| match waited < PATIENCE {
+    const SHORT_WAIT: Duration = Duration::from_millis(10);
+    let longest_pause = |waited: Duration| match waited < SHORT_WAIT {
         true => Duration::from_micros(200),
         false => Duration::from_micros(20),
     };
-    wait_for(file, byte, LockMode::Exclusive, timeout, longest_pause, ask)
+    let mode = LockMode::Exclusive;
+    wait_for(file, byte, mode, patience, longest_pause, ask)
 }
 
 fn wait_for(
     file: &dyn StorageFile,
     byte: LockByte,
     mode: LockMode,
-    timeout: Duration,
+    patience: &mut Patience,
     longest_pause: impl Fn(Duration) -> Duration,
     on_wait: &mut dyn FnMut(),
 ) -> io::Result<bool> {
     const FIRST_PAUSE: Duration = Duration::from_micros(20);
-    let begun = Instant::now();
+    let begun_after = patience.waited();
     let mut pause = FIRST_PAUSE;
     loop {
         if file.try_lock(byte, mode)? {
             return Ok(true);
         }
-        let waited = begun.elapsed();
-        let left = timeout.saturating_sub(waited);
-        if left.is_zero() {
+        if patience.is_over() {
             return Ok(false);
         }
         on_wait();
         // The kernel can wait for such a lock, but not for a bounded time.
-        thread::sleep(pause.min(left));
-        pause = (pause * 2).min(longest_pause(waited));
+        patience.sleep(pause);
+        pause = (pause * 2).min(longest_pause(patience.waited() - begun_after));
     }
 }
 
@@ -145,6 +145,37 @@ static FORK_COUNT: AtomicU64 = AtomicU64::new(0);
 
 extern "C" fn count_fork() {
     FORK_COUNT.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Opens a file once more, for a mapping of it. A mapping keeps the description alive that it was made
+/// with, and that one's locks: in the child of a fork a value that is kept would keep the parent's.
+///
+/// Fails where /proc is not there, or the file may not be opened any more.
+pub(super) fn reopen(file: &File, access: Access) -> io::Result<File> {
+    use std::os::fd::AsRawFd;
+
+    File::options()
+        .read(true)
+        .write(access == Access::ReadWrite)
+        .open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// Lets a descriptor stand for the root directory from now on, which closes the file behind it. The
+/// number stays taken until `file` is dropped, so that nobody else's file is closed or written then.
+pub(super) fn replace_descriptor(file: &File) {
+    use std::os::fd::AsRawFd;
+
+    let Ok(root) = File::open("/") else {
+        return;
+    };
+    // SAFETY: both descriptors are open. `file` goes on to own its number, which nobody else has: the
+    // call closes what it stood for and makes it stand for the directory in one step.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let result = unsafe { libc::dup3(root.as_raw_fd(), file.as_raw_fd(), libc::O_CLOEXEC) };
+    // SAFETY: as above.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let result = unsafe { libc::dup2(root.as_raw_fd(), file.as_raw_fd()) };
+    debug_assert!(result >= 0);
 }
 
 /// What to do to a lock.
@@ -259,8 +290,157 @@ fn set_file_lock(file: &File, byte: LockByte, action: LockAction) -> io::Result<
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::time::Duration;
+
     use super::fork_count;
-    use crate::{Db, Error};
+    use crate::{Db, Durability, Error};
+
+    /// Runs `child` in a forked child and returns whether it returned true. The child has this one
+    /// thread: it must not wait for a lock that another thread may have held.
+    fn is_true_in_child(child: impl FnOnce() -> bool) -> bool {
+        // SAFETY: the child ends without running anything of the parent's.
+        let id = unsafe { libc::fork() };
+        assert!(id >= 0);
+        if id == 0 {
+            let fine = child();
+            // SAFETY: ends the process at once.
+            unsafe { libc::_exit(if fine { 0 } else { 1 }) };
+        }
+        let mut status = 0;
+        // SAFETY: `status` lives throughout the call.
+        let waited = unsafe { libc::waitpid(id, &raw mut status, 0) };
+        assert_eq!(waited, id);
+        status == 0
+    }
+
+    /// How many descriptors and mappings of a file this process has.
+    #[cfg(target_os = "linux")]
+    fn descriptors_and_mappings(path: &std::path::Path) -> (usize, usize) {
+        let links = std::fs::read_dir("/proc/self/fd").unwrap();
+        let links = links.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let name = path.to_str().unwrap();
+        let mappings = maps.lines().filter(|line| line.contains(name));
+        (links.filter(|link| link == path).count(), mappings.count())
+    }
+
+    /// The child kept the descriptor, and with it the parent's locks.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_forked_child_that_drops_the_handle_keeps_nothing_of_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let durabilities = [
+            Durability::Os,
+            Durability::Always,
+            Durability::Interval(Duration::from_millis(1)),
+        ];
+        for (number, durability) in (0..).zip(durabilities) {
+            for (exclusive, read_only) in
+                [(true, false), (false, false), (false, true), (true, true)]
+            {
+                let name = format!("{number}-{exclusive}-{read_only}.brasa");
+                let path = directory.path().canonicalize().unwrap().join(name);
+                drop(Db::open(&path).unwrap());
+                let options = Db::options().durability(durability).exclusive(exclusive);
+                let db = options.read_only(read_only).open(&path).unwrap();
+                // So many that it has a lease, threads and a window.
+                for number in 0..if read_only { 0 } else { 300 } {
+                    db.set("key", [b'v'; 200]).unwrap();
+                    assert!(db.len().unwrap() == 1, "{number}");
+                }
+                let clone = db.clone();
+                let is_free = is_true_in_child(|| {
+                    drop(db.clone());
+                    // SAFETY: the parent's handles are not used by the child any more: these are
+                    // copies of its own, and the parent's are in another process.
+                    let (db, clone) = unsafe { (std::ptr::read(&db), std::ptr::read(&clone)) };
+                    drop(db);
+                    drop(clone);
+                    descriptors_and_mappings(&path) == (0, 0)
+                });
+                assert!(is_free, "{durability:?} {exclusive} {read_only}");
+                // The parent has lost nothing.
+                assert!(descriptors_and_mappings(&path).1 > 0);
+                let impatient = Db::options().lock_timeout(Duration::from_millis(1));
+                let other = impatient.open(&path).unwrap();
+                if exclusive {
+                    assert!(matches!(
+                        other.set("key", "other"),
+                        Err(Error::Locked { .. })
+                    ));
+                } else if !read_only {
+                    db.set("key", "parent").unwrap();
+                    assert_eq!(other.get("key").unwrap().unwrap(), "parent");
+                }
+            }
+        }
+    }
+
+    /// A mapping keeps the locks of the description that it was made with.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_value_that_a_forked_child_keeps_stays_valid_and_keeps_no_lock() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().canonicalize().unwrap().join("v.brasa");
+        let (mut to_child, mut to_parent) = (std::io::pipe().unwrap(), std::io::pipe().unwrap());
+        // The handle's process is a child itself, so that it can die before its own child.
+        let is_fine = is_true_in_child(|| {
+            let db = Db::options().exclusive(true).open(&path).unwrap();
+            for _ in 0..300 {
+                db.set("key", [b'v'; 200]).unwrap();
+            }
+            let value = db.get("key").unwrap().unwrap();
+            // SAFETY: see `is_true_in_child`.
+            let grandchild = unsafe { libc::fork() };
+            if grandchild == 0 {
+                drop(db);
+                to_parent.1.write_all(b"d").unwrap();
+                to_child.0.read_exact(&mut [0]).unwrap();
+                let is_valid = value == [b'v'; 200];
+                to_parent
+                    .1
+                    .write_all(if is_valid { b"v" } else { b"w" })
+                    .unwrap();
+                return is_valid;
+            }
+            // It ends here, as if it had been killed.
+            std::mem::forget((db, value));
+            grandchild > 0
+        });
+        assert!(is_fine);
+        let mut said = [0];
+        to_parent.0.read_exact(&mut said).unwrap();
+        let impatient = Db::options().lock_timeout(Duration::from_millis(1));
+        let other = impatient.open(&path).unwrap();
+        let written = other.set("other", "1");
+        to_child.1.write_all(b"g").unwrap();
+        to_parent.0.read_exact(&mut said).unwrap();
+        assert_eq!(said, *b"v", "the value is gone");
+        written.unwrap();
+    }
+
+    /// Nor does a cache, whose threads have handles of their own.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_forked_child_that_drops_a_cache_keeps_nothing_of_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().canonicalize().unwrap().join("c.brasa");
+        let cache = crate::Cache::options().open(&path).unwrap();
+        for number in 0..300 {
+            let name = format!("key {number}");
+            let value = cache.get_or_insert_with(&name, || Ok::<_, Error>(vec![1_u8; 200]));
+            assert_eq!(value.unwrap().len(), 200);
+        }
+        assert!(descriptors_and_mappings(&path).0 > 0);
+        let is_free = is_true_in_child(|| {
+            // SAFETY: as above.
+            drop(unsafe { std::ptr::read(&cache) });
+            descriptors_and_mappings(&path) == (0, 0)
+        });
+        assert!(is_free);
+        assert!(cache.get::<Vec<u8>>("key 1").unwrap().is_some());
+    }
 
     /// In the child nothing is done but to count and to call: other threads, which may have held locks, are not there.
     #[test]

@@ -21,6 +21,11 @@ pub(crate) struct MemoryStorage {
 }
 
 impl MemoryStorage {
+    /// Tells it from other storages for as long as it is there.
+    fn device(&self) -> u64 {
+        Arc::as_ptr(&self.names).addr() as u64
+    }
+
     /// Takes every lock from its holder.
     #[cfg(feature = "simulation")]
     pub(super) fn release_locks(&self) {
@@ -54,7 +59,7 @@ impl Storage for MemoryStorage {
     }
 
     fn create_temporary(&self, _path: &Path) -> io::Result<Box<dyn TemporaryFile>> {
-        let shared = Arc::new(Shared::new()?);
+        let shared = Arc::new(Shared::new(self.device())?);
         Ok(Box::new(MemoryTemporary::new(self, None, shared)))
     }
 
@@ -63,7 +68,7 @@ impl Storage for MemoryStorage {
         if names.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        let shared = Arc::new(Shared::new()?);
+        let shared = Arc::new(Shared::new(self.device())?);
         names.insert(path.to_owned(), Arc::clone(&shared));
         Ok(Box::new(MemoryTemporary::new(self, Some(path), shared)))
     }
@@ -163,7 +168,7 @@ impl TemporaryFile for MemoryTemporary {
 /// Where it is tells which it is, for as long as a handle keeps it there.
 fn id_of(shared: &Arc<Shared>) -> FileId {
     FileId {
-        device: 0,
+        device: shared.device,
         inode: Arc::as_ptr(shared).addr() as u64,
     }
 }
@@ -171,6 +176,8 @@ fn id_of(shared: &Arc<Shared>) -> FileId {
 /// What the handles of one file share.
 #[derive(Debug)]
 struct Shared {
+    /// The storage that it is in.
+    device: u64,
     contents: Mutex<Contents>,
     /// Who holds which lock, by the handle's number.
     locks: Mutex<Vec<(LockByte, LockMode, u64)>>,
@@ -184,8 +191,9 @@ struct Contents {
 }
 
 impl Shared {
-    fn new() -> io::Result<Shared> {
+    fn new(device: u64) -> io::Result<Shared> {
         Ok(Shared {
+            device,
             contents: Mutex::new(Contents {
                 heap: Arc::new(Heap::new(FIRST_CAPACITY_BYTES)?),
                 size: 0,

@@ -2,6 +2,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
+use crate::clock::Patience;
 
 /// Every property is held by the real disk and by the one in memory.
 fn on_each(test: impl Fn(&dyn Storage, PathBuf)) {
@@ -185,7 +186,7 @@ fn a_lock_excludes_other_handles_and_ends_with_its_own() {
             &*third,
             LockByte::Users,
             LockMode::Exclusive,
-            Duration::from_millis(1),
+            &mut Patience::new(Duration::from_millis(1)),
         );
         assert!(!waited.unwrap());
     });

@@ -82,7 +82,7 @@ impl Engine {
             });
         }
         self.check_not_forked()?;
-        let _alone = self.lock_compaction();
+        let _alone = self.lock_compaction()?;
         self.look_for_news()?;
         let timeout = self.settings.lock_timeout;
         match self.write_checkpoint(Reason::Asked, timeout, u64::MAX)? {
@@ -112,7 +112,9 @@ impl Engine {
             Ok(mut writer) => self.give_up_turn(&mut writer),
             Err(_) => return,
         }
-        let _alone = self.lock_compaction();
+        let Ok(_alone) = self.lock_compaction() else {
+            return;
+        };
         // What takes up more than was written is left to those who have the time.
         let share_bytes = written_bytes.max(LONG_TAIL_BYTES);
         let _ = self.write_checkpoint(Reason::Closing, Duration::ZERO, share_bytes);

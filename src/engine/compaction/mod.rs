@@ -27,9 +27,11 @@ use std::time::{Duration, Instant};
 
 use super::checkpoint::write_into_rewrite;
 use super::commit::Writer;
+use super::nested::Compacting;
 use super::open::{draw_header, is_named};
 use super::rewrite::{Rewrite, write_error};
 use super::{Engine, Generation};
+use crate::clock::Patience;
 use crate::log::{FileHeader, LOG_START, PAGE_BYTES, Tail};
 use crate::storage::{LockByte, LockMode, StorageFile, acquire};
 use crate::{Error, Result};
@@ -130,7 +132,7 @@ impl Engine {
             });
         }
         self.check_not_forked()?;
-        let _alone = self.lock_compaction();
+        let _alone = self.lock_compaction()?;
         let timeout = self.settings.lock_timeout;
         let report = self.compact_alone(timeout, &mut |done, total| {
             progress(done, total);
@@ -147,16 +149,8 @@ impl Engine {
     /// the options' listener what became of it.
     /// Where the log is merely long since the last checkpoint, writes that.
     pub(crate) fn work_in_background(&self) {
-        let _alone = self.lock_compaction();
-        if self.look_for_news().is_err() {
-            return;
-        }
-        if !self.is_compaction_due(&self.generation()) {
-            return self.checkpoint_in_background();
-        }
-        let mut go_on = |_, _| !self.stopping.load(Ordering::Acquire);
-        let outcome = self.compact_alone(Duration::ZERO, &mut go_on);
-        if let Some(outcome) = outcome.transpose() {
+        // The listener is told with no lock held: it may compact and close itself.
+        if let Some(outcome) = self.compact_in_background().transpose() {
             if outcome.is_err()
                 && let Ok(mut writer) = self.writer.lock()
             {
@@ -166,6 +160,22 @@ impl Engine {
             }
             self.tell_of_compaction(outcome);
         }
+    }
+
+    /// The work itself; `None` where there is nothing to tell of.
+    fn compact_in_background(&self) -> Result<Option<CompactionReport>> {
+        let Ok(_alone) = self.lock_compaction() else {
+            return Ok(None);
+        };
+        if self.look_for_news().is_err() {
+            return Ok(None);
+        }
+        if !self.is_compaction_due(&self.generation()) {
+            self.checkpoint_in_background();
+            return Ok(None);
+        }
+        let mut go_on = |_, _| !self.stopping.load(Ordering::Acquire);
+        self.compact_alone(Duration::ZERO, &mut go_on)
     }
 
     /// `None` where somebody else was at it for longer than the timeout, or `go_on` said no, and the work was left for later.
@@ -321,10 +331,12 @@ impl Engine {
         dead_bytes > trigger.floor_bytes && u128::from(dead_bytes) > too_many
     }
 
-    pub(super) fn lock_compaction(&self) -> MutexGuard<'_, ()> {
-        self.compaction
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// Acquires the right to compact or to write a checkpoint, between the threads of this handle.
+    /// The lock goes first when both are dropped.
+    pub(super) fn lock_compaction(&self) -> Result<(MutexGuard<'_, ()>, Compacting)> {
+        let compacting = self.enter_compaction()?;
+        let alone = self.compaction.lock();
+        Ok((alone.unwrap_or_else(PoisonError::into_inner), compacting))
     }
 
     /// Takes the compaction lock of the file; `None` where somebody else kept it for too long.
@@ -334,8 +346,14 @@ impl Engine {
         timeout: Duration,
     ) -> Result<Option<Claim<'a>>> {
         let file = &*generation.file;
-        let locked = acquire(file, LockByte::Compaction, LockMode::Exclusive, timeout)
-            .map_err(Error::io("lock", &self.path))?;
+        let mut patience = Patience::new(timeout);
+        let locked = acquire(
+            file,
+            LockByte::Compaction,
+            LockMode::Exclusive,
+            &mut patience,
+        )
+        .map_err(Error::io("lock", &self.path))?;
         Ok(locked.then_some(Claim(file)))
     }
 

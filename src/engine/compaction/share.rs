@@ -43,7 +43,7 @@ impl Engine {
     /// Copies so many bytes of the log; ends the compaction if that was the rest, and else leaves it to the next.
     fn compact_share(&self, share_bytes: u64) -> Result<Option<CompactionReport>> {
         let begun = Instant::now();
-        let _alone = self.lock_compaction();
+        let _alone = self.lock_compaction()?;
         let source = self.generation();
         let Some(_claim) = self.claim(&source, Duration::ZERO)? else {
             // Somebody else is at it.

@@ -76,8 +76,10 @@ impl Engine {
     fn poison_by(&self, writer: &mut Writer, source: io::Error) -> Error {
         let new = Arc::clone(&writer.generation);
         self.append_poisoned_by(writer, &new);
-        // If it fails, closing the file releases it.
-        let _ = new.file.unlock(LockByte::Sync);
+        if !new.owes_word() {
+            // If it fails, closing the file releases it.
+            let _ = new.file.unlock(LockByte::Sync);
+        }
         Error::io("sync the directory of", &self.path)(source)
     }
 
@@ -124,9 +126,7 @@ impl Engine {
         match &placed.unsure {
             None => new.note_synced(placed.tail.offset),
             // Before anybody sees it.
-            Some(error) => {
-                let _ = new.failed_sync.set(error.to_string());
-            }
+            Some(error) => new.latch_failed_sync(error.to_string()),
         }
         let new = Arc::new(new);
         writer.go_on_with(&new, hand, &self.settings);

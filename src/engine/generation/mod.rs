@@ -24,6 +24,7 @@ use crate::storage::{FileId, Mapping, StorageFile};
 use crate::{Error, Result};
 
 use mappings::Mappings;
+pub(super) use notes::POISON_REASON;
 pub(super) use replay::ask_ahead;
 use replay::{Skip, skips};
 
@@ -46,7 +47,7 @@ pub(super) struct Generation {
     tail: Mutex<Tail>,
     /// The same, for who looks without waiting.
     published_upto: AtomicU64,
-    /// The first word of something behind the tail that is no commit: it is looked at again only when it has changed.
+    /// Leftovers at the tail that are no commit. They are judged again only when they have changed.
     passed_over: PassedOver,
     /// Whether the log's last record says that the path may name another file by now.
     may_have_moved: AtomicBool,
@@ -57,10 +58,13 @@ pub(super) struct Generation {
     synced_upto: AtomicU64,
     /// What is known of checkpoints in the log so far.
     advice: Mutex<Advice>,
-    /// Why a sync of this handle has failed, after which it acknowledges nothing. What others commit is followed all the same.
+    /// Why nothing may be acknowledged: a sync of this handle has failed, or one of another handle
+    /// that has left word in the file. The log is followed all the same.
     pub(super) failed_sync: OnceLock<String>,
-    /// What the log's last record says of a sync that has failed: nothing is read behind it, and nobody writes any more.
+    /// What the log's last record says of a failed sync. Nothing is read behind it.
     pub(super) poison: OnceLock<String>,
+    /// A sync of this handle has failed, and the file does not say so: the word could not be written.
+    owes_word: AtomicBool,
     /// What was read, where there is a budget.
     pub(super) visited: Option<Visited>,
 }
@@ -85,21 +89,35 @@ pub(super) struct Advice {
     pub(super) chain_bytes: u64,
 }
 
-/// Something at the tail that is no commit. Its word alone would not tell it: the next commit may begin with the same one.
+/// Bytes at the tail that are no commit: the header of a record that a crash cut short, or other leftovers.
+///
+/// All of the header is compared, because its checksum and its writer make it unique. The first word
+/// alone is not: that of a padding record is always the same.
 #[derive(Debug, Default)]
 struct PassedOver {
     offset: AtomicU64,
-    word: AtomicU64,
+    header: [AtomicU64; HEADER_WORDS],
 }
 
+/// Words of a record's header.
+const HEADER_WORDS: usize = HEADER_BYTES / END_WORD.len();
+
 impl PassedOver {
-    fn set(&self, offset: u64, word: u64) {
-        self.word.store(word, Ordering::Relaxed);
+    /// Remembers these leftovers. The caller holds the tail.
+    fn set(&self, offset: u64, header: [u64; HEADER_WORDS]) {
+        for (word, new) in self.header.iter().zip(header) {
+            word.store(new, Ordering::Relaxed);
+        }
         self.offset.store(offset, Ordering::Release);
     }
 
-    fn is(&self, offset: u64, word: u64) -> bool {
-        self.offset.load(Ordering::Acquire) == offset && self.word.load(Ordering::Relaxed) == word
+    fn is(&self, offset: u64, header: [u64; HEADER_WORDS]) -> bool {
+        self.offset.load(Ordering::Acquire) == offset
+            && self
+                .header
+                .iter()
+                .zip(header)
+                .all(|(word, found)| word.load(Ordering::Relaxed) == found)
     }
 }
 
@@ -166,6 +184,7 @@ impl Generation {
             }),
             failed_sync: OnceLock::new(),
             poison: OnceLock::new(),
+            owes_word: AtomicBool::new(false),
             // Twice the budget and what grows while a compaction runs; what lies behind is seldom there.
             visited: settings
                 .budget
@@ -289,11 +308,20 @@ impl Generation {
     pub(super) fn has_news(&self) -> bool {
         let tail = self.published_upto();
         match self.mapping().word(tail) {
-            _ if self.poison.get().is_some() => false,
             Some(END_WORD) => false,
-            Some(word) => !self.passed_over.is(tail, u64::from_le_bytes(word)),
+            _ if self.poison.get().is_some() => false,
+            Some(_) => !self.passed_over.is(tail, self.header_at(tail)),
             None => true,
         }
+    }
+
+    /// The words of a record's header at an offset; zeros for those that cannot be read.
+    fn header_at(&self, offset: u64) -> [u64; HEADER_WORDS] {
+        let mapping = self.mapping();
+        std::array::from_fn(|index| {
+            let word = mapping.word(offset + (index * END_WORD.len()) as u64);
+            word.map_or(0, u64::from_le_bytes)
+        })
     }
 
     /// Whether something stands at the tail that is no part of the log: a commit that was never published, but written in part.

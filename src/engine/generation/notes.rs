@@ -9,9 +9,12 @@ use super::super::apply::Applied;
 use super::super::rewrite::write_error;
 use super::{Advice, Generation};
 use crate::index::Closing;
-use crate::log::{JUDGED_OFFSET, Slot};
+use crate::log::{JUDGED_OFFSET, POISON_OFFSET, POISON_WORD, Slot};
 use crate::record::{Change, Kind};
 use crate::{Error, Result};
+
+/// The reason that is known of a failed sync of which only the word in the file tells.
+pub(in crate::engine) const POISON_REASON: &str = "a sync of another handle failed";
 
 impl Generation {
     /// What is known of the checkpoints in the log.
@@ -120,6 +123,33 @@ impl Generation {
     pub(in crate::engine) fn note_slot(&self, slot: Slot) {
         if slot.named {
             self.note_synced(slot.synced_upto);
+        }
+    }
+
+    /// Latches a failed sync of this handle, and leaves word of it in the file. The caller holds the
+    /// sync lock, so that nobody can sync before the word is there.
+    pub(in crate::engine) fn latch_failed_sync(&self, reason: String) {
+        let _ = self.failed_sync.set(reason);
+        self.owes_word.store(true, Ordering::Release);
+        self.leave_word();
+    }
+
+    /// Writes the word that says that a sync has failed, where that is owed.
+    pub(in crate::engine) fn leave_word(&self) {
+        if self.owes_word() && self.file.write_at(&POISON_WORD, POISON_OFFSET).is_ok() {
+            self.owes_word.store(false, Ordering::Release);
+        }
+    }
+
+    /// Whether others can learn of a failed sync of this handle from nothing in the file.
+    pub(in crate::engine) fn owes_word(&self) -> bool {
+        self.owes_word.load(Ordering::Acquire)
+    }
+
+    /// Latches the failed sync of another handle that has left word in the file.
+    pub(in crate::engine) fn note_word(&self) {
+        if self.mapping().word(POISON_OFFSET) == Some(POISON_WORD) {
+            let _ = self.failed_sync.set(POISON_REASON.to_owned());
         }
     }
 

@@ -139,10 +139,14 @@ impl Generation {
                 (Ok(()), Some(_)) => {}
                 // The file ends here, without the word that should end it.
                 (Ok(()), None) => return Ok((replayed, end)),
-                (Err(_), word) => {
-                    let word = word.map_or(0, u64::from_le_bytes);
-                    self.passed_over.set(tail.offset, word);
-                    return Ok((replayed, end));
+                (Err(_), _) => {
+                    let header = self.header_at(tail.offset);
+                    if self.passed_over.is(tail.offset, header) {
+                        return Ok((replayed, end));
+                    }
+                    // A writer may have replaced the leftovers since they were judged: what is
+                    // remembered is judged once more.
+                    self.passed_over.set(tail.offset, header);
                 }
             }
         }
