@@ -38,6 +38,7 @@ mod hashes;
 pub mod host;
 mod introspection;
 mod keys;
+mod lcs;
 mod object;
 mod places;
 mod pubsub;
