@@ -230,3 +230,31 @@ fn opening_a_file_takes_a_few_dozen_system_calls() {
         assert!(calls.len() <= 45, "{} calls: {calls:#?}", calls.len());
     }
 }
+
+/// HRANDFIELD and MEMORY USAGE loaded the whole hash, and LCS took four bytes for each pair of bytes.
+#[test]
+fn command_that_returns_little_asks_for_little_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = filled(&directory.path().join("file"), true);
+    for name in ["one", "other"] {
+        let letters = name.bytes().cycle().take(4_000);
+        db.set(name, letters.collect::<Vec<u8>>()).unwrap();
+    }
+    let mut session = brasa::command::Session::new(db);
+    for (line, limit) in [
+        ("HRANDFIELD hash", 8 << 10),
+        ("HRANDFIELD hash -5 WITHVALUES", 16 << 10),
+        ("HRANDFIELD hash 5", 16 << 10),
+        ("MEMORY USAGE hash", 8 << 10),
+        ("DEBUG OBJECT hash", 8 << 10),
+        ("OBJECT ENCODING hash", 8 << 10),
+        ("HLEN hash", 8 << 10),
+        ("RANDOMKEY", 16 << 10),
+        ("LCS one other IDX", 3 << 20),
+        ("LCS one other LEN", 64 << 10),
+    ] {
+        let words: Vec<&str> = line.split(' ').collect();
+        let asked = measure(|| drop(session.execute(&words)));
+        assert!(asked.bytes_max < limit, "{line}: {asked:?}");
+    }
+}

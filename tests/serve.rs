@@ -381,3 +381,42 @@ fn a_name_is_no_address_and_it_is_said_what_is() {
     assert_eq!(status, Some(2));
     assert!(said.contains("127.0.0.1 for this machine"), "{said}");
 }
+
+/// Sends a command and reads a reply of one line.
+fn ask(stream: &mut BufReader<TcpStream>, words: &[&str]) -> String {
+    stream.get_mut().write_all(&request(words)).unwrap();
+    let mut line = String::new();
+    stream.read_line(&mut line).unwrap();
+    line
+}
+
+#[test]
+fn error_of_the_file_is_logged_once() {
+    let directory = support::scratch_directory();
+    let path = directory.path().join("file.brasa");
+    let mut serving = Serving::start(&path, &[]);
+    let mut stream = BufReader::new(TcpStream::connect(serving.address).unwrap());
+    assert_eq!(ask(&mut stream, &["SET", "k", "v"]), "+OK\r\n");
+    std::fs::remove_file(&path).unwrap();
+    // The handle keeps the writer lock for a moment, and does not look at the path meanwhile.
+    let refused = || ask(&mut stream, &["SET", "k", "v"]);
+    let mut refused = std::iter::repeat_with(refused);
+    assert!(
+        refused
+            .by_ref()
+            .take(1_000_000)
+            .any(|reply| reply.starts_with("-ERR "))
+    );
+    for reply in refused.take(5) {
+        assert!(reply.contains("removed"), "{reply}");
+    }
+    // What is wrong with a request is for its client alone.
+    let wrong = ask(&mut stream, &["INCRBY", "k", "x"]);
+    assert!(wrong.starts_with("-ERR value is not"), "{wrong}");
+    serving.signal("TERM");
+    let mut log = String::new();
+    let mut stderr = serving.child.stderr.take().unwrap();
+    stderr.read_to_string(&mut log).unwrap();
+    assert_eq!(log.matches("a command failed: ").count(), 1, "{log}");
+    assert!(!log.contains("not an integer"), "{log}");
+}

@@ -1,6 +1,7 @@
 //! The conversation itself: PING, HELLO, AUTH, SELECT, CLIENT.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use super::arguments::{integer, is};
 use super::client::Silence;
@@ -378,12 +379,10 @@ fn list(session: &Session, options: &[&[u8]]) -> Result<Reply, Failure> {
             clients.retain(|client| kind.has(client));
         }
         [name, ids @ ..] if is(name, "ID") && !ids.is_empty() => {
-            let mut wanted = Vec::new();
+            let mut wanted = HashSet::new();
             for id in ids {
-                wanted.push(
-                    u64::try_from(integer(id).map_err(|_| Failure::text("Invalid client ID"))?)
-                        .map_err(|_| Failure::text("Invalid client ID"))?,
-                );
+                let id = integer(id).ok().and_then(|id| u64::try_from(id).ok());
+                wanted.insert(id.ok_or(Failure::text("Invalid client ID"))?);
             }
             clients.retain(|client| wanted.contains(&client.id));
         }

@@ -176,27 +176,25 @@ fn hrandfield(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failu
         return Err(Failure::Arity);
     };
     let (count, with_values) = drawn_words(words)?;
-    let fields = session.db().hgetall(key)?;
     // More than there are is all of them; but a field may come again and again.
-    if count.is_some_and(|count| count < -MAX_DRAWN) && !fields.is_empty() {
+    if count.is_some_and(|count| count < -MAX_DRAWN) && session.db().hlen(key)? > 0 {
         return Err(Failure::text("value is out of range"));
     }
     let Some(count) = count else {
-        let drawn = session.db().draw(fields.len(), 1, Draw::Once)?;
-        let field = drawn.first().and_then(|at| fields.get(*at));
-        return Ok(field.map_or(Reply::Nil, |(field, _)| field.clone().into()));
+        let drawn = session.db().draw_fields(key, 1, Draw::Once)?;
+        let field = drawn.into_iter().next();
+        return Ok(field.map_or(Reply::Nil, |(field, _)| field.into()));
     };
     let draw = if count < 0 { Draw::Again } else { Draw::Once };
     let wanted = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
-    let drawn = session.db().draw(fields.len(), wanted, draw)?;
-    let drawn = drawn.into_iter().filter_map(|at| fields.get(at));
+    let drawn = session.db().draw_fields(key, wanted, draw)?.into_iter();
     Ok(match with_values {
         true => Reply::Pairs(
             drawn
-                .map(|(field, value)| (field.clone().into(), value.clone().into()))
+                .map(|(field, value)| (field.into(), value.into()))
                 .collect(),
         ),
-        false => Reply::array(drawn.map(|(field, _)| field.clone())),
+        false => Reply::array(drawn.map(|(field, _)| field)),
     })
 }
 

@@ -124,6 +124,12 @@ pub trait Host: Send + Sync {
     /// Unix seconds of the last time that all was carried through to the device.
     fn last_sync_seconds(&self) -> u64;
 
+    /// Gives memory that is not used back to the operating system.
+    fn purge_memory(&self);
+
+    /// Notes that a command failed through no fault of its client: the file could not be read or written.
+    fn note_error(&self, error: &crate::Error);
+
     /// Ends the server, as SIGTERM does.
     fn shut_down(&self);
 }

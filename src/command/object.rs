@@ -143,7 +143,10 @@ fn debug(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
                 .and_then(|text| text.parse().ok());
             let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
             let time = time.ok_or(Failure::text("value is not a valid float"))?;
-            thread::sleep(time.min(MAX_SLEEP));
+            let time = time.min(MAX_SLEEP);
+            if !session.pending.puts_off_sleep(time) {
+                thread::sleep(time);
+            }
             Ok(Reply::OK)
         }
         [name, key] if is(name, "OBJECT") => {
@@ -152,13 +155,8 @@ fn debug(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
             };
             let bytes = match key_type {
                 KeyType::String => session.db().strlen(key)?,
-                KeyType::Hash => {
-                    let fields = session.db().hgetall(key)?;
-                    let bytes = fields.iter();
-                    bytes
-                        .map(|(field, value)| (field.len() + value.len()) as u64)
-                        .sum()
-                }
+                // Of a hash it is about that.
+                KeyType::Hash => session.db().live_bytes(key)?.unwrap_or(0),
             };
             let encoding = encoding(session, key, key_type)?;
             let text = format!(

@@ -268,7 +268,12 @@ impl Session {
         match (command.handler)(self, arguments) {
             Ok(reply) => reply,
             Err(_) if command.is_asked_for_help(arguments) => command.list_subcommands(),
-            Err(failure) => Reply::Error(failure.into_reply(command.name)),
+            Err(failure) => {
+                if let (Failure::Db(error), Some(host)) = (&failure, &self.client.host) {
+                    host.note_error(error);
+                }
+                Reply::Error(failure.into_reply(command.name))
+            }
         }
     }
 

@@ -15,9 +15,6 @@ use crate::{Db, Result as DbResult, Ttl};
 /// The version of Redis whose commands and answers these are.
 pub const REDIS_VERSION: &str = "7.4.0";
 
-/// Bytes of a record beside key, field and value, which MEMORY USAGE counts as well.
-const RECORD_BYTES: u64 = 32;
-
 /// Keys that `avg_ttl` is an average of, at most.
 const SAMPLED_KEYS: usize = 32;
 
@@ -438,7 +435,7 @@ fn memory(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> 
                     return Err(Failure::SYNTAX);
                 }
             }
-            let bytes = usage_bytes(session.db(), key)?;
+            let bytes = session.db().live_bytes(key)?;
             Ok(bytes.map_or(Reply::Nil, Reply::count))
         }
         [name] if is(name, "DOCTOR") => Ok(Reply::Verbatim(
@@ -459,30 +456,16 @@ fn memory(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> 
                 ),
             ]))
         }
-        [name] if is(name, "PURGE") => Ok(Reply::OK),
+        [name] if is(name, "PURGE") => {
+            if let Some(host) = &session.client.host {
+                host.purge_memory();
+            }
+            Ok(Reply::OK)
+        }
         [name] if is(name, "MALLOC-STATS") => Ok(Reply::Verbatim("not known".into())),
         [name, ..] => Err(Failure::subcommand("memory", name)),
         [] => Err(Failure::Arity),
     }
-}
-
-/// Bytes of the records that a key needs.
-fn usage_bytes(db: &Db, key: &[u8]) -> DbResult<Option<u64>> {
-    let record = |parts: usize| RECORD_BYTES + (parts as u64).next_multiple_of(8);
-    Ok(match db.key_type(key)? {
-        None => None,
-        Some(crate::KeyType::String) => {
-            let value = db.get(key)?;
-            value.map(|value| record(key.len() + value.len()))
-        }
-        Some(_) => {
-            let fields = db.hgetall(key)?;
-            let bytes = fields
-                .iter()
-                .map(|(field, value)| record(key.len() + field.len() + value.len()));
-            Some(bytes.sum())
-        }
-    })
 }
 
 fn function(_: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {

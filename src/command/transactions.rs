@@ -7,6 +7,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::thread;
+use std::time::Duration;
 
 use super::client::name_bytes;
 use super::error::{ErrorReply, Failure};
@@ -54,11 +56,12 @@ pub(super) struct Pending {
     afterwards: Option<Afterwards>,
 }
 
-/// What concerns the whole file, which takes neither in the middle of a commit.
+/// What is not done in the middle of a commit: others could not write meanwhile, or the file takes it at no such time.
 #[derive(Default)]
 struct Afterwards {
     sync: bool,
     compact: bool,
+    sleep: Duration,
 }
 
 /// The commands since MULTI.
@@ -159,6 +162,12 @@ impl Pending {
     pub(super) fn puts_off_compaction(&mut self) -> bool {
         let afterwards = self.afterwards.as_mut();
         afterwards.map(|after| after.compact = true).is_some()
+    }
+
+    /// As [`Pending::puts_off_sync`], a pause: nobody may write during a commit.
+    pub(super) fn puts_off_sleep(&mut self, time: Duration) -> bool {
+        let afterwards = self.afterwards.as_mut();
+        afterwards.map(|after| after.sleep += time).is_some()
     }
 
     /// Forgets all of it.
@@ -305,6 +314,7 @@ impl Afterwards {
         if self.sync {
             let _ = db.sync();
         }
+        thread::sleep(self.sleep);
     }
 }
 

@@ -26,6 +26,15 @@ impl KeyState {
 }
 
 impl Db {
+    /// About how many bytes of the file a key needs; `None` where there is no such key.
+    pub(crate) fn live_bytes(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>> {
+        let key = key.as_ref();
+        self.read(
+            |tx| tx.live_bytes_of(self.database, key),
+            |engine| engine.live_bytes_of(self.database, key),
+        )
+    }
+
     /// Removes a key with all it holds. Gives back whether it was there.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 
 mod background;
 mod batch;
+mod draw;
 mod expiry;
 mod fields;
 mod hashes;
@@ -21,11 +22,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use batch::Batch;
+pub(crate) use draw::Draw;
 pub use expiry::{ExpireCondition, Ttl, TtlChange};
 pub use fields::FieldExpiry;
 pub use keys::KeyType;
 pub(crate) use numbers::parse_integer;
-pub(crate) use places::Draw;
 pub use scan::{FieldPage, Keys, ScanOptions, ScanPage};
 pub use watch::Watch;
 

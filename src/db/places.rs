@@ -1,16 +1,12 @@
-//! Keys that get another name or database, and keys drawn at random.
+//! Keys that get another name or database.
 
 use std::sync::Arc;
 
-use super::scan::ScanOptions;
 use crate::engine::{Dated, KeyState, Transaction};
-use crate::{Db, Error, Result, Value};
+use crate::{Db, Error, Result};
 
 /// How many fields of a hash are copied at a time.
 const PAGE_FIELDS: usize = 1_024;
-
-/// How many keys one is drawn from.
-const DRAWN_KEYS: usize = 16;
 
 impl Db {
     /// Gives a key another name, with all it holds and its deadlines; a key that has that name is replaced. Gives back whether
@@ -139,86 +135,6 @@ impl Db {
             other: other.path().to_owned(),
         })
     }
-
-    /// A key of this database, drawn at random; `None` where there is none.
-    ///
-    /// It is drawn from a few that stand together in the order of their hashes, from a random place on: each key can be
-    /// drawn, some a little more often than others.
-    ///
-    /// # Errors
-    ///
-    /// As [`Db::scan`], and [`Error::Io`](crate::Error::Io) where the operating system gives no random numbers.
-    ///
-    /// ```
-    /// # fn main() -> brasa::Result<()> {
-    /// let db = brasa::Db::in_memory()?;
-    /// assert_eq!(db.random_key()?, None);
-    /// db.set("k", "v")?;
-    /// assert_eq!(db.random_key()?.unwrap(), "k");
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn random_key(&self) -> Result<Option<Value>> {
-        let random: [u64; 1] = self.engine().random_numbers()?;
-        let options = ScanOptions::new().count(DRAWN_KEYS);
-        // From a random place to the end of the order, and then from its beginning.
-        for start in [random[0] % crate::engine::SCAN_END, 0] {
-            let mut cursor = start;
-            loop {
-                let page = self.scan(cursor, &options)?;
-                let drawn = self.draw(page.keys.len(), 1, Draw::Once)?;
-                if let Some(key) = drawn.first().and_then(|at| page.keys.get(*at)) {
-                    return Ok(Some(key.clone()));
-                }
-                cursor = page.cursor;
-                if cursor == 0 {
-                    break;
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// Draws `wanted` of `count` places at random.
-    pub(crate) fn draw(&self, count: usize, wanted: usize, draw: Draw) -> Result<Vec<usize>> {
-        if count == 0 {
-            return Ok(Vec::new());
-        }
-        let [seed] = self.engine().random_numbers()?;
-        let mut random = SplitMix(seed);
-        if draw == Draw::Again {
-            return Ok((0..wanted).map(|_| random.below(count)).collect());
-        }
-        let mut places: Vec<usize> = (0..count).collect();
-        let wanted = wanted.min(count);
-        for at in 0..wanted {
-            let other = at + random.below(count - at);
-            places.swap(at, other);
-        }
-        places.truncate(wanted);
-        Ok(places)
-    }
-}
-
-/// Whether what was drawn may be drawn again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Draw {
-    Once,
-    Again,
-}
-
-/// SplitMix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014).
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let scaled = (u128::from(mixed ^ (mixed >> 31)) * limit as u128) >> 64;
-        // Less than the limit, which is one.
-        usize::try_from(scaled).unwrap_or(0)
-    }
 }
 
 /// Writes what a key holds once more, in another place, in which it replaces what is there; says whether there was anything.
@@ -280,22 +196,6 @@ mod tests {
         assert_eq!(db.httl("new", "field 8")?, Ttl::Persistent);
         assert!(!db.rename("h", "other")?);
         Ok(())
-    }
-
-    #[test]
-    fn each_key_can_be_drawn() -> Result<()> {
-        let db = Db::in_memory()?;
-        for number in 0..20 {
-            db.set(format!("{number}"), "1")?;
-        }
-        let mut drawn = std::collections::BTreeSet::new();
-        for _ in 0..10_000 {
-            drawn.extend(db.random_key()?.map(|key| key.to_vec()));
-            if drawn.len() == 20 {
-                return Ok(());
-            }
-        }
-        unreachable!("only {} of 20 were drawn", drawn.len())
     }
 
     fn is_refused(result: &Result<bool>) -> bool {

@@ -48,7 +48,7 @@ pub(crate) use examine::{Findings, examine};
 pub(crate) use nested::after_write;
 pub use open::Recovery;
 pub(crate) use open::{judge_end, parse_header};
-pub(crate) use read::{Dated, FieldPage, KeyState, SCAN_END};
+pub(crate) use read::{Dated, FIELD_HASHES, FieldPage, KeyState, SCAN_END};
 pub(crate) use repair::repair;
 pub use repair::{RepairOptions, RepairReport};
 pub use stats::Stats;

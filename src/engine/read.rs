@@ -1,6 +1,7 @@
 //! Reading: from a key to the shard that it is in, and walking in hash order. What is found there: [`view`](super::view).
 
 use std::cell::{Cell, RefCell};
+use std::ops::Range;
 
 use super::generation::{Contents, Generation};
 use super::lookup::Held;
@@ -73,6 +74,9 @@ pub(crate) struct FieldPage {
 
 /// Hashes that a shard's entries tell apart; a scan's cursor is a shard's number times this, plus such a hash.
 const HASHES_IN_SHARD: u64 = 1 << 26;
+
+/// The hash of every field is below this.
+pub(crate) const FIELD_HASHES: u32 = 1 << 26;
 
 /// Every cursor of a walk over keys is below this.
 pub(crate) const SCAN_END: u64 = HASHES_IN_SHARD * SHARD_COUNT as u64;
@@ -292,6 +296,54 @@ impl Engine {
             Ok(page)
         })?;
         Ok(page.unwrap_or_default())
+    }
+
+    /// The fields of a hash whose own hashes are in a range.
+    pub(crate) fn fields_between(
+        &self,
+        database: u8,
+        key: &[u8],
+        hashes: Range<u32>,
+    ) -> Result<Vec<(Value, Dated)>> {
+        let found = self.view_of(database, key, |view, hash| {
+            let mut found = Vec::new();
+            let Some(hash) = view.hash(hash, key)? else {
+                return Ok(found);
+            };
+            let now_ms = self.now_ms();
+            for entry in view.lookup.fields_from(view.shard, &hash, hashes.start)? {
+                let (own, record) = entry?;
+                if own >= hashes.end {
+                    break;
+                }
+                view.check(&record)?;
+                if !has_passed(record.deadline_ms, now_ms) {
+                    let field = view.part(record.change.field, record.offset + field_at(&record));
+                    found.push((field, view.dated(&record)));
+                }
+            }
+            Ok(found)
+        })?;
+        Ok(found.unwrap_or_default())
+    }
+
+    /// The place of a field among those of its hash, see [`Engine::fields_between`].
+    pub(super) fn field_hash(&self, field: &[u8]) -> Result<u32> {
+        let generation = self.generation_with_news()?;
+        Ok(generation.hasher.hash(field).in_hash())
+    }
+
+    /// The bytes of the log that a key needs; `None` where it is absent. What has expired of a hash counts until it is removed.
+    pub(crate) fn live_bytes_of(&self, database: u8, key: &[u8]) -> Result<Option<u64>> {
+        let found = self.view_of(database, key, |view, hash| {
+            let held = view.held(hash, key)?;
+            Ok(match (view.key_state(&held)?, held) {
+                (KeyState::Absent, _) | (_, Held::Nothing) => None,
+                (_, Held::String(record)) => Some(record.change.size_bytes()),
+                (_, Held::Hash(hash)) => Some(hash.summary.live_bytes),
+            })
+        })?;
+        Ok(found.flatten())
     }
 
     /// What the file holds for a key, expired or not: what a transaction begins with.

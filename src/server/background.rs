@@ -10,12 +10,16 @@ use super::clients::{ClientState, NOT_YET};
 use super::settings::{AppendFsync, Settings};
 use super::shared::Shared;
 use crate::limits::DATABASE_COUNT;
+use crate::storage::release_free_memory;
 
 /// How often the clock that costs nothing is set, and clients are looked after.
 const TICK: Duration = Duration::from_millis(100);
 
 /// Keys that are looked at in a tick, at most, for whether they have expired.
 const SWEPT_KEYS: usize = 256;
+
+/// Clients that have gone, from which on the memory that they had is given back to the system.
+const GONE_CLIENTS: usize = 256;
 
 /// How far each database was looked through.
 type Cursors = [u64; DATABASE_COUNT as usize];
@@ -24,10 +28,17 @@ type Cursors = [u64; DATABASE_COUNT as usize];
 pub(super) async fn look_after_clients(shared: Arc<Shared>) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut released = 0;
     loop {
         ticks.tick().await;
         let seconds = shared.started_at.elapsed().as_secs();
-        shared.seconds.store(seconds, Ordering::Relaxed);
+        let is_new_second = shared.seconds.swap(seconds, Ordering::Relaxed) != seconds;
+        let gone = shared.clients.gone_count();
+        if is_new_second && gone - released >= GONE_CLIENTS {
+            released = gone;
+            // The allocator keeps it otherwise. The call may be skipped while the server ends.
+            drop(tokio::task::spawn_blocking(release_free_memory));
+        }
         let settings = shared.settings();
         for client in shared.clients.all() {
             if let Some(reason) = reason_to_disconnect(&shared, &settings, &client, seconds) {

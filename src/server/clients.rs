@@ -138,6 +138,8 @@ pub(super) struct Clients {
     subscribers: RwLock<Subscribers>,
     monitors: RwLock<Vec<u64>>,
     monitor_count: AtomicUsize,
+    /// How many have gone since the server began.
+    gone_count: AtomicUsize,
     /// Bytes that may wait for a client that is sent messages; 0 where there is no limit.
     inbox_limit: AtomicUsize,
 }
@@ -167,6 +169,7 @@ impl Clients {
     /// Forgets a client and all that it has subscribed to.
     pub(super) fn remove(&self, id: u64) {
         write(&self.connected).remove(&id);
+        self.gone_count.fetch_add(1, Ordering::Relaxed);
         write(&self.subscribers).forget(id);
         self.stop_monitoring(id);
     }
@@ -174,6 +177,11 @@ impl Clients {
     /// Sets how many bytes may wait for a client that is sent messages; 0 for any number.
     pub(super) fn set_inbox_limit(&self, bytes: usize) {
         self.inbox_limit.store(bytes, Ordering::Relaxed);
+    }
+
+    /// How many clients have gone since the server began.
+    pub(super) fn gone_count(&self) -> usize {
+        self.gone_count.load(Ordering::Relaxed)
     }
 
     pub(super) fn count(&self) -> usize {

@@ -29,6 +29,7 @@
 //! | `syncer` | one sync for all who wait |
 //! | `buffer_limits` | how many bytes may wait for a client, and from it |
 //! | `descriptors` | how many clients the operating system lets there be |
+//! | `errors` | what the log says of a file that cannot be read or written |
 //! | `background` | idle clients, a sync each second, what has expired |
 //! | `events` | changes, as messages |
 
@@ -38,6 +39,7 @@ mod clients;
 mod connection;
 mod descriptors;
 mod error;
+mod errors;
 mod events;
 mod execute;
 mod monitor;
@@ -72,6 +74,7 @@ use crate::storage::UnixSocket;
 use crate::{Db, Options};
 use clients::{ClientState, Clients};
 use connection::Connection;
+use errors::LoggedErrors;
 use events::Events;
 use pace::Places;
 use settings::Settings;
@@ -80,6 +83,9 @@ use syncer::Syncer;
 
 /// How long the server waits for its clients when it ends.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Connections that wait to be accepted, at most; the system may allow fewer (`net.core.somaxconn`). Redis's `tcp-backlog` is 511.
+const BACKLOG: i32 = 4_096;
 
 /// How long a connection is silent before the system asks whether the other side is there; Redis's `tcp-keepalive`.
 const KEEP_ALIVE: Duration = Duration::from_secs(300);
@@ -250,7 +256,9 @@ impl Server {
             None => None,
             Some(address) => {
                 let bound = runtime.block_on(TcpListener::bind(address));
-                Some(bound.map_err(listen_error(&address))?)
+                let listener = bound.map_err(listen_error(&address))?;
+                lengthen_backlog(&listener).map_err(listen_error(&address))?;
+                Some(listener)
             }
         };
         let unix = match &self.socket {
@@ -260,7 +268,9 @@ impl Server {
                 let bound = UnixSocket::bind(path, *mode).map_err(listen_error(&place))?;
                 let _inside = runtime.enter();
                 let listener = bound.listener().and_then(UnixListener::from_std);
-                Some((listener.map_err(listen_error(&place))?, bound))
+                let listener = listener.map_err(listen_error(&place))?;
+                lengthen_backlog(&listener).map_err(listen_error(&place))?;
+                Some((listener, bound))
             }
         };
         if tcp.is_none() && unix.is_none() {
@@ -285,6 +295,7 @@ impl Server {
             ending: watch::Sender::new(false),
             port: local_addr.map_or(0, |address| address.port()),
             waiting: Waiting::default(),
+            errors: LoggedErrors::default(),
             db,
         });
         if self.ends_on_signals {
@@ -304,6 +315,12 @@ impl Server {
             thread,
         })
     }
+}
+
+/// Listens once more on a socket that listens, for the sake of a longer backlog: the standard library's is 128 for a Unix socket, and a
+/// burst of connections beyond it stalls for a second.
+fn lengthen_backlog(listener: impl std::os::fd::AsFd) -> io::Result<()> {
+    Ok(rustix::net::listen(listener, BACKLOG)?)
 }
 
 fn check_events(settings: &Settings) -> Result<(), ServerError> {
@@ -531,4 +548,41 @@ where
         connection.serve().await;
         tracing::debug!(client = id, "gone");
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::lengthen_backlog;
+
+    /// More than the backlog of 128 that the standard library asks for.
+    const BURST: usize = 400;
+
+    #[test]
+    fn burst_of_connections_waits_to_be_accepted() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let unix = UnixListener::bind(&path).unwrap();
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        lengthen_backlog(&unix).unwrap();
+        lengthen_backlog(&tcp).unwrap();
+        let address = tcp.local_addr().unwrap();
+        let (sender, connected) = mpsc::channel();
+        // A connection beyond the backlog would wait for an accept that never comes.
+        thread::spawn(move || {
+            let unix: Vec<_> = (0..BURST).map(|_| UnixStream::connect(&path)).collect();
+            let limit = Duration::from_millis(900);
+            let tcp = (0..BURST).map(|_| TcpStream::connect_timeout(&address, limit));
+            let tcp: Vec<_> = tcp.collect();
+            let are_there = unix.iter().all(Result::is_ok) && tcp.iter().all(Result::is_ok);
+            let _ = sender.send(are_there);
+        });
+        let are_there = connected.recv_timeout(Duration::from_secs(20));
+        assert_eq!(are_there, Ok(true));
+    }
 }

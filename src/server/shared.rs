@@ -9,6 +9,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::{Notify, watch};
 
 use super::clients::Clients;
+use super::errors::LoggedErrors;
 use super::events::{self, Events};
 use super::pace::Places;
 use super::settings::Settings;
@@ -42,6 +43,7 @@ pub(super) struct Shared {
     /// Where it listens, for INFO.
     pub(super) port: u16,
     pub(super) waiting: Waiting,
+    pub(super) errors: LoggedErrors,
 }
 
 /// The room that clients share whose replies wait.
@@ -306,6 +308,14 @@ impl Host for Shared {
 
     fn last_sync_seconds(&self) -> u64 {
         self.last_sync_seconds.load(Ordering::Relaxed)
+    }
+
+    fn purge_memory(&self) {
+        crate::storage::release_free_memory();
+    }
+
+    fn note_error(&self, error: &crate::Error) {
+        self.errors.note(error);
     }
 
     fn shut_down(&self) {

@@ -2,13 +2,15 @@
 //! in memory, or simulated with its faults.
 //!
 //! This is the only layer that touches `std::fs`, and the only one with `unsafe` code (in
-//! `mapping.rs` and `lock.rs`). It knows bytes, names and locks, and nothing of what they mean.
+//! `mapping.rs`, `lock.rs` and `heap.rs`). It knows bytes, names and locks, and nothing of what they mean.
 
 #[cfg(feature = "simulation")]
 mod crash;
 mod disk;
 #[cfg(feature = "simulation")]
 mod faulty;
+#[cfg(feature = "server")]
+mod heap;
 mod lock;
 mod mapping;
 mod memory;
@@ -25,6 +27,8 @@ pub use crash::{Crash, Image, Loss};
 pub(crate) use disk::DiskStorage;
 #[cfg(feature = "simulation")]
 pub use faulty::{Fault, FaultyOperation, Schedule, SimulatedDisk, Step};
+#[cfg(feature = "server")]
+pub(crate) use heap::release_free_memory;
 pub(crate) use lock::{CAN_SHARE, LockByte, LockMode, acquire, acquire_asking, fork_count};
 pub(crate) use mapping::{Mapping, Window};
 pub(crate) use memory::MemoryStorage;

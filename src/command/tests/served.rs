@@ -53,6 +53,14 @@ impl Host for Noting {
 
     fn reset_counters(&self) {}
 
+    fn purge_memory(&self) {
+        self.note("purge");
+    }
+
+    fn note_error(&self, error: &crate::Error) {
+        self.note(format!("error {error}"));
+    }
+
     fn is_password(&self, _: &[u8]) -> Option<bool> {
         None
     }

@@ -3,9 +3,12 @@
 //! A walk by cursor gives what was changed on its last page: a cursor is a place in the file's order of hashes, and what is
 //! only staged has none.
 
+use std::ops::Range;
+
 use super::state::State;
 use super::{Transaction, Value};
 use crate::engine::read::{Dated, FieldPage, KeyPage, KeyState, has_passed};
+use crate::record::encoded_len;
 use crate::{Error, Result};
 
 impl Transaction {
@@ -105,6 +108,59 @@ impl Transaction {
             page.fields.extend(live);
         }
         Ok(page)
+    }
+
+    /// As [`Engine::fields_between`](crate::engine::Engine::fields_between).
+    pub(crate) fn fields_between(
+        &mut self,
+        database: u8,
+        key: &[u8],
+        hashes: Range<u32>,
+    ) -> Result<Vec<(Value, Dated)>> {
+        let now_ms = self.now_ms();
+        let origin = self.origins[usize::from(database)];
+        let (changed, is_stored) = match &*self.look(database, key)? {
+            State::Absent { .. } => return Ok(Vec::new()),
+            State::String { .. } => return Err(Error::WrongType),
+            State::Hash(hash) => (hash.fields.clone(), hash.stored),
+        };
+        let mut found = match origin.filter(|_| is_stored) {
+            Some(origin) => self.engine.fields_between(origin, key, hashes.clone())?,
+            None => Vec::new(),
+        };
+        found.retain(|(field, _)| !changed.contains_key(&**field));
+        for (name, field) in changed {
+            let field = field.filter(|field| !has_passed(field.deadline_ms, now_ms));
+            if let Some(field) = field
+                && hashes.contains(&self.engine.field_hash(&name)?)
+            {
+                let dated = self.dated(&field.content, field.deadline_ms);
+                found.push((Value::owned(&name), dated));
+            }
+        }
+        Ok(found)
+    }
+
+    /// About how many bytes of the log a key needs; `None` where it is absent. Of a hash, the fields that were changed count twice.
+    pub(crate) fn live_bytes_of(&mut self, database: u8, key: &[u8]) -> Result<Option<u64>> {
+        let origin = self.origins[usize::from(database)];
+        let record = |parts: usize| encoded_len(key.len() + parts) as u64;
+        let (changed, is_stored) = match &*self.look(database, key)? {
+            State::Absent { .. } => return Ok(None),
+            State::String { content, .. } => return Ok(Some(record(content.len()))),
+            State::Hash(hash) => {
+                let fields = hash.fields.iter();
+                let sizes = fields.filter_map(|(name, field)| {
+                    Some(record(name.len() + field.as_ref()?.content.len()))
+                });
+                (sizes.sum::<u64>(), hash.stored)
+            }
+        };
+        let stored = match origin.filter(|_| is_stored) {
+            Some(origin) => self.engine.live_bytes_of(origin, key)?.unwrap_or(0),
+            None => 0,
+        };
+        Ok(Some(stored + changed))
     }
 
     /// As [`Engine::scan_keys`](crate::engine::Engine::scan_keys).

@@ -50,6 +50,15 @@ pub(super) enum Content {
     Staged(Range<usize>),
 }
 
+impl Content {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Content::Stored(value) => value.len(),
+            Content::Staged(range) => range.len(),
+        }
+    }
+}
+
 impl State {
     pub(super) const GONE: State = State::Absent {
         tombstone_due: false,
