@@ -78,7 +78,7 @@ pub mod transfer;
 
 pub use cache::{
     Cache, CacheError, CacheKey, CacheOptions, CacheStats, CacheTimes, CacheValue, Degraded,
-    DegradedTo, Memoized, ValueKind,
+    DegradedTo, Memoized, ValueKind, WaitTimeout,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use db::{

@@ -34,6 +34,11 @@ fn an_owner_that_is_stopped_is_taken_over_and_overwrites_nothing_later() {
 }
 
 #[test]
+fn value_of_a_stopped_owner_is_stored_if_nothing_newer_is() {
+    in_a_file(stampede::value_of_a_stopped_owner_is_stored_if_nothing_newer_is);
+}
+
+#[test]
 fn where_there_is_a_stale_value_nobody_waits_and_one_computes() {
     in_a_file(stampede::where_there_is_a_stale_value_nobody_waits_and_one_computes);
 }

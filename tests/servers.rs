@@ -64,7 +64,7 @@ fn what_a_worker_does() {
 fn stampedes(variable: &str) {
     let directory = tempfile::tempdir().unwrap();
     type Stampede = (&'static str, fn(&Place));
-    let tests: [Stampede; 4] = [
+    let tests: [Stampede; 5] = [
         (
             "missing",
             stampede::sixty_four_threads_of_eight_processes_miss_a_key_and_one_computes,
@@ -76,6 +76,10 @@ fn stampedes(variable: &str) {
         (
             "stopped",
             stampede::an_owner_that_is_stopped_is_taken_over_and_overwrites_nothing_later,
+        ),
+        (
+            "late",
+            stampede::value_of_a_stopped_owner_is_stored_if_nothing_newer_is,
         ),
         (
             "stale",

@@ -4,13 +4,13 @@ use std::fmt::Display;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::flight::{Boarding, Leader};
+use super::flight::{Boarding, Leader, Waited};
 use super::keys::{Name, lease_of};
 use super::lease::Lease;
 use super::look::{Due, Look};
 use super::stats::count;
 use super::store::Stored;
-use super::{Cache, CacheError, CacheValue, Life};
+use super::{Cache, CacheError, CacheValue, Life, WaitTimeout};
 use crate::{Result, Value};
 
 /// How long who waits for another process sleeps between two looks, at first and at most.
@@ -24,20 +24,27 @@ enum Turn<T> {
     Answered(Look<T>),
     /// There is none to be had: compute, and store nothing.
     Alone,
+    /// Its owner renews it, and this call has waited for [`Cache::max_wait`].
+    TimedOut,
 }
 
 impl Cache {
     /// The value of a key; where there is none, what `compute` gives, which is stored.
     ///
-    /// Of all threads and processes that miss the same key at once, one computes, and the others wait for it, up to [`Cache::max_wait`]. A
-    /// value whose time is nearly up is computed anew by one caller, while the others get the old one. If that fails, that caller gets the old one, too.
+    /// Of all threads and processes that miss the same key at once, one computes, and the others wait
+    /// for it. The threads of one handle and its clones wait for however long it takes; other processes up
+    /// to [`Cache::max_wait`], and then do what [`Cache::on_wait_timeout`] says. A value whose time is
+    /// nearly up is computed anew by one caller, while the others get the old one. If that fails, that
+    /// caller gets the old one, too.
     ///
-    /// `compute` may use this cache. Where it panics, others go on as if it had failed.
+    /// `compute` may use this cache. If it panics, others go on as if it had failed. It must not wait for
+    /// another thread that asks for the same key.
     ///
     /// # Errors
     ///
     /// - [`CacheError::Compute`] with the error of `compute`.
     /// - [`CacheError::FailedRecently`] with [`Cache::negative_ttl`] alone.
+    /// - [`CacheError::TimedOut`] with [`WaitTimeout::Error`] alone.
     /// - [`CacheError::Cache`] of a strict cache alone.
     ///
     /// ```
@@ -132,10 +139,17 @@ impl Cache {
                 Boarding::Nested => return self.compute_alone(None, compute),
                 Boarding::Wait(waiting) => waiting,
             };
-            let left = self.settings.patience.saturating_sub(begun.elapsed());
-            let Some(landing) = waiting.wait(left) else {
-                counters.waited(begun.elapsed());
-                return self.compute_alone(None, compute);
+            let patience = match self.settings.on_timeout {
+                WaitTimeout::Compute => None,
+                WaitTimeout::Error => Some(self.settings.patience.saturating_sub(begun.elapsed())),
+            };
+            let landing = match waiting.wait(patience) {
+                Waited::Landed(landing) => landing,
+                Waited::TimedOut => {
+                    counters.waited(begun.elapsed());
+                    return Err(self.timed_out(begun));
+                }
+                Waited::Deadlock => return self.compute_alone(None, compute),
             };
             let look = match landing.entry {
                 Some(entry) => self.look_into(Value::owned(&entry))?,
@@ -149,6 +163,10 @@ impl Cache {
         match self.wait_for_lease(name, begun)? {
             Turn::Ours(lease) => self.compute_and_store(name, lease, leader, false, compute),
             Turn::Alone => self.compute_alone(Some(leader), compute),
+            Turn::TimedOut => match self.settings.on_timeout {
+                WaitTimeout::Compute => self.compute_alone(Some(leader), compute),
+                WaitTimeout::Error => Err(self.timed_out(begun)),
+            },
             Turn::Answered(look) => match answer(look) {
                 Some(answer) => answer,
                 None => self.compute_alone(Some(leader), compute),
@@ -156,7 +174,14 @@ impl Cache {
         }
     }
 
-    /// Waits until the lease is free, or there is a value, or patience is at its end: then the lease is taken from who has it.
+    fn timed_out<E>(&self, begun: Instant) -> CacheError<E> {
+        count(&self.inner.counters.timeouts);
+        CacheError::TimedOut {
+            waited: begun.elapsed(),
+        }
+    }
+
+    /// Waits until the lease is free, or there is a value, or patience is at its end.
     fn wait_for_lease<T: CacheValue>(&self, name: &[u8], begun: Instant) -> Result<Turn<T>> {
         let lease_name = lease_of(name);
         let counters = &self.inner.counters;
@@ -173,7 +198,12 @@ impl Cache {
                     note_wait(has_waited);
                     // Its last owner may have stored a value since this thread looked.
                     return Ok(match self.look(name)? {
-                        Look::Miss => Turn::Ours(lease),
+                        Look::Miss => {
+                            if lease.is_takeover() {
+                                count(&counters.takeovers);
+                            }
+                            Turn::Ours(lease)
+                        }
                         look => Turn::Answered(look),
                     });
                 }
@@ -181,19 +211,14 @@ impl Cache {
                 Err(error) => return self.inner.forgive(Err(error), Turn::Alone),
             }
             loop {
-                let owner = match self.inner.store.get(&lease_name) {
-                    Ok(Some(owner)) => owner,
-                    Ok(None) => break,
+                match self.inner.store.is_held(&lease_name) {
+                    Ok(true) => {}
+                    Ok(false) => break,
                     Err(error) => return self.inner.forgive(Err(error), Turn::Alone),
-                };
+                }
                 if begun.elapsed() >= self.settings.patience {
                     note_wait(true);
-                    let taken = self.inner.keeper.take_over(&lease_name, &owner);
-                    let Some(lease) = self.inner.forgive(taken, None)? else {
-                        return Ok(Turn::Alone);
-                    };
-                    count(&counters.takeovers);
-                    return Ok(Turn::Ours(lease));
+                    return Ok(Turn::TimedOut);
                 }
                 has_waited = true;
                 thread::sleep(nap);
@@ -295,8 +320,8 @@ impl Cache {
             if is_stored.is_err() {
                 leader.land(&entry);
             }
-            // Where the lease was lost, somebody has invalidated the key or stored another value: who waits looks again, since they
-            // may have asked after that, and are not to get what was before.
+            // If it was not stored, the key was invalidated or has a newer value: threads that wait look
+            // again, since they may have asked after that.
             is_stored
         });
         match stored {

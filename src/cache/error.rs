@@ -1,6 +1,7 @@
 //! What can go wrong with a value: its computation, or the cache.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::Error;
 
@@ -15,6 +16,12 @@ pub enum CacheError<E> {
     FailedRecently {
         /// What the error said.
         message: String,
+    },
+    /// Another process computed the value for longer than [`Cache::max_wait`](super::Cache::max_wait), or
+    /// another thread did. Only with [`WaitTimeout::Error`](super::WaitTimeout::Error).
+    TimedOut {
+        /// How long this call waited.
+        waited: Duration,
     },
     /// The cache itself has failed. Only a strict one says so ([`CacheOptions::strict`](super::CacheOptions::strict)); else the value is
     /// computed.
@@ -44,6 +51,12 @@ impl<E: fmt::Display> fmt::Display for CacheError<E> {
             CacheError::FailedRecently { message } => {
                 write!(f, "it has failed a moment ago: {message}")
             }
+            CacheError::TimedOut { waited } => write!(
+                f,
+                "the value was still being computed elsewhere after {} ms; \
+                 wait longer (max_wait), or have it computed here (on_wait_timeout)",
+                waited.as_millis()
+            ),
             CacheError::Cache(error) => error.fmt(f),
         }
     }

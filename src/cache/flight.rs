@@ -1,12 +1,14 @@
-//! Computations under way in this process: who comes second waits for the first.
+//! Computations under way in this process: later threads wait for the first.
 //!
 //! Invariants:
 //!
-//! 1. A flight ends when its leader's guard is dropped, however that comes about: a panic in a computation leaves nobody waiting.
-//! 2. Whoever waits for themselves is told so instead: a computation may ask for its own key.
+//! 1. A flight ends when its leader's guard is dropped, however that comes about: a panic in a
+//!    computation leaves no thread waiting.
+//! 2. No thread waits for itself, be it by way of other threads: a computation may ask for its own
+//!    key, and two for each other's.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
@@ -46,8 +48,47 @@ pub(super) struct Leader {
     landing: Landing,
 }
 
-/// One who waits for a value.
+/// A thread that is to wait for a value.
 pub(super) struct Waiting(Arc<Flight>);
+
+/// How a wait has ended.
+#[derive(Debug)]
+pub(super) enum Waited {
+    Landed(Landing),
+    TimedOut,
+    /// It would never end: the leader waits for this thread (invariant 2).
+    Deadlock,
+}
+
+/// The flight that each waiting thread waits for, of all handles of the process.
+static WAITING: LazyLock<Mutex<HashMap<ThreadId, Arc<Flight>>>> = LazyLock::new(Mutex::default);
+
+/// The entry of this thread in [`WAITING`].
+struct Entered;
+
+impl Entered {
+    /// `None` if the wait for this flight would never end.
+    fn new(flight: &Arc<Flight>) -> Option<Entered> {
+        let this = thread::current().id();
+        let mut waiting = lock(&WAITING);
+        let mut next = Some(flight);
+        while let Some(flight) = next.filter(|flight| lock(&flight.end).is_none()) {
+            let leader = *lock(&flight.leader);
+            if leader == Some(this) {
+                return None;
+            }
+            next = leader.and_then(|leader| waiting.get(&leader));
+        }
+        waiting.insert(this, Arc::clone(flight));
+        Some(Entered)
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        lock(&WAITING).remove(&thread::current().id());
+    }
+}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing is left half done under these locks.
@@ -115,21 +156,26 @@ impl Drop for Leader {
 }
 
 impl Waiting {
-    /// Waits until the flight has ended; `None` where that took longer than `patience`.
-    pub(super) fn wait(&self, patience: Duration) -> Option<Landing> {
+    /// Waits until the flight has ended, for `patience` at most; without end if that is `None`.
+    pub(super) fn wait(&self, patience: Option<Duration>) -> Waited {
+        let Some(_entered) = Entered::new(&self.0) else {
+            return Waited::Deadlock;
+        };
         let begun = Instant::now();
         let mut end = lock(&self.0.end);
         loop {
             if let Some(landing) = &*end {
-                return Some(landing.clone());
+                return Waited::Landed(landing.clone());
             }
-            let left = patience.checked_sub(begun.elapsed())?;
-            let (guard, _) = self
-                .0
-                .landed
-                .wait_timeout(end, left)
-                .unwrap_or_else(PoisonError::into_inner);
-            end = guard;
+            let left = match patience {
+                None => Duration::MAX,
+                Some(patience) => match patience.checked_sub(begun.elapsed()) {
+                    Some(left) => left,
+                    None => return Waited::TimedOut,
+                },
+            };
+            let waited = self.0.landed.wait_timeout(end, left);
+            end = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
@@ -137,6 +183,13 @@ impl Waiting {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn landed(waiting: &Waiting) -> Landing {
+        match waiting.wait(None) {
+            Waited::Landed(landing) => landing,
+            other => unreachable!("{other:?}"),
+        }
+    }
 
     fn leader(flights: &Arc<Flights>, name: &[u8]) -> Leader {
         match flights.board(name) {
@@ -156,7 +209,7 @@ mod tests {
                 move || match flights.board(b"k") {
                     Boarding::Wait(waiting) => {
                         ready.send(()).unwrap();
-                        waiting.wait(Duration::MAX).unwrap().entry
+                        landed(&waiting).entry
                     }
                     _ => unreachable!("there is a leader"),
                 }
@@ -180,15 +233,44 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_does_not_wait_for_itself_nor_for_ever() {
+    fn a_thread_does_not_wait_for_itself_nor_for_longer_than_it_was_told() {
         let flights = Arc::new(Flights::default());
         let _first = leader(&flights, b"k");
         assert!(matches!(flights.board(b"k"), Boarding::Nested));
         thread::scope(|scope| {
             scope.spawn(|| match flights.board(b"k") {
-                Boarding::Wait(waiting) => assert!(waiting.wait(Duration::ZERO).is_none()),
+                Boarding::Wait(waiting) => {
+                    assert!(matches!(
+                        waiting.wait(Some(Duration::ZERO)),
+                        Waited::TimedOut
+                    ));
+                }
                 _ => unreachable!("there is a leader"),
             });
         });
+    }
+
+    /// Each of three threads leads one flight and waits for the next thread's, of different handles.
+    #[test]
+    fn threads_that_wait_for_each_other_are_told() {
+        let flights = [(); 3].map(|()| Arc::new(Flights::default()));
+        let all_lead = std::sync::Barrier::new(3);
+        let run = |number: usize| {
+            let leader = leader(&flights[number], b"k");
+            all_lead.wait();
+            let Boarding::Wait(waiting) = flights[(number + 1) % 3].board(b"k") else {
+                unreachable!("there is a leader")
+            };
+            let is_deadlock = matches!(waiting.wait(None), Waited::Deadlock);
+            drop(leader);
+            is_deadlock
+        };
+        let run = &run;
+        let deadlocks = thread::scope(|scope| {
+            let threads = [0, 1, 2].map(|number| scope.spawn(move || run(number)));
+            let told = threads.map(|thread| thread.join().unwrap());
+            told.into_iter().filter(|told| *told).count()
+        });
+        assert_eq!(deadlocks, 1, "the last that came");
     }
 }

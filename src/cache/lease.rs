@@ -1,13 +1,16 @@
-//! The lease: who holds it computes a value, in whichever process.
+//! The lease: its owner computes a value, in whichever process.
 //!
-//! It is a key of its own in the store, with the owner's token and a deadline that is near. While the owner computes, a
-//! thread of its process puts the deadline off again and again; where the process is killed or stopped, nobody does, and the lease is
-//! free after [`LEASE_TTL`] at most. So a takeover needs no look at the owner, which may be on another host.
+//! It is a key of its own in the store (`tokens.rs` says what it holds). While the owner computes, a
+//! thread of its process renews the lease every tenth of a second. If the process is killed or
+//! stopped, nothing renews it, and after [`LEASE_TTL`] another may take it. So a takeover needs no look at
+//! the owner, which may be on another host.
 //!
 //! Invariants:
 //!
-//! 1. A value is stored in the same step that finds the owner's token in the lease and removes it: an owner that was stopped, and has been taken over, overwrites nothing.
-//! 2. A lease that was lost is not renewed: only who finds its own token there puts the deadline off.
+//! 1. A lease that is renewed is never taken, however long its owner computes.
+//! 2. A value is stored in the same step that finds its owner's token in the lease. The token is gone
+//!    once a newer value was stored or the key was invalidated: a late owner overwrites nothing newer.
+//! 3. A lease that was lost is not renewed: only the owner's token puts the deadline off.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
@@ -15,11 +18,8 @@ use std::time::{Duration, Instant};
 
 use super::early::random;
 use super::store::{Store, Stored};
+use super::tokens::Acquired;
 use crate::Result;
-
-/// How long a lease outlives its owner at most. Short, so that a killed one is soon taken over; long enough that a
-/// machine which is merely busy renews it in time.
-pub(super) const LEASE_TTL: Duration = Duration::from_millis(500);
 
 /// How often leases are renewed.
 const RENEW_EVERY: Duration = Duration::from_millis(100);
@@ -33,6 +33,7 @@ pub(super) struct Lease {
     name: Vec<u8>,
     token: Vec<u8>,
     is_held: bool,
+    is_takeover: bool,
 }
 
 /// What renews the leases of a handle.
@@ -65,28 +66,25 @@ impl Keeper {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The lease, if it is free.
+    /// The lease, unless its owner renews it.
     pub(super) fn acquire(self: &Arc<Self>, name: &[u8]) -> Result<Option<Lease>> {
         let token = new_token();
-        let is_ours = self.store.acquire(name, &token, LEASE_TTL)?;
-        Ok(is_ours.then(|| self.hold(name, token)))
+        let acquired = self.store.acquire(name, &token)?;
+        Ok(self.hold(name, token, acquired))
     }
 
-    /// As [`Keeper::acquire`], for somebody who has a value without it: waits for others' writes for a moment only.
+    /// As [`Keeper::acquire`], for a caller that has a value without it: waits for others' writes for a
+    /// moment only.
     pub(super) fn acquire_briefly(self: &Arc<Self>, name: &[u8]) -> Result<Option<Lease>> {
         let token = new_token();
-        let is_ours = self.store.acquire_briefly(name, &token, LEASE_TTL)?;
-        Ok(is_ours.then(|| self.hold(name, token)))
+        let acquired = self.store.acquire_briefly(name, &token)?;
+        Ok(self.hold(name, token, acquired))
     }
 
-    /// The lease, from an owner who has it still; `None` where it has changed hands meanwhile.
-    pub(super) fn take_over(self: &Arc<Self>, name: &[u8], owner: &[u8]) -> Result<Option<Lease>> {
-        let token = new_token();
-        let is_ours = self.store.exchange(name, owner, &token, LEASE_TTL)?;
-        Ok(is_ours.then(|| self.hold(name, token)))
-    }
-
-    fn hold(self: &Arc<Self>, name: &[u8], token: Vec<u8>) -> Lease {
+    fn hold(self: &Arc<Self>, name: &[u8], token: Vec<u8>, acquired: Acquired) -> Option<Lease> {
+        if acquired == Acquired::No {
+            return None;
+        }
         let mut state = self.lock();
         state.held.push((name.to_vec(), token.clone()));
         if !state.is_running {
@@ -98,12 +96,19 @@ impl Keeper {
             state.is_running = started.is_ok();
         }
         drop(state);
-        Lease {
+        Some(Lease {
             keeper: Arc::clone(self),
             name: name.to_vec(),
             token,
             is_held: true,
-        }
+            is_takeover: acquired == Acquired::Lapsed,
+        })
+    }
+
+    /// Renews nothing more of what is held now, as if the process were stopped.
+    #[cfg(test)]
+    pub(super) fn forget_all(&self) {
+        self.lock().held.clear();
     }
 
     fn forget(&self, token: &[u8]) {
@@ -130,15 +135,21 @@ fn renew_all(keeper: &Weak<Keeper>) {
         drop(state);
         for (name, token) in held {
             // An error may be over next time.
-            if let Ok(false) = keeper.store.exchange(&name, &token, &token, LEASE_TTL) {
-                keeper.forget(&token); // invariant 2
+            if let Ok(false) = keeper.store.renew(&name, &token) {
+                keeper.forget(&token); // invariant 3
             }
         }
     }
 }
 
 impl Lease {
-    /// Stores an entry and gives the lease back; `false` where it was lost meanwhile, and nothing was stored (invariant 1).
+    /// Whether it was taken from an owner that had stopped renewing it.
+    pub(super) fn is_takeover(&self) -> bool {
+        self.is_takeover
+    }
+
+    /// Stores an entry and gives the lease back. Returns `false`, with nothing stored, if a newer value
+    /// was stored or the key was invalidated meanwhile (invariant 2).
     pub(super) fn settle(mut self, stored: Stored<'_>) -> Result<bool> {
         self.end();
         self.keeper
@@ -169,90 +180,161 @@ impl Drop for Lease {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tokens::{KEPT, LEASE_TTL};
     use super::*;
-    use crate::{Db, ManualClock, Ttl};
+    use crate::{Db, ManualClock, SetOptions, Ttl};
 
-    fn keepers() -> (ManualClock, Arc<Store>, Arc<Keeper>, Arc<Keeper>) {
-        let clock = ManualClock::new(1_000);
+    fn keepers() -> (ManualClock, Arc<Store>, [Arc<Keeper>; 3]) {
+        let clock = ManualClock::new(1_700_000_000_000);
         let db = Db::options().clock(clock.clone()).open_in_memory().unwrap();
         let store = Arc::new(Store::Db(db));
-        let [one, other] = [(); 2].map(|()| Keeper::new(Arc::clone(&store)));
-        (clock, store, one, other)
+        let keepers = [(); 3].map(|()| Keeper::new(Arc::clone(&store)));
+        (clock, store, keepers)
     }
 
-    const STORED: Stored<'_> = Stored {
-        key: b"v",
-        value: b"1",
-        ttl: None,
-    };
+    fn stored(value: &[u8]) -> Stored<'_> {
+        Stored {
+            key: b"v",
+            value,
+            ttl: None,
+        }
+    }
+
+    /// The lease of an owner that is stopped: to others that is one that renews nothing.
+    fn stopped(clock: &ManualClock, keeper: &Arc<Keeper>) -> Lease {
+        let lease = keeper.acquire(b"l").unwrap().unwrap();
+        keeper.lock().held.clear();
+        clock.advance(LEASE_TTL);
+        lease
+    }
 
     #[test]
-    fn a_lease_is_one_owners_until_it_is_given_back() {
-        let (_, store, one, other) = keepers();
+    fn lease_is_one_owners_until_it_is_given_back() {
+        let (_, store, [one, other, _]) = keepers();
         let lease = one.acquire(b"l").unwrap().unwrap();
         assert!(other.acquire(b"l").unwrap().is_none());
+        assert!(other.acquire_briefly(b"l").unwrap().is_none());
         drop(lease);
         let lease = other.acquire(b"l").unwrap().unwrap();
-        assert!(lease.settle(STORED).unwrap());
+        assert!(!lease.is_takeover());
+        assert!(lease.settle(stored(b"1")).unwrap());
         assert_eq!(store.get(b"v").unwrap().unwrap(), b"1");
         assert!(store.get(b"l").unwrap().is_none());
     }
 
     #[test]
-    fn an_owner_that_was_taken_over_stores_nothing_and_gives_nothing_back() {
-        let (clock, store, one, other) = keepers();
-        let late = one.acquire(b"l").unwrap().unwrap();
-        // To others a stopped process is one that renews nothing.
+    fn lease_of_an_owner_that_stopped_is_taken_after_its_term() {
+        let (clock, _, [one, other, _]) = keepers();
+        let _late = one.acquire(b"l").unwrap().unwrap();
         one.lock().held.clear();
-        clock.advance(LEASE_TTL);
-        let taken = other.acquire(b"l").unwrap().unwrap();
-        assert!(!late.settle(STORED).unwrap());
-        assert!(store.get(b"v").unwrap().is_none());
-        assert_eq!(store.get(b"l").unwrap().unwrap(), taken.token);
+        clock.advance(LEASE_TTL - Duration::from_millis(1));
+        assert!(other.acquire(b"l").unwrap().is_none());
+        clock.advance(Duration::from_millis(1));
+        assert!(other.acquire(b"l").unwrap().unwrap().is_takeover());
     }
 
     #[test]
-    fn a_lease_is_renewed_while_its_owner_lives() {
-        let clock = ManualClock::new(1_000);
-        let db = Db::options().clock(clock.clone()).open_in_memory().unwrap();
-        let store = Arc::new(Store::Db(db.clone()));
-        let [one, other] = [(); 2].map(|()| Keeper::new(Arc::clone(&store)));
+    fn displaced_owner_stores_its_value_if_nothing_newer_is_there() {
+        let (clock, store, [one, other, third]) = keepers();
+        let first = stopped(&clock, &one);
+        let second = stopped(&clock, &other);
+        let third = third.acquire(b"l").unwrap().unwrap();
+        assert!(second.settle(stored(b"second")).unwrap());
+        assert_eq!(store.get(b"v").unwrap().unwrap(), b"second");
+        assert!(!first.settle(stored(b"first")).unwrap(), "it is older");
+        assert!(third.settle(stored(b"third")).unwrap());
+        assert_eq!(store.get(b"v").unwrap().unwrap(), b"third");
+        assert!(store.get(b"l").unwrap().is_none());
+    }
+
+    #[test]
+    fn displaced_owner_stores_its_value_after_the_next_one_has_failed() {
+        let (clock, store, [one, other, third]) = keepers();
+        let first = stopped(&clock, &one);
+        drop(other.acquire(b"l").unwrap().unwrap());
+        // A lease that was given back is free at once.
+        drop(third.acquire(b"l").unwrap().unwrap());
+        assert!(first.settle(stored(b"first")).unwrap());
+        assert_eq!(store.get(b"v").unwrap().unwrap(), b"first");
+        assert!(store.get(b"l").unwrap().is_none());
+    }
+
+    #[test]
+    fn owner_whose_lease_lapsed_and_was_not_taken_stores_its_value() {
+        let (clock, store, [one, ..]) = keepers();
+        let late = stopped(&clock, &one);
+        clock.advance(KEPT / 2);
+        assert!(late.settle(stored(b"1")).unwrap());
+        assert_eq!(store.get(b"v").unwrap().unwrap(), b"1");
+    }
+
+    #[test]
+    fn displaced_owner_stores_nothing_after_an_invalidation_or_a_newer_value() {
+        let (clock, store, [one, other, third]) = keepers();
+        let late = stopped(&clock, &one);
+        store.remove(&[b"l", b"v"]).unwrap();
+        let after = third.acquire(b"l").unwrap().unwrap();
+        assert!(!late.settle(stored(b"of before")).unwrap());
+        drop(after);
+        let late = stopped(&clock, &one);
+        let next = other.acquire(b"l").unwrap().unwrap();
+        assert!(next.settle(stored(b"newer")).unwrap());
+        assert!(!late.settle(stored(b"late")).unwrap());
+        let late = stopped(&clock, &one);
+        store.set(b"l", stored(b"by hand")).unwrap();
+        assert!(!late.settle(stored(b"late")).unwrap());
+        assert_eq!(store.get(b"v").unwrap().unwrap(), b"by hand");
+    }
+
+    #[test]
+    fn displaced_owner_that_fails_leaves_the_lease_alone() {
+        let (clock, store, [one, other, third]) = keepers();
+        let late = stopped(&clock, &one);
+        let _owner = other.acquire(b"l").unwrap().unwrap();
+        drop(late);
+        assert!(third.acquire(b"l").unwrap().is_none());
+        assert!(store.is_held(b"l").unwrap());
+    }
+
+    #[test]
+    fn lease_is_renewed_by_a_thread_while_its_owner_lives() {
+        let (clock, store, [one, other, _]) = keepers();
         let lease = one.acquire(b"l").unwrap().unwrap();
-        for _ in 0..3 {
+        let Store::Db(db) = &*store else {
+            unreachable!("it is in memory")
+        };
+        for _ in 0..10 {
             clock.advance(LEASE_TTL - Duration::from_millis(1));
-            let is_renewed = || db.ttl(b"l").unwrap() == Ttl::Remaining(LEASE_TTL);
+            let is_renewed = || db.ttl(b"l").unwrap() == Ttl::Remaining(KEPT);
             let looks = (0..10_000).map(|_| thread::sleep(Duration::from_millis(1)));
             assert!(looks.into_iter().any(|()| is_renewed()), "nobody renews it");
+            assert!(other.acquire(b"l").unwrap().is_none());
         }
-        assert!(other.acquire(b"l").unwrap().is_none());
         drop(lease);
         assert!(one.lock().held.is_empty());
     }
 
     #[test]
-    fn a_renewed_lease_outlives_its_time() {
-        let (clock, _, one, other) = keepers();
-        let lease = one.acquire(b"l").unwrap().unwrap();
-        clock.advance(LEASE_TTL - Duration::from_millis(1));
-        let store = &one.store;
-        assert!(
-            store
-                .exchange(b"l", &lease.token, &lease.token, LEASE_TTL)
-                .unwrap()
-        );
-        clock.advance(LEASE_TTL - Duration::from_millis(1));
-        assert!(other.acquire(b"l").unwrap().is_none());
+    fn clock_that_is_set_back_ends_the_lease_of_a_dead_owner() {
+        let (clock, _, [one, other, _]) = keepers();
+        let _dead = one.acquire(b"l").unwrap().unwrap();
+        one.lock().held.clear();
+        clock.set(1_600_000_000_000);
+        assert!(other.acquire(b"l").unwrap().is_some());
     }
 
     #[test]
-    fn a_lease_changes_hands_only_from_the_owner_that_was_seen() {
-        let (_, store, one, other) = keepers();
-        let first = one.acquire(b"l").unwrap().unwrap();
-        let seen = store.get(b"l").unwrap().unwrap();
-        let second = other.take_over(b"l", &seen).unwrap().unwrap();
-        drop(first);
-        assert!(store.get(b"l").unwrap().is_some(), "it is somebody else's");
-        assert!(one.take_over(b"l", &seen).unwrap().is_none());
-        assert!(second.settle(STORED).unwrap());
+    fn key_in_the_place_of_a_lease_that_is_none_does_not_block() {
+        let (_, store, [one, ..]) = keepers();
+        let Store::Db(db) = &*store else {
+            unreachable!("it is in memory")
+        };
+        for by_hand in ["", " ", "x", "x y  z "] {
+            db.set(b"l", by_hand).unwrap();
+            assert!(one.acquire(b"l").unwrap().is_some(), "{by_hand:?}");
+        }
+        let brief = SetOptions::new().ttl(LEASE_TTL);
+        db.set_with(b"l", "x", brief).unwrap();
+        assert!(one.acquire(b"l").unwrap().is_some());
     }
 }

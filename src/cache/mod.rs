@@ -27,6 +27,7 @@ mod refresh;
 mod remote;
 mod stats;
 mod store;
+mod tokens;
 mod value;
 
 #[cfg(test)]
@@ -79,6 +80,21 @@ pub struct Cache {
     settings: Settings,
 }
 
+/// What a caller gets that has waited for another's computation for [`Cache::max_wait`].
+///
+/// A stale value is no choice here: a caller that can have one never waits
+/// ([`Cache::stale_while_revalidate`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum WaitTimeout {
+    /// One thread of this process computes the value, too, without storing it. The other threads wait
+    /// for that one, however long it takes.
+    #[default]
+    Compute,
+    /// [`CacheError::TimedOut`], also if it was a thread of this process that the caller waited for.
+    Error,
+}
+
 /// How long an entry is there at least: Redis has no shorter time to live, and the same cache over a file is to mean the same.
 const SHORTEST_LIFE: Duration = Duration::from_millis(1);
 
@@ -113,6 +129,7 @@ struct Settings {
     jitter: f64,
     beta: f64,
     patience: Duration,
+    on_timeout: WaitTimeout,
     tags: Option<Arc<[Vec<u8>]>>,
 }
 
@@ -222,6 +239,7 @@ impl Cache {
                 jitter: 0.0,
                 beta: 1.0,
                 patience: Duration::from_secs(10),
+                on_timeout: WaitTimeout::Compute,
                 tags: None,
             },
         }
@@ -280,12 +298,32 @@ impl Cache {
         self
     }
 
-    /// How long to wait for somebody else's computation before computing oneself; 10 seconds by default.
+    /// How long to wait for another process that computes the value; 10 seconds by default. What happens
+    /// then is set by [`Cache::on_wait_timeout`]. The other process keeps its lease, and its value is
+    /// stored.
     ///
-    /// An owner that was killed or stopped is taken over within half a second, whatever this says. It is for one that lives and is slow.
+    /// An owner that was killed or stopped is replaced within half a second, whatever this says.
     #[must_use]
     pub fn max_wait(mut self, patience: Duration) -> Cache {
         self.settings.patience = patience;
+        self
+    }
+
+    /// What a caller gets that has waited for [`Cache::max_wait`]; [`WaitTimeout::Compute`] by default.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use brasa::{Cache, WaitTimeout};
+    /// use std::time::Duration;
+    /// let cache = Cache::in_memory()?
+    ///     .max_wait(Duration::from_secs(2))
+    ///     .on_wait_timeout(WaitTimeout::Error);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn on_wait_timeout(mut self, on_timeout: WaitTimeout) -> Cache {
+        self.settings.on_timeout = on_timeout;
         self
     }
 

@@ -92,7 +92,7 @@ impl Cache {
     fn claim(&self, name: &[u8], stored_at_ms: u64) -> Result<Option<Lease>> {
         let lease_name = lease_of(name);
         // A look costs little, and waits for nobody.
-        if self.inner.store.get(&lease_name)?.is_some() {
+        if self.inner.store.is_held(&lease_name)? {
             return Ok(None);
         }
         let Some(lease) = self.inner.keeper.acquire_briefly(&lease_name)? else {

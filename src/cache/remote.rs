@@ -7,17 +7,40 @@ use std::time::Duration;
 use redis::{Cmd, cmd};
 
 use super::store::Stored;
+use super::tokens::{self, Acquired, KEPT, LEASE_TTL, Settled};
 use crate::clock::{Clock, duration_ms};
 use crate::remote::{Server, pattern_of_prefix};
 use crate::{Options, Result, Value};
 
-/// Where the lease holds the token, puts another there: KEYS lease, ARGV token, next, milliseconds.
-const EXCHANGE: &str = "if redis.call('get',KEYS[1])~=ARGV[1] then return 0 end \
-     redis.call('set',KEYS[1],ARGV[2],'px',ARGV[3]) return 1";
+// Each script does in one step what the functions of `tokens.rs` do that it names.
 
-/// Where the lease holds the token, removes it, and stores an entry: KEYS lease, value, ARGV token, and then the value and its milliseconds, if there are any.
-const SETTLE: &str = "if redis.call('get',KEYS[1])~=ARGV[1] then return 0 end \
-     redis.call('del',KEYS[1]) \
+/// `is_held` and `taken`: KEYS lease, ARGV token, `KEPT` and `LEASE_TTL` in milliseconds, `MAX_BYTES`.
+/// Returns 0 for held, 1 for free, 2 for lapsed. A request may be sent twice: the token may be the
+/// owner's already.
+const ACQUIRE: &str = "local held=redis.call('get',KEYS[1]) or '' \
+     local left=redis.call('pttl',KEYS[1])-ARGV[2] \
+     if held==ARGV[1] or string.sub(held,1,#ARGV[1]+1)==ARGV[1]..' ' then return 1 end \
+     local owned=held~='' and string.sub(held,1,1)~=' ' \
+     if owned and left>-ARGV[3] and left<=ARGV[3]+0 then return 0 end \
+     local taken=ARGV[1]..(owned and ' ' or '')..held \
+     redis.call('set',KEYS[1],string.sub(taken,1,ARGV[4]),'px',ARGV[2]) \
+     return owned and 2 or 1";
+
+/// `is_owner`: KEYS lease, ARGV token, `KEPT` in milliseconds. Returns whether it was renewed.
+const RENEW: &str = "local held=redis.call('get',KEYS[1]) or '' \
+     if held~=ARGV[1] and string.sub(held,1,#ARGV[1]+1)~=ARGV[1]..' ' then return 0 end \
+     redis.call('pexpire',KEYS[1],ARGV[2]) return 1";
+
+/// `after_storing`, or `after_giving_back` without a value: KEYS lease, value, ARGV token, and then
+/// the value and its time to live in milliseconds, if there are any. Returns whether it was done.
+const SETTLE: &str = "local held=redis.call('get',KEYS[1]) or '' \
+     local at=string.find(' '..held..' ',' '..ARGV[1]..' ',1,true) \
+     if not at or (at>1 and not ARGV[2]) then return 0 end \
+     local rest=at>1 and string.sub(held,1,at-2) or '' \
+     if not ARGV[2] then rest=string.sub(held,#ARGV[1]+1) end \
+     local left=redis.call('pttl',KEYS[1]) \
+     if rest=='' or left<1 then redis.call('del',KEYS[1]) \
+     else redis.call('set',KEYS[1],rest,'px',left) end \
      if ARGV[3] then redis.call('set',KEYS[2],ARGV[2],'px',ARGV[3]) \
      elseif ARGV[2] then redis.call('set',KEYS[2],ARGV[2]) end return 1";
 
@@ -86,30 +109,56 @@ impl RemoteStore {
         self.ask::<Option<String>>("write to", &command).map(drop)
     }
 
-    pub(super) fn acquire(&self, lease: &[u8], token: &[u8], ttl: Duration) -> Result<bool> {
-        let mut command = cmd("SET");
-        command.arg(lease).arg(token).arg("NX");
-        command.arg("PX").arg(milliseconds(ttl));
-        let set: Option<String> = self.ask("take a lease on", &command)?;
-        Ok(set.is_some())
+    /// What a lease holds, and what is left of its time to live.
+    pub(super) fn lease(&self, lease: &[u8]) -> Result<(Option<Value>, Option<Duration>)> {
+        let held = self.get(lease)?;
+        let left = match held {
+            Some(_) => self.ttl(lease)?,
+            None => None,
+        };
+        Ok((held, left))
     }
 
-    pub(super) fn exchange(
-        &self,
-        lease: &[u8],
-        token: &[u8],
-        next: &[u8],
-        ttl: Duration,
-    ) -> Result<bool> {
+    pub(super) fn acquire(&self, lease: &[u8], token: &[u8]) -> Result<Acquired> {
         let mut script = cmd("EVAL");
-        script.arg(EXCHANGE).arg(1).arg(lease);
-        script.arg(token).arg(next).arg(milliseconds(ttl));
-        let renewed = Stored {
-            key: lease,
-            value: next,
-            ttl: Some(ttl),
-        };
-        self.if_holds("renew a lease on", lease, token, &script, &[set(renewed)])
+        script.arg(ACQUIRE).arg(1).arg(lease).arg(token);
+        script.arg(milliseconds(KEPT)).arg(milliseconds(LEASE_TTL));
+        script.arg(tokens::MAX_BYTES);
+        let acquired = self.change("take a lease on", lease, &script, |held, left| {
+            if tokens::is_owner(held, token) {
+                return (1, Vec::new());
+            }
+            if tokens::is_held(held, left) {
+                return (0, Vec::new());
+            }
+            let taken = Stored {
+                key: lease,
+                value: &tokens::taken(held, token),
+                ttl: Some(KEPT),
+            };
+            let answer = if tokens::has_owner(held) { 2 } else { 1 };
+            (answer, vec![set(taken)])
+        })?;
+        Ok(match acquired {
+            1 => Acquired::Free,
+            2 => Acquired::Lapsed,
+            _ => Acquired::No,
+        })
+    }
+
+    pub(super) fn renew(&self, lease: &[u8], token: &[u8]) -> Result<bool> {
+        let mut script = cmd("EVAL");
+        script.arg(RENEW).arg(1).arg(lease);
+        script.arg(token).arg(milliseconds(KEPT));
+        let renewed = self.change("renew a lease on", lease, &script, |held, _| {
+            if !tokens::is_owner(held, token) {
+                return (0, Vec::new());
+            }
+            let mut renew = cmd("PEXPIRE");
+            renew.arg(lease).arg(milliseconds(KEPT));
+            (1, vec![renew])
+        })?;
+        Ok(renewed == 1)
     }
 
     pub(super) fn settle(
@@ -131,20 +180,36 @@ impl RemoteStore {
                 }
             }
         };
-        let mut then = vec![cmd("DEL").arg(lease).clone()];
-        then.extend(stored.map(set));
-        self.if_holds("store on", lease, token, &script, &then)
+        let settled = self.change("store on", lease, &script, |held, left| {
+            let settled = match stored {
+                Some(_) => tokens::after_storing(held, token),
+                None => tokens::after_giving_back(held, token),
+            };
+            let mut then = match settled {
+                Settled::Lost => return (0, Vec::new()),
+                Settled::Removed => vec![cmd("DEL").arg(lease).clone()],
+                Settled::Left(rest) => vec![set(Stored {
+                    key: lease,
+                    value: &rest,
+                    ttl: left,
+                })],
+            };
+            then.extend(stored.map(set));
+            (1, then)
+        })?;
+        Ok(settled == 1)
     }
 
-    /// Runs a script that does something where the lease holds a token; on a server that knows none, as brasa's own, does the same by WATCH and MULTI.
-    fn if_holds(
+    /// Runs a script that changes a lease; on a server without scripts, such as brasa's own, runs what
+    /// `decide` says by WATCH and MULTI. That is given what the lease holds and what is left of its time to
+    /// live, and says what the script would have returned.
+    fn change(
         &self,
         operation: &'static str,
         lease: &[u8],
-        token: &[u8],
         script: &Cmd,
-        then: &[Cmd],
-    ) -> Result<bool> {
+        decide: impl Fn(&[u8], Option<Duration>) -> (u64, Vec<Cmd>),
+    ) -> Result<u64> {
         self.server.with_link(operation, |link| {
             if self.has_scripts.load(Ordering::Relaxed) {
                 match link.query(script) {
@@ -154,7 +219,11 @@ impl RemoteStore {
                     done => return done,
                 }
             }
-            link.if_holds(lease, token, then)
+            let done = link.change_watched(lease, |held, left_ms| {
+                let left = u64::try_from(left_ms).ok().map(Duration::from_millis);
+                decide(held.unwrap_or_default(), left)
+            });
+            Ok(done?.unwrap_or(0))
         })
     }
 

@@ -26,6 +26,7 @@ pub(super) struct Counters {
     pub(super) not_stored: AtomicU64,
     pub(super) takeovers: AtomicU64,
     pub(super) impatient: AtomicU64,
+    pub(super) timeouts: AtomicU64,
     waits: Timed,
     computations: Timed,
 }
@@ -108,6 +109,7 @@ impl Counters {
             not_stored: load(&self.not_stored),
             takeovers: load(&self.takeovers),
             impatient: load(&self.impatient),
+            timeouts: load(&self.timeouts),
             waits: self.waits.read(),
             computations: self.computations.read(),
         }
@@ -144,12 +146,15 @@ pub struct CacheStats {
     pub refreshes: u64,
     /// Computations that have failed.
     pub failures: u64,
-    /// Values that could not be stored, because of an error or because their lease was lost meanwhile.
+    /// Values that were computed and not stored: because of an error, without a lease, or because the key
+    /// was invalidated or got a newer value meanwhile.
     pub not_stored: u64,
-    /// Leases that were taken from an owner who was alive, but slower than the longest wait.
+    /// Leases that were taken from an owner that had stopped renewing them: killed, stopped or starved.
     pub takeovers: u64,
     /// Values that were computed without a lease, because the wait was over or there was no lease to be had.
     pub impatient: u64,
+    /// Waits that ended with [`CacheError::TimedOut`](super::CacheError::TimedOut).
+    pub timeouts: u64,
     /// Waits for somebody else's computation.
     pub waits: CacheTimes,
     /// Computations, in vain or not.

@@ -8,7 +8,8 @@ use super::entry::FIXED_BYTES;
 use super::keys::with_its_other;
 #[cfg(feature = "redis")]
 use super::remote::RemoteStore;
-use crate::{Db, Error, Result, SetOptions, Value};
+use super::tokens::{self, Acquired, KEPT, Settled};
+use crate::{Db, Error, Result, SetOptions, Ttl, Value};
 
 /// How many keys of a file are looked at at a time where all of a prefix are.
 const PAGE_KEYS: usize = 256;
@@ -86,59 +87,53 @@ impl Store {
         }
     }
 
-    /// Puts a token under a key that is free (SET NX PX). Gives back whether it was.
-    pub(super) fn acquire(&self, lease: &[u8], token: &[u8], ttl: Duration) -> Result<bool> {
-        match self {
-            Store::Db(db) => {
-                let options = SetOptions::new().ttl(ttl).only_if_absent();
-                Ok(db.set_with(lease, token, options)?.written)
-            }
+    /// Whether a lease has an owner that renews it. In a file this waits for nobody.
+    pub(super) fn is_held(&self, lease: &[u8]) -> Result<bool> {
+        let (held, left) = match self {
+            Store::Db(db) => (db.get(lease)?, left(db, lease)?),
             #[cfg(feature = "redis")]
-            Store::Remote(remote) => remote.acquire(lease, token, ttl),
+            Store::Remote(remote) => remote.lease(lease)?,
+        };
+        Ok(held.is_some_and(|held| tokens::is_held(&held, left)))
+    }
+
+    /// Makes a token the owner of a lease, unless another one renews it.
+    pub(super) fn acquire(&self, lease: &[u8], token: &[u8]) -> Result<Acquired> {
+        match self {
+            Store::Db(db) => db.transaction(|tx| acquire(tx, lease, token)),
+            #[cfg(feature = "redis")]
+            Store::Remote(remote) => remote.acquire(lease, token),
         }
     }
 
-    /// As [`Store::acquire`], without a wait for another process that writes: then the key counts as taken.
-    pub(super) fn acquire_briefly(
-        &self,
-        lease: &[u8],
-        token: &[u8],
-        ttl: Duration,
-    ) -> Result<bool> {
+    /// As [`Store::acquire`], without a wait for another process that writes: then the lease counts as
+    /// held.
+    pub(super) fn acquire_briefly(&self, lease: &[u8], token: &[u8]) -> Result<Acquired> {
         match self {
             Store::Db(db) => {
-                let options = SetOptions::new().ttl(ttl).only_if_absent();
-                let set = db.set_briefly(lease, token, options)?;
-                Ok(set.is_some_and(|outcome| outcome.written))
+                let acquired = db.transaction_briefly(|tx| acquire(tx, lease, token))?;
+                Ok(acquired.unwrap_or(Acquired::No))
             }
             #[cfg(feature = "redis")]
-            Store::Remote(remote) => remote.acquire(lease, token, ttl),
+            Store::Remote(remote) => remote.acquire(lease, token),
         }
     }
 
-    /// Where the key holds `token`, puts `next` there, with a new time to live. Gives back whether it did.
-    pub(super) fn exchange(
-        &self,
-        lease: &[u8],
-        token: &[u8],
-        next: &[u8],
-        ttl: Duration,
-    ) -> Result<bool> {
+    /// Renews a lease, if the token is its owner's. Returns whether it is.
+    pub(super) fn renew(&self, lease: &[u8], token: &[u8]) -> Result<bool> {
         match self {
             Store::Db(db) => db.transaction(|tx| {
-                if !holds(tx, lease, token)? {
-                    return Ok(false);
-                }
-                tx.set_with(lease, next, SetOptions::new().ttl(ttl))?;
-                Ok(true)
+                let held = tx.get(lease)?;
+                let is_ours = held.is_some_and(|held| tokens::is_owner(&held, token));
+                Ok(is_ours && tx.expire(lease, KEPT)?)
             }),
             #[cfg(feature = "redis")]
-            Store::Remote(remote) => remote.exchange(lease, token, next, ttl),
+            Store::Remote(remote) => remote.renew(lease, token),
         }
     }
 
-    /// Where the lease holds `token`, stores the entry, if there is one, and removes the lease, in one step. Gives
-    /// back whether it did.
+    /// If a token is in a lease, stores its owner's entry, or gives the lease back without one, in one
+    /// step. Returns whether it did.
     pub(super) fn settle(
         &self,
         lease: &[u8],
@@ -147,13 +142,24 @@ impl Store {
     ) -> Result<bool> {
         match self {
             Store::Db(db) => db.transaction(|tx| {
-                if !holds(tx, lease, token)? {
+                let Some(held) = tx.get(lease)? else {
                     return Ok(false);
+                };
+                let settled = match stored {
+                    Some(_) => tokens::after_storing(&held, token),
+                    None => tokens::after_giving_back(&held, token),
+                };
+                match settled {
+                    Settled::Lost => return Ok(false),
+                    Settled::Removed => drop(tx.del(lease)?),
+                    Settled::Left(rest) => {
+                        tx.set_with(lease, rest, SetOptions::new().keep_ttl())?;
+                    }
                 }
                 if let Some(stored) = stored {
                     tx.set_with(stored.key, stored.value, stored.options())?;
                 }
-                tx.del(lease)
+                Ok(true)
             }),
             #[cfg(feature = "redis")]
             Store::Remote(remote) => remote.settle(lease, token, stored),
@@ -190,7 +196,7 @@ impl Store {
     fn keep_alive(&self, key: &[u8], ttl: Option<Duration>) -> Result<()> {
         let left = match self {
             Store::Db(db) => match db.ttl(key)? {
-                crate::Ttl::Remaining(left) => left,
+                Ttl::Remaining(left) => left,
                 _ => return Ok(()),
             },
             #[cfg(feature = "redis")]
@@ -334,10 +340,27 @@ fn life_of_stamp(ttl: Duration) -> Duration {
     ttl.saturating_mul(2).max(LEAST_STAMP_LIFE)
 }
 
-/// Whether a lease holds a token.
-fn holds(db: &Db, lease: &[u8], token: &[u8]) -> Result<bool> {
-    let held = db.get(lease)?;
-    Ok(held.is_some_and(|held| held == token))
+/// What is left of a key's time to live; `None` without one.
+fn left(db: &Db, key: &[u8]) -> Result<Option<Duration>> {
+    Ok(match db.ttl(key)? {
+        Ttl::Remaining(left) => Some(left),
+        _ => None,
+    })
+}
+
+/// See [`Store::acquire`], within a transaction.
+fn acquire(tx: &Db, lease: &[u8], token: &[u8]) -> Result<Acquired> {
+    let held = tx.get(lease)?;
+    let held = held.as_deref().unwrap_or_default();
+    if tokens::is_held(held, left(tx, lease)?) {
+        return Ok(Acquired::No);
+    }
+    let taken = tokens::taken(held, token);
+    tx.set_with(lease, taken, SetOptions::new().ttl(KEPT))?;
+    Ok(match tokens::has_owner(held) {
+        true => Acquired::Lapsed,
+        false => Acquired::Free,
+    })
 }
 
 /// The number that a stamp's key holds.

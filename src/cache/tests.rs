@@ -309,8 +309,10 @@ fn who_waits_for_what_cannot_be_stored_gets_it_all_the_same() {
         Ok::<_, Never>("1".to_owned())
     });
     assert_eq!(asked.unwrap(), "1");
-    let landing = waiting.take().unwrap().wait(Duration::MAX).unwrap();
-    assert!(landing.entry.unwrap().ends_with(b"1"));
+    match waiting.take().unwrap().wait(None) {
+        flight::Waited::Landed(landing) => assert!(landing.entry.unwrap().ends_with(b"1")),
+        other => unreachable!("{other:?}"),
+    }
     assert_eq!(cache.stats().not_stored, 1);
     let lease = cache.inner.store.get(b"{cache:k}:lease").unwrap();
     assert!(lease.is_none(), "it was given back");
@@ -361,7 +363,8 @@ fn a_lease_that_is_taken_away_by_its_prefix_takes_the_value_with_it() {
         .insert("k", &"stored since the lease was seen".to_owned())
         .unwrap();
     let store = &cache.inner.store;
-    assert!(store.acquire(b"{cache:k}:lease", b"owner", SECOND).unwrap());
+    let acquired = store.acquire(b"{cache:k}:lease", b"owner").unwrap();
+    assert_eq!(acquired, tokens::Acquired::Free);
     // As of a page in which only the lease was seen.
     store.remove_prefix(b"{cache:k}:lease").unwrap();
     assert_eq!(cache.get::<String>("k").unwrap(), None);
@@ -418,24 +421,222 @@ fn a_panic_gives_the_lease_back() {
     assert_eq!(cache.stats().waits.count, 0);
 }
 
+/// Two caches on one file, of engines of their own: as in two processes. The clock stands still, so that
+/// a lease that is not renewed never lapses.
+fn two_processes() -> (tempfile::TempDir, ManualClock, [Cache; 2]) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cache.brasa");
+    let clock = ManualClock::new(1_700_000_000_000);
+    let caches = [(); 2].map(|()| {
+        let options = Cache::options().strict(true).clock(clock.clone());
+        options.open(&path).unwrap()
+    });
+    (directory, clock, caches)
+}
+
+fn value(text: &str) -> impl FnOnce() -> Result<String, Never> + use<'_> {
+    move || Ok(text.to_owned())
+}
+
+/// The waiter took the lease from an owner that was merely slow, whose value was thrown away then.
 #[test]
-fn who_is_out_of_patience_takes_the_lease_of_a_slow_owner() {
-    let clock = ManualClock::new(1_000);
-    let db = Db::options().clock(clock).open_in_memory().unwrap();
-    let slow = Cache::options().over_db(db.clone()).unwrap();
-    let hasty = Cache::options()
-        .over_db(db)
-        .unwrap()
-        .max_wait(Duration::ZERO);
+fn slow_owner_keeps_its_lease_and_its_value_is_stored() {
+    let (_directory, _, [slow, hasty]) = two_processes();
+    let hasty = hasty.max_wait(Duration::ZERO);
     let computed = slow.get_or_insert_with("k", || {
-        let computed = hasty.get_or_insert_with("k", || Ok::<_, Never>("hasty".to_owned()));
-        assert_eq!(computed.unwrap(), "hasty");
+        for number in 1..=3 {
+            let computed = hasty.get_or_insert_with("k", value("hasty"));
+            assert_eq!(computed.unwrap(), "hasty");
+            let stats = hasty.stats();
+            assert_eq!((stats.impatient, stats.not_stored), (number, number));
+        }
         Ok::<_, Never>("slow".to_owned())
     });
     assert_eq!(computed.unwrap(), "slow");
-    assert_eq!(hasty.stats().takeovers, 1);
-    assert_eq!(slow.stats().not_stored, 1);
-    assert_eq!(slow.get::<String>("k").unwrap().unwrap(), "hasty");
+    assert_eq!(slow.stats().not_stored, 0);
+    assert_eq!(hasty.stats().takeovers, 0);
+    for cache in [&slow, &hasty] {
+        assert_eq!(cache.get::<String>("k").unwrap().unwrap(), "slow");
+    }
+}
+
+#[test]
+fn waiter_gets_an_error_after_max_wait_if_it_chose_one() {
+    let (_directory, _, [slow, hasty]) = two_processes();
+    let hasty = hasty.on_wait_timeout(WaitTimeout::Error);
+    let unasked = || -> Result<String, Never> { unreachable!("another computes it") };
+    let computed = slow.get_or_insert_with("k", || {
+        for wait in [Duration::ZERO, Duration::from_millis(5)] {
+            match hasty
+                .clone()
+                .max_wait(wait)
+                .get_or_insert_with("k", unasked)
+            {
+                Err(CacheError::TimedOut { waited }) => assert!(waited >= wait),
+                other => unreachable!("{other:?}"),
+            }
+        }
+        // A thread of the owner's own process as well.
+        thread::scope(|scope| {
+            let same = slow.clone().max_wait(Duration::ZERO);
+            let same = same.on_wait_timeout(WaitTimeout::Error);
+            let asked = scope.spawn(move || same.get_or_insert_with("k", unasked));
+            let asked = asked.join().unwrap();
+            assert!(matches!(asked, Err(CacheError::TimedOut { .. })));
+        });
+        Ok::<_, Never>("slow".to_owned())
+    });
+    assert_eq!(computed.unwrap(), "slow");
+    assert_eq!((slow.stats().timeouts, hasty.stats().timeouts), (1, 2));
+    assert_eq!(hasty.stats().computations.count, 0);
+    assert_eq!(hasty.get_or_insert_with("k", unasked).unwrap(), "slow");
+}
+
+/// They all computed at once when their wait was over.
+#[test]
+fn threads_of_one_process_compute_once_however_long_it_takes() {
+    const THREADS: u64 = 64;
+    let (_directory, _, [cache, _]) = two_processes();
+    let cache = cache.max_wait(Duration::ZERO);
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                let computed = cache.get_or_insert_with("k", || {
+                    while cache.stats().misses < THREADS {
+                        thread::yield_now();
+                    }
+                    thread::sleep(Duration::from_millis(20));
+                    Ok::<_, Never>("1".to_owned())
+                });
+                assert_eq!(computed.unwrap(), "1");
+            });
+        }
+    });
+    let stats = cache.stats();
+    assert_eq!((stats.computations.count, stats.not_stored), (1, 0));
+}
+
+/// Without storing, but once: the threads of a process wait for the one that computes.
+#[test]
+fn threads_that_wait_for_another_process_in_vain_compute_once() {
+    const THREADS: u64 = 16;
+    let (_directory, _, [slow, hasty]) = two_processes();
+    let hasty = hasty.max_wait(Duration::from_millis(1));
+    let computed = slow.get_or_insert_with("k", || {
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    let computed = hasty.get_or_insert_with("k", || {
+                        while hasty.stats().misses < THREADS {
+                            thread::yield_now();
+                        }
+                        thread::sleep(Duration::from_millis(20));
+                        Ok::<_, Never>("hasty".to_owned())
+                    });
+                    assert_eq!(computed.unwrap(), "hasty");
+                });
+            }
+        });
+        Ok::<_, Never>("slow".to_owned())
+    });
+    assert_eq!(computed.unwrap(), "slow");
+    assert_eq!(hasty.stats().computations.count, 1);
+    assert_eq!(hasty.get::<String>("k").unwrap().unwrap(), "slow");
+}
+
+#[test]
+fn two_computations_that_ask_for_each_others_keys_end() {
+    let (_directory, _, [cache, _]) = two_processes();
+    let both_compute = std::sync::Barrier::new(2);
+    let ask = |own: &'static str, other: &'static str| {
+        let computed = cache.get_or_insert_with(own, || {
+            both_compute.wait();
+            let inner = cache.get_or_insert_with(other, || Ok::<_, Never>("inner".to_owned()));
+            Ok::<_, Never>(inner.unwrap())
+        });
+        computed.unwrap()
+    };
+    thread::scope(|scope| {
+        let one = scope.spawn(|| ask("a", "b"));
+        let other = scope.spawn(|| ask("b", "a"));
+        assert_eq!(one.join().unwrap(), "inner");
+        assert_eq!(other.join().unwrap(), "inner");
+    });
+}
+
+/// As one that was stopped: nothing renews the lease, and the store's clock goes on.
+fn stop(cache: &Cache, clock: &ManualClock) {
+    cache.inner.keeper.forget_all();
+    clock.advance(tokens::LEASE_TTL);
+}
+
+#[test]
+fn value_of_a_stopped_owner_is_stored_if_nothing_newer_is() {
+    let (_directory, clock, [stopped, other]) = two_processes();
+    let failing = || Err::<String, _>("down");
+    let computed = stopped.get_or_insert_with("k", || {
+        stop(&stopped, &clock);
+        let failed = other.get_or_insert_with("k", failing);
+        assert!(matches!(failed, Err(CacheError::Compute("down"))));
+        Ok::<_, Never>("late".to_owned())
+    });
+    assert_eq!(computed.unwrap(), "late");
+    assert_eq!(
+        (other.stats().takeovers, stopped.stats().not_stored),
+        (1, 0)
+    );
+    assert_eq!(other.get::<String>("k").unwrap().unwrap(), "late");
+
+    // While the next owner computes, too; its value replaces the late one.
+    let computed = stopped.get_or_insert_with("both", || {
+        stop(&stopped, &clock);
+        Ok::<_, Never>("late".to_owned())
+    });
+    assert_eq!(computed.unwrap(), "late");
+    other.invalidate("both").unwrap();
+    let computed = stopped.get_or_insert_with("both", || {
+        stop(&stopped, &clock);
+        thread::scope(|scope| {
+            let (begun, has_begun) = mpsc::channel();
+            let (go, may_go) = mpsc::channel::<()>();
+            let other = &other;
+            let next = scope.spawn(move || {
+                other.get_or_insert_with("both", || {
+                    begun.send(()).unwrap();
+                    may_go.recv().unwrap();
+                    Ok::<_, Never>("next".to_owned())
+                })
+            });
+            has_begun.recv().unwrap();
+            go.send(()).unwrap();
+            assert_eq!(next.join().unwrap().unwrap(), "next");
+        });
+        Ok::<_, Never>("late".to_owned())
+    });
+    assert_eq!(computed.unwrap(), "late");
+    assert_eq!(stopped.stats().not_stored, 1, "there was a newer one");
+    assert_eq!(other.get::<String>("both").unwrap().unwrap(), "next");
+}
+
+#[test]
+fn value_of_a_stopped_owner_is_not_stored_after_an_invalidation() {
+    let (_directory, clock, [stopped, other]) = two_processes();
+    for takes_over in [false, true] {
+        let computed = stopped.get_or_insert_with("k", || {
+            stop(&stopped, &clock);
+            if takes_over {
+                assert!(
+                    other
+                        .get_or_insert_with("k", || Err::<String, _>("no"))
+                        .is_err()
+                );
+            }
+            other.invalidate("k").unwrap();
+            Ok::<_, Never>("of before".to_owned())
+        });
+        assert_eq!(computed.unwrap(), "of before");
+        assert_eq!(other.get::<String>("k").unwrap(), None);
+    }
 }
 
 #[test]

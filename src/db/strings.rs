@@ -68,20 +68,6 @@ impl Db {
         self.write(|tx| set_with(tx, self.database, key, value, options))
     }
 
-    /// As [`Db::set_with`]; `None`, and nothing done, where another handle keeps the right to write for longer than a moment.
-    pub(crate) fn set_briefly(
-        &self,
-        key: &[u8],
-        value: &[u8],
-        options: SetOptions,
-    ) -> Result<Option<SetOutcome>> {
-        let set = |tx: &mut Transaction| set_with(tx, self.database, key, value, options);
-        if self.scope.is_some() {
-            return self.write(set).map(Some);
-        }
-        self.with_threads(|engine| engine.write_briefly(set))
-    }
-
     /// The string at `key`; `None` where there is no such key.
     ///
     /// The value is not copied: it points into the mapped file and stays valid for as long as it is kept.

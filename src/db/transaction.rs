@@ -66,32 +66,61 @@ impl Db {
             return self.transaction_within(body);
         }
         let mut failure = None;
-        let done = self.write(|tx| {
-            let scope = Scope::new(tx.take());
-            let inside = Db {
-                scope: Some(Arc::clone(&scope)),
-                ..self.clone()
-            };
-            let done = body(&inside);
-            let transaction = scope.end();
-            Ok(match (done, transaction) {
-                (Ok(done), Some(transaction)) => {
-                    *tx = transaction;
-                    Some(done)
-                }
-                (Err(error), _) => {
-                    failure = Some(error);
-                    None
-                }
-                // It ends here alone.
-                (Ok(_), None) => None,
-            })
-        });
+        let done = self.write(|tx| Ok(self.run_within(tx, body, &mut failure)));
         match (done, failure) {
             (_, Some(failure)) => Err(failure),
             (Ok(Some(done)), None) => Ok(done),
             (Ok(None), None) => Err(self.is_over().into()),
             (Err(error), None) => Err(error.into()),
+        }
+    }
+
+    /// As [`Db::transaction`]; `None`, with nothing done, if another handle keeps the writer lock for
+    /// longer than a moment.
+    pub(crate) fn transaction_briefly<R>(
+        &self,
+        body: impl FnOnce(&Db) -> Result<R>,
+    ) -> Result<Option<R>> {
+        if self.scope.is_some() {
+            return self.transaction_within(body).map(Some);
+        }
+        let mut failure = None;
+        let done = self.with_threads(|engine| {
+            engine.write_briefly(|tx| Ok(self.run_within(tx, body, &mut failure)))
+        });
+        match (done?, failure) {
+            (_, Some(failure)) => Err(failure),
+            (Some(None), None) => Err(self.is_over()),
+            (done, None) => Ok(done.flatten()),
+        }
+    }
+
+    /// Runs `body` with a handle on a transaction. `None` if it failed, with its error in `failure`, or
+    /// if a call on the handle panicked.
+    fn run_within<R, E>(
+        &self,
+        tx: &mut Transaction,
+        body: impl FnOnce(&Db) -> Result<R, E>,
+        failure: &mut Option<E>,
+    ) -> Option<R> {
+        let scope = Scope::new(tx.take());
+        let inside = Db {
+            scope: Some(Arc::clone(&scope)),
+            ..self.clone()
+        };
+        let done = body(&inside);
+        let transaction = scope.end();
+        match (done, transaction) {
+            (Ok(done), Some(transaction)) => {
+                *tx = transaction;
+                Some(done)
+            }
+            (Err(error), _) => {
+                *failure = Some(error);
+                None
+            }
+            // It ends here alone.
+            (Ok(_), None) => None,
         }
     }
 

@@ -302,8 +302,14 @@ impl Link {
         }
     }
 
-    /// Where a key holds a value, runs requests in the same step; for servers without scripts. Gives back whether it did.
-    pub(crate) fn if_holds(&mut self, key: &[u8], value: &[u8], then: &[Cmd]) -> RedisResult<bool> {
+    /// Runs the requests that `decide` gives for what a string key holds and its PTTL, in one step with
+    /// reading it; for servers without scripts. Returns what `decide` says beside them; `None` if others
+    /// kept changing the key.
+    pub(crate) fn change_watched<R>(
+        &mut self,
+        key: &[u8],
+        decide: impl Fn(Option<&[u8]>, i64) -> (R, Vec<Cmd>),
+    ) -> RedisResult<Option<R>> {
         let Link::Single(connection) = self else {
             let reason = (
                 ErrorKind::Client,
@@ -314,24 +320,26 @@ impl Link {
         for _ in 0..MAX_WATCHES {
             redis::cmd("WATCH").arg(key).exec(&mut **connection)?;
             let held: Option<Vec<u8>> = redis::cmd("GET").arg(key).query(&mut **connection)?;
-            if held.as_deref() != Some(value) {
+            let left = redis::cmd("PTTL").arg(key).query(&mut **connection)?;
+            let (answer, then) = decide(held.as_deref(), left);
+            if then.is_empty() {
                 redis::cmd("UNWATCH").exec(&mut **connection)?;
-                return Ok(false);
+                return Ok(Some(answer));
             }
             let mut pipe = redis::pipe();
             pipe.atomic();
             for command in then {
-                pipe.add_command(command.clone());
+                pipe.add_command(command);
             }
-            // Nothing where the key was written to since it was watched.
+            // Nothing if the key was written to since it was watched.
             if pipe
                 .query::<Option<Vec<Value>>>(&mut **connection)?
                 .is_some()
             {
-                return Ok(true);
+                return Ok(Some(answer));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Asks one of the servers.

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use brasa::{Cache, CacheError, Value};
+use brasa::{Cache, CacheError, Value, WaitTimeout};
 
 type Never = std::convert::Infallible;
 
 /// A test, by its name.
 pub type Test = (&'static str, fn(&dyn Fn() -> Cache, &str));
 
-pub const TESTS: [Test; 10] = [
+pub const TESTS: [Test; 11] = [
     ("what is inserted is found by every handle", inserts),
     ("a value is computed once and found after", computes_once),
     ("a time to live ends", ends),
@@ -28,6 +28,7 @@ pub const TESTS: [Test; 10] = [
         "what is invalidated meanwhile is not stored",
         drops_the_late,
     ),
+    ("a lease that is renewed is kept", keeps_the_lease),
     ("failures and stale values", survives_failures),
     // The last, since it takes away what the others have left.
     ("what another version has left is reclaimed", reclaims),
@@ -213,16 +214,35 @@ fn drops_the_late(open: &dyn Fn() -> Cache, prefix: &str) {
     });
     assert_eq!(late.unwrap(), "of before");
     assert_eq!(other.get::<String>(prefix).unwrap().unwrap(), "by hand");
-    // A slow owner is taken over by whoever has no patience, and stores nothing then.
-    one.invalidate(prefix).unwrap();
-    let hasty = other.clone().max_wait(Duration::ZERO);
-    let late = one.get_or_insert_with(prefix, || {
-        let taken = hasty.get_or_insert_with(prefix, computed("hasty"));
-        assert_eq!(taken.unwrap(), "hasty");
+}
+
+/// A slow owner keeps its lease for as long as it renews it.
+fn keeps_the_lease(open: &dyn Fn() -> Cache, prefix: &str) {
+    let (one, other) = (open(), open());
+    let hasty = other.clone().max_wait(Duration::from_millis(50));
+    let slow = one.get_or_insert_with(prefix, || {
+        // Longer than an owner keeps it that does not renew it.
+        for _ in 0..15 {
+            let alone = hasty.get_or_insert_with(prefix, computed("hasty"));
+            assert_eq!(alone.unwrap(), "hasty");
+        }
+        let choosy = hasty.clone().on_wait_timeout(WaitTimeout::Error);
+        let refused = choosy.get_or_insert_with(prefix, computed("never"));
+        assert!(matches!(refused, Err(CacheError::TimedOut { .. })));
         Ok::<_, Never>("slow".to_owned())
     });
-    assert_eq!(late.unwrap(), "slow");
-    assert_eq!(one.get::<String>(prefix).unwrap().unwrap(), "hasty");
+    assert_eq!(slow.unwrap(), "slow");
+    assert_eq!(other.get::<String>(prefix).unwrap().unwrap(), "slow");
+    assert_eq!((other.stats().takeovers, one.stats().not_stored), (0, 0));
+    // What fails gives the lease back at once.
+    let key = format!("{prefix}failing");
+    assert!(
+        one.get_or_insert_with(&key, || Err::<String, _>("no"))
+            .is_err()
+    );
+    let next = hasty.get_or_insert_with(&key, computed("next"));
+    assert_eq!(next.unwrap(), "next");
+    assert_eq!(one.get::<String>(&key).unwrap().unwrap(), "next");
 }
 
 fn survives_failures(open: &dyn Fn() -> Cache, prefix: &str) {

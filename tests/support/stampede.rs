@@ -9,7 +9,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use brasa::Cache;
+use brasa::{Cache, CacheError};
 
 use super::workers::{WORKER, Worker, say, wait_for_the_end};
 
@@ -207,6 +207,30 @@ pub fn an_owner_that_is_stopped_is_taken_over_and_overwrites_nothing_later(place
         theirs
     );
     workers.into_iter().for_each(|(worker, _)| worker.finish());
+}
+
+/// Another process had taken the lease over and failed. The owner was ahead of everything that is
+/// newer, and yet its value was thrown away.
+pub fn value_of_a_stopped_owner_is_stored_if_nothing_newer_is(place: &Place) {
+    let mut owner = start("own", place);
+    let mut said = owner.said("");
+    assert!(said.any(|line| line == "computing"));
+    owner.signal("STOP");
+    let cache = open(&place.cache);
+    let failed = cache.get_or_insert_with("k", || Err::<String, _>("down"));
+    assert!(matches!(failed, Err(CacheError::Compute("down"))));
+    let stats = cache.stats();
+    assert_eq!((stats.takeovers, stats.waits.count), (1, 1));
+    assert_eq!(cache.get::<String>("k").unwrap(), None);
+    owner.signal("CONT");
+    owner.go();
+    assert!(said.any(|line| line == "not stored 0"));
+    let owners = computations(place);
+    assert_eq!(
+        cache.get::<String>("k").unwrap().unwrap(),
+        format!("by {}", owners[0])
+    );
+    owner.finish();
 }
 
 pub fn where_there_is_a_stale_value_nobody_waits_and_one_computes(place: &Place) {
