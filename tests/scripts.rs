@@ -592,8 +592,8 @@ fn collect(batch: &mut Batch, words: &[&str]) -> Result<(), Problem> {
 struct Found {
     /// The record of a string.
     string: Option<u64>,
-    /// The records of a hash's fields.
-    fields: BTreeMap<Vec<u8>, u64>,
+    /// The records of a hash's fields, and their deadlines.
+    fields: BTreeMap<Vec<u8>, (u64, u64)>,
     /// The record of a hash's deadline.
     expire: Option<u64>,
     deadline_ms: u64,
@@ -629,7 +629,14 @@ fn live_records(records: &[RecordInfo], now_ms: u64) -> BTreeSet<u64> {
                 if found.string.is_some() {
                     *found = Found::default();
                 }
-                found.fields.insert(record.field.clone(), record.offset);
+                let field = (record.offset, record.deadline_ms);
+                found.fields.insert(record.field.clone(), field);
+            }
+            "field expire" => {
+                let fields = keys.get_mut(&place).map(|found| &mut found.fields);
+                if let Some((_, deadline_ms)) = fields.and_then(|f| f.get_mut(&record.field)) {
+                    *deadline_ms = record.deadline_ms;
+                }
             }
             "hash delete" => {
                 if let Some(found) = keys.get_mut(&place) {
@@ -648,7 +655,11 @@ fn live_records(records: &[RecordInfo], now_ms: u64) -> BTreeSet<u64> {
         .filter(|found| !has_passed(found.deadline_ms))
         .flat_map(|found| {
             let fields = found.fields.into_values();
-            fields.chain(found.string).chain(found.expire)
+            let live = fields.filter(|(_, deadline_ms)| !has_passed(*deadline_ms));
+            let fields: Vec<u64> = live.map(|(offset, _)| offset).collect();
+            // A hash is gone with its last field.
+            let expire = found.expire.filter(|_| !fields.is_empty());
+            fields.into_iter().chain(found.string).chain(expire)
         })
         .collect()
 }

@@ -52,6 +52,10 @@ impl Db {
     /// # }
     /// ```
     pub fn random_key(&self) -> Result<Option<Value>> {
+        if self.is_empty()? {
+            // What has expired need not be walked over.
+            return Ok(None);
+        }
         let mut random = self.seeded()?;
         let options = ScanOptions::new().count(DRAWN_KEYS);
         let place = random.below(usize::try_from(crate::engine::SCAN_END).unwrap_or(usize::MAX));

@@ -131,8 +131,8 @@ impl Db {
     ///
     /// A key whose time is up no longer counts. Deadlines are counted in at most 1,024 steps of
     /// equal width, so that where they lie far apart an expired key may still count for
-    /// a moment: at most a 512th of the time from the first deadline to the last. A hash that
-    /// lost its last field by that field's own deadline counts until it is touched.
+    /// a moment: at most a 512th of the time from the first deadline to the last. A hash no longer
+    /// counts, either, when all of its fields have expired; their deadlines are counted in at most 128 steps.
     ///
     /// # Errors
     ///
@@ -154,6 +154,7 @@ impl Db {
     }
 
     /// How many keys of this database have a deadline that has not passed; cheap, and as exact as [`Db::len`].
+    /// A hash all of whose fields have deadlines has one: the last of theirs.
     ///
     /// # Errors
     ///

@@ -7,7 +7,8 @@
 use super::lookup::{Found, HashAt, Held, Lookup, RecordAt};
 use crate::Result;
 use crate::index::{
-    HashObject, HashSummary, Index, KeyHash, Location, SHARD_COUNT, Shard, Size, Statistics,
+    FieldDeadlines, HashObject, HashSummary, Index, KeyHash, Location, SHARD_COUNT, Shard, Size,
+    Statistics,
 };
 use crate::limits::DATABASE_COUNT;
 use crate::record::{Change, Kind, encoded_len};
@@ -99,7 +100,7 @@ impl<'a> Target<'a> {
         let found = self.lookup.key(shard, record.hash, change.key)?;
         match (change.kind, &found.held) {
             (Kind::Set, _) => {
-                self.forget(shard, &found, change.database);
+                self.forget(shard, &found, change.database)?;
                 point(shard, found.slot, record, Location::Record(record.offset));
                 let size = record_size(change);
                 self.statistics
@@ -122,8 +123,9 @@ impl<'a> Target<'a> {
                 shard.set_deadline_ms(string.offset, written_ms, change.deadline_ms);
             }
             (Kind::Expire, Held::Hash(hash)) => {
-                let number = own_hash(shard, &found, hash, record);
-                self.change_hash(shard, number, change.database, |hash| {
+                let number = self.own_hash(shard, &found, hash, record)?;
+                self.change_hash(shard, number, change.database, |hash, counts| {
+                    counts.remove_steps(hash);
                     // The deadline of a hash is a record of its own, which stays live with it.
                     let record_bytes = encoded_len(change.key.len()) as u64;
                     let summary = &mut hash.summary;
@@ -134,14 +136,15 @@ impl<'a> Target<'a> {
                         summary.live_bytes += record_bytes;
                     }
                     summary.deadline_ms = change.deadline_ms;
+                    counts.add_steps(hash);
                 });
             }
             (Kind::HashSet, Held::Hash(hash)) => {
-                let number = own_hash(shard, &found, hash, record);
+                let number = self.own_hash(shard, &found, hash, record)?;
                 self.set_field(shard, number, hash, record)?;
             }
             (Kind::HashSet, _) => {
-                let (number, hash) = self.begin_hash(shard, &found, record);
+                let (number, hash) = self.begin_hash(shard, &found, record)?;
                 self.set_field(shard, number, &hash, record)?;
             }
             (Kind::HashDelete | Kind::FieldExpire, Held::Hash(hash)) => {
@@ -153,7 +156,7 @@ impl<'a> Target<'a> {
     }
 
     /// Counts what a key stands for as dead, and forgets all that was kept beside its entry.
-    fn forget(&mut self, shard: &mut Shard, found: &Found<'a>, database: u8) {
+    fn forget(&mut self, shard: &mut Shard, found: &Found<'a>, database: u8) -> Result<()> {
         match &found.held {
             Held::Nothing => {}
             Held::String(string) => {
@@ -163,14 +166,17 @@ impl<'a> Target<'a> {
             }
             Held::Hash(hash) => {
                 // What is counted of it, not what it was when it was found.
-                let mut summary = hash.summary;
-                if let Some(object) = hash.own.and_then(|number| shard.remove_hash(number)) {
-                    summary = object.summary;
-                }
-                self.statistics
-                    .remove(database, summary.deadline_ms, hash_size(&summary));
+                let own = hash.own.and_then(|number| shard.remove_hash(number));
+                let object = match own {
+                    Some(object) => object,
+                    None => self.above(hash)?,
+                };
+                let mut counts = self.counts(database);
+                counts.remove_key(&object);
+                counts.remove_steps(&object);
             }
         }
+        Ok(())
     }
 
     /// Removes a key by this record. Where it would be there again, the entry stays and says that it is gone.
@@ -178,7 +184,7 @@ impl<'a> Target<'a> {
         let is_beneath = self
             .lookup
             .is_beneath(shard, record.hash, record.change.key)?;
-        self.forget(shard, found, record.change.database);
+        self.forget(shard, found, record.change.database)?;
         match found.slot {
             Some(slot) if !is_beneath => shard.keys.remove(slot),
             _ => point(shard, found.slot, record, Location::Record(record.offset)),
@@ -192,18 +198,53 @@ impl<'a> Target<'a> {
         shard: &mut Shard,
         number: usize,
         database: u8,
-        change: impl FnOnce(&mut HashObject),
+        change: impl FnOnce(&mut HashObject, &mut Counts<'_>),
     ) {
         let Some(hash) = shard.hash_mut(number) else {
             return;
         };
-        let summary = &hash.summary;
-        self.statistics
-            .remove(database, summary.deadline_ms, hash_size(summary));
-        change(hash);
-        let summary = &hash.summary;
-        self.statistics
-            .add(database, summary.deadline_ms, hash_size(summary));
+        let mut counts = self.counts(database);
+        counts.remove_key(hash);
+        change(hash, &mut counts);
+        counts.add_key(hash);
+    }
+
+    fn counts(&mut self, database: u8) -> Counts<'_> {
+        Counts {
+            statistics: self.statistics,
+            database,
+        }
+    }
+
+    /// The number of a hash in the shard; one that is in the checkpoint alone gets an object that says what
+    /// changes from now on.
+    fn own_hash(
+        &self,
+        shard: &mut Shard,
+        found: &Found<'_>,
+        hash: &HashAt<'a>,
+        record: &Applied<'_>,
+    ) -> Result<usize> {
+        if let Some(number) = hash.own {
+            return Ok(number);
+        }
+        let number = shard.add_hash(self.above(hash)?);
+        point(shard, found.slot, record, Location::Hash(number));
+        Ok(number)
+    }
+
+    /// An object for a hash that is in the checkpoint alone.
+    fn above(&self, hash: &HashAt<'a>) -> Result<HashObject> {
+        let mut object = HashObject {
+            summary: hash.summary,
+            ..HashObject::default()
+        };
+        if let Some(stored) = &hash.beneath {
+            object.beneath = stored.reference;
+            let steps = self.lookup.stored_steps(stored)?;
+            object.deadlines = (!steps.is_empty()).then(|| Box::new(FieldDeadlines::above(steps)));
+        }
+        Ok(object)
     }
 
     /// A new hash, in place of whatever the key stood for.
@@ -212,25 +253,25 @@ impl<'a> Target<'a> {
         shard: &mut Shard,
         found: &Found<'a>,
         record: &Applied<'_>,
-    ) -> (usize, HashAt<'a>) {
-        self.forget(shard, found, record.change.database);
+    ) -> Result<(usize, HashAt<'a>)> {
+        self.forget(shard, found, record.change.database)?;
         let summary = HashSummary {
             key_offset: record.offset,
             ..HashSummary::default()
         };
-        self.statistics
-            .add(record.change.database, 0, hash_size(&summary));
-        let number = shard.add_hash(HashObject {
+        let object = HashObject {
             summary,
             ..HashObject::default()
-        });
+        };
+        self.counts(record.change.database).add_key(&object);
+        let number = shard.add_hash(object);
         point(shard, found.slot, record, Location::Hash(number));
         let hash = HashAt {
             own: Some(number),
             summary,
             beneath: None,
         };
-        (number, hash)
+        Ok((number, hash))
     }
 
     fn set_field(
@@ -245,20 +286,21 @@ impl<'a> Target<'a> {
         if let Some(old) = &old.record {
             shard.forget_deadline(old.offset);
         }
-        self.change_hash(shard, number, change.database, |hash| {
+        self.change_hash(shard, number, change.database, |hash, counts| {
             let location = Location::Record(record.offset);
             match old.slot {
                 Some(slot) => hash.fields.replace(slot, location),
                 None => hash.fields.insert(old.hash, location),
             }
-            let summary = &mut hash.summary;
-            count_field(summary, old.record.as_ref(), -1);
+            if let Some(old) = &old.record {
+                counts.remove_field(hash, old);
+            }
             let new = RecordAt {
                 offset: record.offset,
                 change: *change,
                 deadline_ms: change.deadline_ms,
             };
-            count_field(summary, Some(&new), 1);
+            counts.add_field(hash, &new);
         });
         Ok(())
     }
@@ -277,29 +319,31 @@ impl<'a> Target<'a> {
             return Ok(());
         };
         let beneath = self.lookup.field_beneath(hash, field.hash, change.field)?;
-        let number = own_hash(shard, found, hash, record);
+        let number = self.own_hash(shard, found, hash, record)?;
         if change.kind == Kind::FieldExpire {
-            if let Some(hash) = shard.hash_mut(number) {
+            self.change_hash(shard, number, change.database, |hash, counts| {
                 if field.slot.is_none() {
                     hash.fields.insert(field.hash, Location::Record(old.offset));
                 }
-                let summary = &mut hash.summary;
-                let had_deadline = u64::from(old.deadline_ms != 0);
-                summary.expiring_fields = summary.expiring_fields.saturating_sub(had_deadline)
-                    + u64::from(change.deadline_ms != 0);
-            }
+                counts.remove_field(hash, &old);
+                let new = RecordAt {
+                    deadline_ms: change.deadline_ms,
+                    ..old
+                };
+                counts.add_field(hash, &new);
+            });
             shard.set_deadline_ms(old.offset, old.change.deadline_ms, change.deadline_ms);
             return Ok(());
         }
         shard.forget_deadline(old.offset);
-        self.change_hash(shard, number, change.database, |hash| {
+        self.change_hash(shard, number, change.database, |hash, counts| {
             let location = Location::Record(record.offset);
             match field.slot {
                 Some(slot) if beneath.is_none() => hash.fields.remove(slot),
                 Some(slot) => hash.fields.replace(slot, location),
                 None => hash.fields.insert(field.hash, location),
             }
-            count_field(&mut hash.summary, Some(&old), -1);
+            counts.remove_field(hash, &old);
         });
         if shard
             .hash(number)
@@ -321,25 +365,6 @@ fn point(shard: &mut Shard, slot: Option<usize>, record: &Applied<'_>, location:
     }
 }
 
-/// The number of a hash in the shard; one that is in the checkpoint alone gets an object that says what changes from now on.
-fn own_hash(
-    shard: &mut Shard,
-    found: &Found<'_>,
-    hash: &HashAt<'_>,
-    record: &Applied<'_>,
-) -> usize {
-    if let Some(number) = hash.own {
-        return number;
-    }
-    let number = shard.add_hash(HashObject {
-        summary: hash.summary,
-        beneath: hash.beneath.map_or(0, |stored| stored.reference),
-        ..HashObject::default()
-    });
-    point(shard, found.slot, record, Location::Hash(number));
-    number
-}
-
 fn record_size(change: &Change<'_>) -> Size {
     Size {
         keys: 1,
@@ -347,30 +372,128 @@ fn record_size(change: &Change<'_>) -> Size {
     }
 }
 
-fn hash_size(summary: &HashSummary) -> Size {
-    Size {
-        keys: 1,
-        bytes: summary.live_bytes,
+/// What a hash adds to the counts of its database: as a key, with the bytes that live as long as the hash, and,
+/// step by step, the bytes of the fields that have a deadline.
+///
+/// What a checkpoint says may be anything: no count goes below zero.
+struct Counts<'s> {
+    statistics: &'s mut Statistics,
+    database: u8,
+}
+
+impl Counts<'_> {
+    fn add_key(&mut self, hash: &HashObject) {
+        self.statistics
+            .add(self.database, end_ms(hash), key_size(hash));
+    }
+
+    fn remove_key(&mut self, hash: &HashObject) {
+        self.statistics
+            .remove(self.database, end_ms(hash), key_size(hash));
+    }
+
+    fn add_steps(&mut self, hash: &HashObject) {
+        for (step_ms, bytes) in steps(hash) {
+            let end_ms = earlier(hash.summary.deadline_ms, step_ms);
+            self.statistics
+                .add(self.database, end_ms, Size { keys: 0, bytes });
+        }
+    }
+
+    fn remove_steps(&mut self, hash: &HashObject) {
+        for (step_ms, bytes) in steps(hash) {
+            let end_ms = earlier(hash.summary.deadline_ms, step_ms);
+            self.statistics
+                .remove(self.database, end_ms, Size { keys: 0, bytes });
+        }
+    }
+
+    /// Counts a field, but for what the hash adds as a key.
+    fn add_field(&mut self, hash: &mut HashObject, field: &RecordAt<'_>) {
+        let bytes = field.change.size_bytes();
+        let summary = &mut hash.summary;
+        summary.live_bytes = summary.live_bytes.saturating_add(bytes);
+        summary.field_count = summary.field_count.saturating_add(1);
+        let deadline_ms = field.deadline_ms;
+        if deadline_ms == 0 {
+            return;
+        }
+        summary.expiring_fields = summary.expiring_fields.saturating_add(1);
+        let has_room = |hash: &HashObject| {
+            let deadlines = hash.deadlines.as_ref();
+            deadlines.is_none_or(|deadlines| deadlines.has_room_for(deadline_ms))
+        };
+        if !has_room(hash) {
+            self.remove_steps(hash);
+            hash.deadlines
+                .get_or_insert_default()
+                .make_room_for(deadline_ms);
+            self.add_steps(hash);
+        }
+        let deadlines = hash.deadlines.get_or_insert_default();
+        deadlines.add(deadline_ms, Size { keys: 1, bytes });
+        let end_ms = deadlines.steps.end_ms(deadline_ms);
+        let end_ms = earlier(hash.summary.deadline_ms, end_ms);
+        self.statistics
+            .add(self.database, end_ms, Size { keys: 0, bytes });
+    }
+
+    /// Counts no longer what [`Counts::add_field`] counted.
+    fn remove_field(&mut self, hash: &mut HashObject, field: &RecordAt<'_>) {
+        let bytes = field.change.size_bytes();
+        let summary = &mut hash.summary;
+        summary.live_bytes = summary.live_bytes.saturating_sub(bytes);
+        summary.field_count = summary.field_count.saturating_sub(1);
+        let deadline_ms = field.deadline_ms;
+        if deadline_ms == 0 {
+            return;
+        }
+        summary.expiring_fields = summary.expiring_fields.saturating_sub(1);
+        if let Some(deadlines) = &mut hash.deadlines {
+            let end_ms = deadlines.steps.end_ms(deadline_ms);
+            deadlines.remove(deadline_ms, Size { keys: 1, bytes });
+            if summary.expiring_fields == 0 {
+                hash.deadlines = None;
+            }
+            let end_ms = earlier(hash.summary.deadline_ms, end_ms);
+            self.statistics
+                .remove(self.database, end_ms, Size { keys: 0, bytes });
+        }
     }
 }
 
-/// Counts a field in a hash, or no longer. What a checkpoint says may be anything: no count goes below zero.
-fn count_field(summary: &mut HashSummary, field: Option<&RecordAt<'_>>, sign: i64) {
-    let Some(field) = field else {
-        return;
-    };
-    let count = |number: &mut u64, by: u64| {
-        *number = match sign < 0 {
-            true => number.saturating_sub(by),
-            false => number.saturating_add(by),
-        };
-    };
-    count(&mut summary.live_bytes, field.change.size_bytes());
-    count(&mut summary.field_count, 1);
-    count(
-        &mut summary.expiring_fields,
-        u64::from(field.deadline_ms != 0),
-    );
+/// When a hash is gone: at its own deadline, or with the last of its fields. 0 for never.
+fn end_ms(hash: &HashObject) -> u64 {
+    let summary = &hash.summary;
+    match &hash.deadlines {
+        Some(deadlines) if summary.expiring_fields >= summary.field_count => {
+            earlier(summary.deadline_ms, deadlines.steps.last_ms())
+        }
+        _ => summary.deadline_ms,
+    }
+}
+
+/// The earlier of two deadlines, 0 for none.
+fn earlier(one_ms: u64, other_ms: u64) -> u64 {
+    match one_ms == 0 || other_ms == 0 {
+        true => one_ms.max(other_ms),
+        false => one_ms.min(other_ms),
+    }
+}
+
+fn key_size(hash: &HashObject) -> Size {
+    let deadlines = hash.deadlines.as_ref();
+    let expiring = deadlines.map_or(0, |deadlines| deadlines.bytes());
+    Size {
+        keys: 1,
+        bytes: hash.summary.live_bytes.saturating_sub(expiring),
+    }
+}
+
+fn steps(hash: &HashObject) -> impl Iterator<Item = (u64, u64)> {
+    let deadlines = hash.deadlines.iter();
+    let steps = deadlines.flat_map(|deadlines| deadlines.steps.iter());
+    steps.map(|(end_ms, size)| (end_ms, size.bytes))
 }
 
 #[cfg(test)]

@@ -5,8 +5,10 @@
 //! 1. Nothing that a checkpoint leads to is believed before its own checksum was found to hold, once: pages, and records that were not replayed.
 //! 2. What is wrong with a page is no error of the file: the checkpoint is given up for good, and the log replayed.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::lookup::Lookup;
 use crate::index::{Closing, Joint, KeyHash, Place, Run, Statistics, StoredHash, Visited};
@@ -35,6 +37,9 @@ pub(super) struct Base {
     verified: Visited,
     /// Something in it does not hold.
     given_up: AtomicBool,
+    /// The deadlines of hashes of which it was asked how many fields have expired within a step, by their
+    /// reference: see [`Base::field_deadlines`].
+    field_deadlines: Mutex<BTreeMap<u64, Arc<[u64]>>>,
 }
 
 /// One layer: what its closing record says, and where its value stands.
@@ -92,6 +97,7 @@ impl Base {
             layers,
             verified: Visited::new(newest),
             given_up: AtomicBool::new(false),
+            field_deadlines: Mutex::default(),
         };
         Ok((base, statistics))
     }
@@ -114,7 +120,32 @@ impl Base {
     }
 
     pub(super) fn memory_bytes(&self) -> u64 {
-        self.verified.memory_bytes()
+        let deadlines = self.lock_field_deadlines();
+        let words: usize = deadlines.values().map(|deadlines| deadlines.len()).sum();
+        self.verified.memory_bytes() + 8 * words as u64
+    }
+
+    /// The deadlines of the fields of the hash that a reference leads to, in order. A hash in a checkpoint
+    /// does not change, so they are collected once.
+    pub(super) fn field_deadlines(
+        &self,
+        reference: u64,
+        collect: impl FnOnce() -> Result<Vec<u64>>,
+    ) -> Result<Arc<[u64]>> {
+        if let Some(known) = self.lock_field_deadlines().get(&reference) {
+            return Ok(Arc::clone(known));
+        }
+        let mut deadlines = collect()?;
+        deadlines.sort_unstable();
+        let deadlines: Arc<[u64]> = deadlines.into();
+        self.lock_field_deadlines()
+            .insert(reference, Arc::clone(&deadlines));
+        Ok(deadlines)
+    }
+
+    fn lock_field_deadlines(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<[u64]>>> {
+        let locked = self.field_deadlines.lock();
+        locked.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes sure that the record at an offset holds, and gives back its bytes.

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::commit::Writer;
-use super::lookup::Held;
+use super::lookup::{Held, RecordAt};
 use super::read::has_passed;
 use super::transaction::Staged;
 use super::{Engine, Generation};
@@ -177,16 +177,16 @@ impl Generation {
         hash: KeyHash,
         now_ms: u64,
     ) -> Result<u64> {
-        let held = self.held(mapping, change.database, hash, change.key)?;
-        let (deadline_ms, bytes) = match held {
-            Held::Nothing => return Ok(0),
-            Held::String(record) => (record.deadline_ms, record.change.size_bytes()),
-            Held::Hash(hash) => (hash.summary.deadline_ms, hash.summary.live_bytes),
+        let contents = self.contents();
+        let Some(shard) = contents.index.read(change.database, hash.shard()) else {
+            return Ok(0);
         };
-        Ok(if has_passed(deadline_ms, now_ms) {
-            0
-        } else {
-            bytes
+        let lookup = self.lookup(contents, mapping);
+        Ok(match lookup.key(&shard, hash, change.key)?.held {
+            Held::Nothing => 0,
+            Held::String(record) if has_passed(record.deadline_ms, now_ms) => 0,
+            Held::String(record) => record.change.size_bytes(),
+            Held::Hash(hash) => lookup.live_bytes(&shard, &hash, now_ms)?,
         })
     }
 
@@ -207,9 +207,11 @@ impl Generation {
             return Ok(0);
         };
         let field = lookup.field(&shard, &hash, change.field)?.record;
-        let is_over = has_passed(hash.summary.deadline_ms, now_ms);
+        let is_over = |field: &RecordAt<'_>| {
+            has_passed(hash.summary.deadline_ms, now_ms) || has_passed(field.deadline_ms, now_ms)
+        };
         Ok(field
-            .filter(|_| !is_over)
+            .filter(|field| !is_over(field))
             .map_or(0, |field| field.change.size_bytes()))
     }
 }

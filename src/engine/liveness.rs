@@ -7,7 +7,6 @@ use crate::Result;
 use crate::index::{KeyHash, Location, Shard};
 use crate::limits::DATABASE_COUNT;
 use crate::record::{Change, Kind};
-use crate::storage::Mapping;
 
 /// What is to be known of a live record beyond what stands in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,22 +110,6 @@ impl Generation {
                 _ => 0,
             },
         )
-    }
-
-    /// What a key stands for, expired or not; for who does not look at anything else at the same moment.
-    pub(super) fn held<'a>(
-        &'a self,
-        mapping: &'a Mapping,
-        database: u8,
-        hash: KeyHash,
-        key: &[u8],
-    ) -> Result<Held<'a>> {
-        let contents = self.contents();
-        let Some(shard) = contents.index.read(database, hash.shard()) else {
-            return Ok(Held::Nothing);
-        };
-        let lookup = self.lookup(contents, mapping);
-        Ok(lookup.key(&shard, hash, key)?.held)
     }
 
     /// Looks for a record's key in the database that it was written to, then in the others that hold anything.

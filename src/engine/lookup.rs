@@ -7,7 +7,7 @@ use std::path::Path;
 use super::base::{Base, Match, Stored};
 use crate::index::{
     HashSummary, Item, KeyHash, KeyHasher, Location, Merge, Names, Object, Pages, Place, Run,
-    Shard, StoredHash, bytes_behind,
+    Shard, StoredDeadlines, StoredHash, bytes_behind,
 };
 use crate::log::{Source, stored_change, stored_key, touch};
 use crate::record::{Change, Kind};
@@ -73,7 +73,7 @@ impl<'a> Pages<'a> for Lookup<'a> {
 
 impl<'a> Lookup<'a> {
     /// The checkpoint, which something leads to that stands in it.
-    fn base(self, offset: u64) -> Result<&'a Base> {
+    pub(super) fn base(self, offset: u64) -> Result<&'a Base> {
         self.base
             .ok_or_else(|| Error::corrupt(self.path, offset, "there is no checkpoint"))
     }
@@ -190,6 +190,13 @@ impl<'a> Lookup<'a> {
                 expiring_fields: u64::from(change.deadline_ms != 0),
             },
             beneath: 0,
+            deadlines: match change.deadline_ms {
+                0 => StoredDeadlines::None,
+                deadline_ms => StoredDeadlines::One {
+                    deadline_ms,
+                    bytes: change.size_bytes(),
+                },
+            },
             fields: Run::of_one(self.hasher.hash(change.field).in_hash(), offset),
         }
     }
@@ -328,12 +335,15 @@ impl<'a> Lookup<'a> {
     }
 
     /// The fields of a hash from one with this hash on, those that have expired included.
-    pub(super) fn fields_from(
+    pub(super) fn fields_from<'s>(
         self,
-        shard: &'a Shard,
+        shard: &'s Shard,
         hash: &HashAt<'a>,
         first: u32,
-    ) -> Result<impl Iterator<Item = Result<(u32, RecordAt<'a>)>>> {
+    ) -> Result<impl Iterator<Item = Result<(u32, RecordAt<'a>)>>>
+    where
+        'a: 's,
+    {
         let (entries, _) = self.field_entries_from(shard, hash, first, |_| false)?;
         Ok(entries.filter_map(move |entry| {
             let found = entry.and_then(|(hash, item)| Ok((hash, self.field_item(shard, item)?)));

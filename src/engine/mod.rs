@@ -19,6 +19,7 @@ mod checkpoint;
 mod commit;
 mod compaction;
 mod examine;
+mod expired_fields;
 mod generation;
 mod liveness;
 mod lookup;

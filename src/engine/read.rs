@@ -51,7 +51,7 @@ pub(super) enum Stored {
         deadline_ms: u64,
         /// Fields that have a record, expired or not.
         field_count: u64,
-        /// Fields whose time is not up.
+        /// Fields that have not expired; where they were not counted, 1 if there is any.
         live_field_count: u64,
     },
 }
@@ -333,34 +333,38 @@ impl Engine {
         Ok(generation.hasher.hash(field).in_hash())
     }
 
-    /// The bytes of the log that a key needs; `None` where it is absent. What has expired of a hash counts until it is removed.
+    /// The bytes of the log that a key needs; `None` where it is absent.
     pub(crate) fn live_bytes_of(&self, database: u8, key: &[u8]) -> Result<Option<u64>> {
         let found = self.view_of(database, key, |view, hash| {
             let held = view.held(hash, key)?;
             Ok(match (view.key_state(&held)?, held) {
                 (KeyState::Absent, _) | (_, Held::Nothing) => None,
                 (_, Held::String(record)) => Some(record.change.size_bytes()),
-                (_, Held::Hash(hash)) => Some(hash.summary.live_bytes),
+                (_, Held::Hash(hash)) => {
+                    Some(view.lookup.live_bytes(view.shard, &hash, self.now_ms())?)
+                }
             })
         })?;
         Ok(found.flatten())
     }
 
-    /// What the file holds for a key, expired or not: what a transaction begins with.
+    /// What the file holds for a key, expired or not: what a transaction begins with. Live fields are
+    /// counted where that is asked for, and else up to one.
     pub(super) fn stored(
         &self,
         database: u8,
         key: &[u8],
+        is_counted: bool,
         now_ms: impl FnMut() -> u64,
     ) -> Result<Stored> {
         let now_ms = RefCell::new(now_ms);
         self.view_of(database, key, |view, hash| {
-            view.stored(view.held(hash, key)?, || now_ms.borrow_mut()())
+            view.stored(view.held(hash, key)?, is_counted, || now_ms.borrow_mut()())
         })
         .map(|found| found.unwrap_or(Stored::Absent))
     }
 
-    /// As [`Engine::stored`], and a field of it, expired or not.
+    /// As [`Engine::stored`] without counting, and a field of it, expired or not.
     pub(super) fn stored_with_field(
         &self,
         database: u8,
@@ -375,7 +379,7 @@ impl Engine {
                 Held::Hash(hash) => view.field(hash, field)?,
                 _ => None,
             };
-            Ok((view.stored(held, || now_ms.borrow_mut()())?, found))
+            Ok((view.stored(held, false, || now_ms.borrow_mut()())?, found))
         })
         .map(|found| found.unwrap_or((Stored::Absent, None)))
     }

@@ -76,7 +76,14 @@ impl<'a> View<'a> {
         }
     }
 
-    pub(super) fn stored(&self, held: Held<'a>, now_ms: impl FnOnce() -> u64) -> Result<Stored> {
+    /// What is there, expired or not. Of a hash the live fields are counted where that is asked for, and else
+    /// up to one.
+    pub(super) fn stored(
+        &self,
+        held: Held<'a>,
+        is_counted: bool,
+        now_ms: impl FnOnce() -> u64,
+    ) -> Result<Stored> {
         Ok(match held {
             Held::Nothing => Stored::Absent,
             Held::String(record) => {
@@ -86,7 +93,10 @@ impl<'a> View<'a> {
             Held::Hash(hash) => Stored::Hash {
                 deadline_ms: hash.summary.deadline_ms,
                 field_count: hash.summary.field_count,
-                live_field_count: self.live_field_count(&hash, now_ms)?,
+                live_field_count: match is_counted {
+                    true => self.live_field_count(&hash, now_ms)?,
+                    false => u64::from(self.has_live_field(&hash, now_ms)?),
+                },
             },
         })
     }
@@ -110,9 +120,9 @@ impl<'a> View<'a> {
             Held::String(record) => KeyState::String {
                 deadline_ms: record.deadline_ms,
             },
-            Held::Hash(hash) => match self.live_field_count(hash, || self.engine.now_ms())? {
-                0 => KeyState::Absent,
-                _ => KeyState::Hash {
+            Held::Hash(hash) => match self.has_live_field(hash, || self.engine.now_ms())? {
+                false => KeyState::Absent,
+                true => KeyState::Hash {
                     deadline_ms: hash.summary.deadline_ms,
                 },
             },
@@ -142,21 +152,16 @@ impl<'a> View<'a> {
         }))
     }
 
-    /// The clock is asked only if a field has a deadline.
     pub(super) fn live_field_count(
         &self,
         hash: &HashAt<'a>,
         now_ms: impl FnOnce() -> u64,
     ) -> Result<u64> {
-        let mut count = hash.summary.field_count;
-        if hash.summary.expiring_fields > 0 {
-            let now_ms = now_ms();
-            for record in self.lookup.fields_from(self.shard, hash, 0)? {
-                let (_, record) = record?;
-                count = count.saturating_sub(u64::from(has_passed(record.deadline_ms, now_ms)));
-            }
-        }
-        Ok(count)
+        self.lookup.live_field_count(self.shard, hash, now_ms)
+    }
+
+    fn has_live_field(&self, hash: &HashAt<'a>, now_ms: impl FnOnce() -> u64) -> Result<bool> {
+        self.lookup.has_live_field(self.shard, hash, now_ms)
     }
 
     /// The key that an entry stands for and what it holds, nothing where its time is up; `None` where the entry says that it is gone.

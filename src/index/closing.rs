@@ -8,7 +8,7 @@ use super::statistics::Statistics;
 use crate::limits::DATABASE_COUNT;
 
 /// The layout of pages that this build knows.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 
 /// What stands for no database.
 const NONE: u8 = 255;

@@ -1,12 +1,7 @@
 //! How much has expired by now, without a look at each key.
-//!
-//! Deadlines are counted in steps of equal width. The width doubles when there are too many
-//! steps, so that memory stays bounded, at the price of seeing an expiry up to one step late.
-
-use std::collections::BTreeMap;
 
 use super::Size;
-use super::statistics::{take_u32, take_u64};
+use super::steps::Steps;
 
 /// Steps at most.
 const MAX_STEPS: usize = 1024;
@@ -14,131 +9,72 @@ const MAX_STEPS: usize = 1024;
 /// Steps at most that are kept in a checkpoint.
 const MAX_STORED_STEPS: usize = 256;
 
-/// The widest steps: wide enough for every deadline.
-const MAX_WIDTH_LOG2: u32 = 62;
-
 /// Sizes by deadline.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ExpiryHistogram {
-    /// The width of a step is two to this, in milliseconds.
-    width_log2: u32,
-    /// What expires within each step, by the step's number, counted from its end: by then all of it has.
-    steps: BTreeMap<u64, Size>,
-    /// What expires up to a step, added up when it was last asked for: who asks again adds what came since.
+    steps: Steps,
+    /// A time, and what had expired by then: the sum is continued from there when it is asked for again.
     passed: Option<(u64, Size)>,
 }
 
 impl ExpiryHistogram {
     pub(super) fn add(&mut self, deadline_ms: u64, size: Size) {
-        let step = self.step(deadline_ms);
-        self.steps.entry(step).or_default().add(size);
-        if let Some((upto, passed)) = &mut self.passed
-            && step <= *upto
+        if !self.steps.has_room_for(deadline_ms, MAX_STEPS) {
+            self.steps.make_room_for(deadline_ms, MAX_STEPS);
+            self.passed = None;
+        }
+        self.steps.add(deadline_ms, size);
+        if let Some((upto_ms, passed)) = &mut self.passed
+            && self.steps.end_ms(deadline_ms) <= *upto_ms
         {
             passed.add(size);
         }
-        self.widen_to(MAX_STEPS);
-    }
-
-    /// What expires after a time.
-    pub(super) fn to_come(&self, now_ms: u64) -> Size {
-        let first = self.step(now_ms);
-        let mut sum = Size::default();
-        for size in self.steps.range(first..).map(|(_, size)| *size) {
-            sum.add(size);
-        }
-        sum
-    }
-
-    /// Makes steps wider until there are at most so many.
-    fn widen_to(&mut self, max_steps: usize) {
-        while self.steps.len() > max_steps && self.width_log2 < MAX_WIDTH_LOG2 {
-            self.widen();
-        }
-    }
-
-    /// Appends it as the format's page says.
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        let mut stored = self.clone();
-        stored.widen_to(MAX_STORED_STEPS);
-        let count = u32::try_from(stored.steps.len()).unwrap_or(0);
-        out.extend_from_slice(&stored.width_log2.to_le_bytes());
-        out.extend_from_slice(&count.to_le_bytes());
-        for (step, size) in &stored.steps {
-            for word in [*step, size.keys, size.bytes] {
-                out.extend_from_slice(&word.to_le_bytes());
-            }
-        }
-    }
-
-    /// Takes what [`encode`](Self::encode) has appended off the front of `bytes`. No step may have more than `limit`.
-    pub(super) fn decode(bytes: &mut &[u8], limit: Size) -> Option<ExpiryHistogram> {
-        let (width_log2, count) = (take_u32(bytes)?, take_u32(bytes)?);
-        if width_log2 > MAX_WIDTH_LOG2 || usize::try_from(count).ok()? > MAX_STORED_STEPS {
-            return None;
-        }
-        let mut histogram = ExpiryHistogram {
-            width_log2,
-            ..ExpiryHistogram::default()
-        };
-        let mut total = Size::default();
-        for _ in 0..count {
-            let step = take_u64(bytes)?;
-            let size = Size {
-                keys: take_u64(bytes)?,
-                bytes: take_u64(bytes)?,
-            };
-            total.keys = total.keys.checked_add(size.keys)?;
-            total.bytes = total.bytes.checked_add(size.bytes)?;
-            histogram.steps.insert(step, size);
-        }
-        (total.keys <= limit.keys && total.bytes <= limit.bytes).then_some(histogram)
     }
 
     pub(super) fn remove(&mut self, deadline_ms: u64, size: Size) {
-        let step = self.step(deadline_ms);
-        if let Some(there) = self.steps.get_mut(&step) {
-            there.remove(size);
-            if *there == Size::default() {
-                self.steps.remove(&step);
-            }
-            if let Some((upto, passed)) = &mut self.passed
-                && step <= *upto
-            {
-                passed.remove(size);
-            }
+        if self.steps.remove(deadline_ms, size)
+            && let Some((upto_ms, passed)) = &mut self.passed
+            && self.steps.end_ms(deadline_ms) <= *upto_ms
+        {
+            passed.remove(size);
         }
     }
 
     /// What had expired at `now_ms`.
     pub(super) fn expired(&mut self, now_ms: u64) -> Size {
-        let step = now_ms >> self.width_log2;
-        let (from, mut total) = match self.passed {
-            Some((upto, passed)) if upto <= step => (upto.saturating_add(1), passed),
+        let (upto_ms, mut total) = match self.passed {
+            Some((upto_ms, passed)) if upto_ms <= now_ms => (upto_ms, passed),
             _ => (0, Size::default()),
         };
-        if from <= step {
-            for (_, size) in self.steps.range(from..=step) {
-                total.add(*size);
-            }
+        for (_, size) in self.steps.between(upto_ms, now_ms) {
+            total.add(size);
         }
-        self.passed = Some((step, total));
+        self.passed = Some((now_ms, total));
         total
     }
 
-    /// The step at whose end the deadline has passed.
-    fn step(&self, deadline_ms: u64) -> u64 {
-        deadline_ms.div_ceil(1 << self.width_log2)
+    /// What expires after a time.
+    pub(super) fn to_come(&self, now_ms: u64) -> Size {
+        let mut sum = Size::default();
+        for (_, size) in self.steps.between(now_ms, u64::MAX) {
+            sum.add(size);
+        }
+        sum
     }
 
-    fn widen(&mut self) {
-        self.width_log2 += 1;
-        self.passed = None;
-        let narrow = std::mem::take(&mut self.steps);
-        for (step, size) in narrow {
-            // The same as counting the deadline anew, since rounding up twice is rounding up once.
-            self.steps.entry(step.div_ceil(2)).or_default().add(size);
-        }
+    /// Appends it as the format's page says.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        let mut stored = self.steps.clone();
+        stored.widen_to(MAX_STORED_STEPS);
+        stored.encode(out);
+    }
+
+    /// Takes what [`encode`](Self::encode) has appended off the front of `bytes`. No step may have more than `limit`.
+    pub(super) fn decode(bytes: &mut &[u8], limit: Size) -> Option<ExpiryHistogram> {
+        Some(ExpiryHistogram {
+            steps: Steps::decode(bytes, MAX_STORED_STEPS, limit)?,
+            passed: None,
+        })
     }
 }
 
@@ -169,7 +105,7 @@ mod tests {
         for deadline_ms in &deadlines {
             histogram.add(*deadline_ms, ONE);
         }
-        assert!(histogram.steps.len() <= MAX_STEPS);
+        assert!(histogram.steps.iter().count() <= MAX_STEPS);
         let span = deadlines[deadlines.len() - 1] - deadlines[0];
         for now_ms in (999_000..1_400_000).step_by(1_000) {
             let passed = |now_ms| deadlines.iter().filter(|at| **at <= now_ms).count() as u64;

@@ -17,12 +17,14 @@
 //! 3. Locks on shards are taken in ascending order of database and shard.
 
 mod closing;
+mod deadlines;
 mod expiry;
 mod hash;
 mod merge;
 mod object;
 mod run;
 mod statistics;
+mod steps;
 mod table;
 mod visited;
 mod word;
@@ -36,11 +38,13 @@ use std::sync::{
 };
 
 pub(crate) use closing::{Closing, Joint, LayerGap, Roots};
+pub(crate) use deadlines::{Expired, FieldDeadlines};
 pub(crate) use hash::{KeyHash, KeyHasher};
 pub(crate) use merge::{Item, Merge, Names};
-pub(crate) use object::{HashSummary, Object, StoredHash, bytes_behind};
+pub(crate) use object::{HashSummary, Object, StoredDeadlines, StoredHash, bytes_behind};
 pub(crate) use run::{Pages, Place, Run};
 pub(crate) use statistics::{Size, Statistics};
+pub(crate) use steps::Steps;
 pub(crate) use table::{Location, Table};
 pub(crate) use visited::Visited;
 pub(crate) use writer::{LayerWriter, PageSink, RunBuilder};
@@ -93,6 +97,8 @@ pub(crate) struct HashObject {
     /// Its fields; where there is something beneath, those that have changed since, or are gone.
     pub(crate) fields: Table,
     pub(crate) summary: HashSummary,
+    /// Those of its fields; `None` where none has any.
+    pub(crate) deadlines: Option<Box<FieldDeadlines>>,
     /// The object of the checkpoint that this is the overlay of, 0 for none.
     pub(crate) beneath: u64,
 }
@@ -336,7 +342,10 @@ impl Shard {
             bytes += rare.free.capacity() * mem::size_of::<usize>();
             bytes += rare.deadlines.len() * DEADLINE_BYTES;
             let tables = rare.hashes.iter().flatten();
-            bytes += tables.map(|hash| hash.fields.heap_bytes()).sum::<usize>();
+            let deadlines =
+                |hash: &HashObject| hash.deadlines.as_ref().map_or(0, |d| d.heap_bytes());
+            let of_hash = |hash: &HashObject| hash.fields.heap_bytes() + deadlines(hash);
+            bytes += tables.map(of_hash).sum::<usize>();
         }
         bytes as u64
     }

@@ -2,7 +2,10 @@
 
 use byteorder::{ByteOrder, LittleEndian};
 
+use super::Size;
+use super::deadlines::MAX_FIELD_STEPS;
 use super::run::Run;
+use super::steps::Steps;
 
 const DATED: u8 = 1;
 const HASH: u8 = 2;
@@ -48,6 +51,20 @@ pub(crate) struct StoredHash<'a> {
     /// The reference of what this one says the changes of, in a layer beneath; 0 for none.
     pub(crate) beneath: u64,
     pub(crate) fields: Run<'a>,
+    pub(crate) deadlines: StoredDeadlines<'a>,
+}
+
+/// The deadlines of a hash's fields as a checkpoint has them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum StoredDeadlines<'a> {
+    None,
+    /// Of a hash that has no object: of its only field, with the bytes of its record.
+    One {
+        deadline_ms: u64,
+        bytes: u64,
+    },
+    /// As they are encoded.
+    Steps(&'a [u8]),
 }
 
 /// What is to be known of a hash as a whole.
@@ -66,6 +83,24 @@ pub(crate) struct HashSummary {
 }
 
 impl StoredHash<'_> {
+    /// The deadlines of its fields, in steps; `None` where they do not hold.
+    pub(crate) fn steps(&self) -> Option<Steps> {
+        let summary = &self.summary;
+        match self.deadlines {
+            StoredDeadlines::None => Some(Steps::default()),
+            StoredDeadlines::One { deadline_ms, bytes } => {
+                Some(Steps::of_one(deadline_ms, Size { keys: 1, bytes }))
+            }
+            StoredDeadlines::Steps(mut bytes) => {
+                let limit = Size {
+                    keys: summary.expiring_fields,
+                    bytes: summary.live_bytes,
+                };
+                Steps::decode(&mut bytes, MAX_FIELD_STEPS, limit)
+            }
+        }
+    }
+
     /// What leads to a hash that has no object, but the record of its only field alone. Of one that has an object it is the object's
     /// offset, a multiple of 8.
     pub(crate) fn reference_to(record_offset: u64) -> u64 {
@@ -102,6 +137,11 @@ impl<'a> Object<'a> {
         let fixed = bytes.get(..HASH_BYTES)?;
         let words = usize::from(LittleEndian::read_u16(&fixed[at::COUNT])) * 8;
         let root = bytes.get(HASH_BYTES..HASH_BYTES + words)?;
+        let expiring_fields = LittleEndian::read_u64(&fixed[at::EXPIRING]);
+        let deadlines = match expiring_fields {
+            0 => StoredDeadlines::None,
+            _ => StoredDeadlines::Steps(Steps::split_encoded(&bytes[HASH_BYTES + words..])?),
+        };
         let beneath = LittleEndian::read_u64(&fixed[at::BENEATH]);
         // So that no chain goes round.
         if fixed[at::WHAT] != HASH || beneath >= offset {
@@ -114,9 +154,10 @@ impl<'a> Object<'a> {
                 deadline_ms,
                 live_bytes: LittleEndian::read_u64(&fixed[at::LIVE_BYTES]),
                 field_count: LittleEndian::read_u64(&fixed[at::FIELDS]),
-                expiring_fields: LittleEndian::read_u64(&fixed[at::EXPIRING]),
+                expiring_fields,
             },
             beneath,
+            deadlines,
             fields: Run::new(fixed[at::LEVELS], root)?,
         }))
     }
@@ -132,13 +173,14 @@ pub(crate) fn encode_dated(value: &mut Vec<u8>, offset: u64, deadline_ms: u64) -
     place
 }
 
-/// As [`encode_dated`], a hash with the root of its fields' run.
+/// As [`encode_dated`], a hash with the root of its fields' run and the steps of their deadlines.
 pub(crate) fn encode_hash(
     value: &mut Vec<u8>,
     summary: &HashSummary,
     beneath: u64,
     levels: u8,
     root: &[u64],
+    steps: &Steps,
 ) -> usize {
     let place = begin(value, HASH_BYTES);
     let bytes = &mut value[place..];
@@ -155,6 +197,9 @@ pub(crate) fn encode_hash(
     LittleEndian::write_u64(&mut bytes[at::BENEATH], beneath);
     for word in root {
         value.extend_from_slice(&word.to_le_bytes());
+    }
+    if summary.expiring_fields > 0 {
+        steps.encode(value);
     }
     place
 }

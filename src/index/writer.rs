@@ -6,6 +6,7 @@
 use super::closing::{Root, Roots};
 use super::object::{DATED_BYTES, HASH_BYTES, HashSummary, encode_dated, encode_hash};
 use super::run::MAX_LEVELS;
+use super::steps::Steps;
 use super::word::{hash_of, is_flagged, pack, place_of};
 use crate::Result;
 
@@ -121,16 +122,18 @@ impl<'s> LayerWriter<'s> {
         summary: &HashSummary,
         beneath: u64,
         fields: RunBuilder,
+        steps: &Steps,
     ) -> Result<()> {
         let mut root = self.finish(fields, ROOT_WORDS)?;
         self.resolve_all(&mut root)?;
-        if !self.objects.has_room(HASH_BYTES + 8 * root.words.len()) {
+        let len = HASH_BYTES + 8 * root.words.len() + steps.encoded_len();
+        if !self.objects.has_room(len) {
             self.flush_objects(false)?;
         }
         let number = self.places.len();
         self.places.push(0);
         let value = &mut self.objects.value;
-        let place = encode_hash(value, summary, beneath, root.levels, &root.words);
+        let place = encode_hash(value, summary, beneath, root.levels, &root.words, steps);
         self.objects.members.push((number, place));
         self.add(run, pack(hash, true, number as u64))
     }

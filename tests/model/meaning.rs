@@ -57,12 +57,7 @@ impl Entry {
             Data::String(_) => true,
             Data::Hash(fields) => fields.values().any(|field| field.is_live(now_ms)),
         };
-        is_something && self.is_counted(now_ms)
-    }
-
-    /// Whether it counts as a key: a hash does by its own deadline alone.
-    pub(crate) fn is_counted(&self, now_ms: u64) -> bool {
-        is_to_come(self.deadline_ms, now_ms)
+        is_something && is_to_come(self.deadline_ms, now_ms)
     }
 
     pub(crate) fn key_type(&self) -> KeyType {
@@ -72,14 +67,14 @@ impl Entry {
         }
     }
 
-    /// Bytes of the records that the file needs for it: see `docs/format.md`.
-    pub(crate) fn record_bytes(&self, key: &[u8]) -> u64 {
+    /// Bytes of the records that the file needs for it, if it is live: see `docs/format.md`.
+    pub(crate) fn record_bytes(&self, key: &[u8], now_ms: u64) -> u64 {
         match &self.data {
             Data::String(value) => record(key.len() + value.len()),
             Data::Hash(fields) => {
                 let fields: u64 = fields
                     .iter()
-                    // With its deadline, and whether that has passed or not.
+                    .filter(|(_, field)| field.is_live(now_ms))
                     .map(|(name, field)| record(key.len() + name.len() + field.value.len()))
                     .sum();
                 // The deadline of a hash stands in no field's record, so it has its own.
@@ -106,15 +101,9 @@ impl Model {
 
     /// The keys of a database that are there for whoever looks now.
     pub(crate) fn live(&self, number: u8, now_ms: u64) -> BTreeMap<&Bytes, &Entry> {
-        let counted = self.counted(number, now_ms).into_iter();
-        counted.filter(|(_, entry)| entry.is_live(now_ms)).collect()
-    }
-
-    /// Those, and the hashes that have nothing but fields that have expired.
-    pub(crate) fn counted(&self, number: u8, now_ms: u64) -> BTreeMap<&Bytes, &Entry> {
         let database = self.databases.get(&number).into_iter().flatten();
         database
-            .filter(|(_, entry)| entry.is_counted(now_ms))
+            .filter(|(_, entry)| entry.is_live(now_ms))
             .collect()
     }
 
@@ -155,7 +144,7 @@ impl Model {
         let entries = self.databases.values().flatten();
         entries
             .filter(|(_, entry)| entry.deadline_ms.is_some())
-            .filter(|(_, entry)| entry.is_counted(now_ms) && !entry.is_live(now_ms))
+            .filter(|(_, entry)| is_to_come(entry.deadline_ms, now_ms) && !entry.is_live(now_ms))
             .map(|(key, _)| record(key.len()))
             .sum()
     }
@@ -339,8 +328,8 @@ impl View<'_> {
             Op::ClearAll => unreachable!("it is about more than one database"),
             Op::Len => {
                 let entries = self.keys.values();
-                let counted = entries.filter(|entry| entry.is_counted(self.now_ms));
-                Answer::Count(counted.count() as u64)
+                let live = entries.filter(|entry| entry.is_live(self.now_ms));
+                Answer::Count(live.count() as u64)
             }
             Op::KeysWith(prefix) => Answer::Names(
                 self.live_keys()

@@ -190,6 +190,7 @@ impl<'g> Layer<'g> {
             .lookup
             .field_entries_from(shard, found, 0, |reference| self.kept.has(reference))?;
         let summary = &found.summary;
+        let steps = self.lookup.steps(shard, found)?;
         let mut fields = RunBuilder::default();
         for entry in entries {
             let (field_hash, item) = entry?;
@@ -220,14 +221,16 @@ impl<'g> Layer<'g> {
                 && summary.field_count == 1
                 && summary.deadline_ms == 0
                 && summary.key_offset == record.offset
-                && record.deadline_ms == record.change.deadline_ms;
+                && record.deadline_ms == record.change.deadline_ms
+                // Else it would be counted in a narrower step.
+                && steps.is_exact();
             if is_whole {
                 // The record says it all.
                 return writer.add_record(run, hash, record.offset);
             }
             write_record(&record, field_hash, true, &mut fields, writer)?;
         }
-        writer.add_hash(run, hash, summary, kept, fields)
+        writer.add_hash(run, hash, summary, kept, fields, &steps)
     }
 }
 

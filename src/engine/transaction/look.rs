@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::state::State;
-use super::{Transaction, Value};
+use super::{Looked, Transaction, Value};
 use crate::engine::read::{Dated, FieldPage, KeyPage, KeyState, has_passed};
 use crate::record::encoded_len;
 use crate::{Error, Result};
@@ -71,7 +71,13 @@ impl Transaction {
 
     /// How many fields the hash at a key has.
     pub(crate) fn field_count(&mut self, database: u8, key: &[u8]) -> Result<u64> {
-        match &*self.look(database, key)? {
+        let state = match self.look(database, key)? {
+            Looked::Stored(State::Hash(_)) => {
+                Looked::Stored(self.stored_state(database, key, true)?)
+            }
+            state => state,
+        };
+        match &*state {
             State::Absent { .. } => Ok(0),
             State::String { .. } => Err(Error::WrongType),
             State::Hash(hash) => Ok(hash.live_field_count),
@@ -197,7 +203,7 @@ impl Transaction {
             .map(|(key, _)| key.to_vec())
             .collect();
         for key in unknown {
-            let was_there = !self.stored_state(database, &key)?.is_absent();
+            let was_there = !self.stored_state(database, &key, false)?.is_absent();
             if let Some(entry) = self.keys.get_mut(database, &key) {
                 entry.was_there = Some(was_there);
             }

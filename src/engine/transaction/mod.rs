@@ -330,7 +330,7 @@ impl Transaction {
         check_length("a key", key.len(), MAX_KEY_BYTES)?;
         self.see_for(key)?;
         if self.changed(database, key).is_none() {
-            return self.stored_state(database, key).map(Looked::Stored);
+            return self.stored_state(database, key, false).map(Looked::Stored);
         }
         let changed = self.changed(database, key);
         Ok(changed.map_or(Looked::Stored(State::GONE), Looked::Changed))
@@ -348,18 +348,19 @@ impl Transaction {
             was_there: None,
         };
         if self.keys.get(database, key).is_none() {
-            found.state = self.stored_state(database, key)?;
+            found.state = self.stored_state(database, key, true)?;
             found.was_there = Some(!found.state.is_absent());
         }
         Ok(&mut self.keys.get_or_insert(database, key, found).state)
     }
 
-    fn stored_state(&mut self, database: u8, key: &[u8]) -> Result<State> {
+    /// What the file holds, as it is at the time of the commit; `is_counted` as for [`Engine::stored`].
+    fn stored_state(&mut self, database: u8, key: &[u8], is_counted: bool) -> Result<State> {
         let Some(origin) = self.origins[usize::from(database)] else {
             return Ok(State::GONE);
         };
         let engine = Arc::clone(&self.engine);
-        let stored = engine.stored(origin, key, || self.now_ms())?;
+        let stored = engine.stored(origin, key, is_counted, || self.now_ms())?;
         Ok(self.judge(stored))
     }
 
