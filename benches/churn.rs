@@ -5,10 +5,10 @@
 //! acknowledged.
 //!
 //! The bound: a compaction is due when the log is twice the live data, or exceeds it by the floor (1 MiB); that is looked at after each 32nd
-//! part of the log; and the file goes on growing while the compaction runs, by what the writer manages to write meanwhile, which is
-//! measured: the most that it grew while there was a scratch file, and in one step between two samples besides.
+//! part of the log; and the file goes on growing while the compaction runs, which is
+//! bounded by the engine: a writer waits for the compaction once the file is four times the live data and the floor.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,6 @@ struct Sample {
     seconds: f64,
     file_bytes: u64,
     live_bytes: u64,
-    scratch_bytes: u64,
 }
 
 fn main() {
@@ -50,9 +49,6 @@ fn main() {
         .map(|sample| sample.file_bytes)
         .max()
         .unwrap();
-    let with_scratch = samples
-        .iter()
-        .map(|sample| sample.file_bytes + sample.scratch_bytes);
     let seconds = samples.last().unwrap().seconds;
     println!(
         "{writes} writes in {seconds:.1} s, {:.2} us each",
@@ -65,10 +61,6 @@ fn main() {
         largest as f64 / live_bytes as f64
     );
     println!(
-        "with the scratch file{:>12} bytes",
-        with_scratch.max().unwrap()
-    );
-    println!(
         "longest single set   {:>12.1} ms",
         stall.as_secs_f64() * 1e3
     );
@@ -77,11 +69,8 @@ fn main() {
         draw(Path::new(&plot), &samples).unwrap();
         println!("drawn to {plot}");
     }
-    let meanwhile = growth_while_compacting(&samples);
-    let bound = (live_bytes * 2).max(live_bytes + (1 << 20)) * 33 / 32 + meanwhile;
-    println!(
-        "bound                {bound:>12} bytes, of which {meanwhile} are written while a compaction runs"
-    );
+    let bound = (live_bytes + (1 << 20)) * 4 * 33 / 32;
+    println!("bound                {bound:>12} bytes");
     assert!(largest <= bound, "{largest} bytes exceed {bound}");
 }
 
@@ -93,7 +82,7 @@ fn churn(path: &Path, writes: u64) -> (Vec<Sample>, Duration) {
     let done = AtomicBool::new(false);
     let checks = AtomicU64::new(0);
     std::thread::scope(|scope| {
-        let sampler = scope.spawn(|| sample(&db, path, &done));
+        let sampler = scope.spawn(|| sample(&db, &done));
         scope.spawn(|| {
             for number in (0..KEYS).cycle() {
                 if done.load(Ordering::Relaxed) {
@@ -132,29 +121,12 @@ fn churn(path: &Path, writes: u64) -> (Vec<Sample>, Duration) {
     })
 }
 
-/// The most that the file grew while there was a scratch file, and what it grows between two samples.
-fn growth_while_compacting(samples: &[Sample]) -> u64 {
-    let (mut step, mut most, mut before) = (0, 0, 0);
-    for pair in samples.windows(2) {
-        let growth = pair[1].file_bytes.saturating_sub(pair[0].file_bytes);
-        step = step.max(growth);
-        if pair[0].scratch_bytes == 0 {
-            before = pair[0].file_bytes;
-        }
-        if pair[1].scratch_bytes > 0 {
-            most = most.max(pair[1].file_bytes.saturating_sub(before));
-        }
-    }
-    most + 2 * step
-}
-
 fn key(number: usize) -> String {
     format!("key:{number:012}")
 }
 
-fn sample(db: &Db, path: &Path, done: &AtomicBool) -> Vec<Sample> {
+fn sample(db: &Db, done: &AtomicBool) -> Vec<Sample> {
     let begun = Instant::now();
-    let scratch: PathBuf = path.with_file_name(".churn.brasa.compacting");
     let mut samples = Vec::new();
     loop {
         let is_over = done.load(Ordering::Relaxed);
@@ -163,7 +135,6 @@ fn sample(db: &Db, path: &Path, done: &AtomicBool) -> Vec<Sample> {
             seconds: begun.elapsed().as_secs_f64(),
             file_bytes: stats.file_bytes,
             live_bytes: stats.live_bytes,
-            scratch_bytes: std::fs::metadata(&scratch).map_or(0, |metadata| metadata.len()),
         });
         if is_over {
             return samples;
@@ -197,13 +168,10 @@ fn draw(plot: &Path, samples: &[Sample]) -> Result<(), Box<dyn std::error::Error
         .y_desc("MiB")
         .draw()?;
     type Size = fn(&Sample) -> u64;
-    let lines: [(&str, RGBColor, Size); 3] = [
+    let lines: [(&str, RGBColor, Size); 2] = [
         ("file", RGBColor(200, 60, 20), |sample| sample.file_bytes),
         ("live data", RGBColor(30, 110, 60), |sample| {
             sample.live_bytes
-        }),
-        ("scratch file", RGBColor(120, 120, 120), |sample| {
-            sample.scratch_bytes
         }),
     ];
     for (name, color, size) in lines {

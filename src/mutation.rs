@@ -32,10 +32,6 @@ pub enum Mutation {
     ForgetHashDeadlines,
     /// A compaction does not write a hash's deadline again behind the fields that were set since it began.
     ForgetRenewedDeadlines,
-    /// A compaction is left half done before what it has read is on the device.
-    LeaveBeforeSync,
-    /// A half done compaction of another file is gone on with.
-    IgnoreScratchSource,
     /// A slot names a checkpoint, and says that it is on the device, before it is.
     NameUnsyncedCheckpoint,
     /// A layer of a checkpoint does not say what is gone.
@@ -54,16 +50,18 @@ pub enum Mutation {
 
 impl Mutation {
     /// Those that only several processes on one file can notice.
-    pub const OF_SHARING: [Mutation; 5] = [
+    pub const OF_SHARING: [Mutation; 7] = [
         Mutation::SkipCatchUp,
         Mutation::SkipNameCheck,
         Mutation::TrimUnseen,
         Mutation::SkipWriterLock,
         Mutation::ForgetGaps,
+        Mutation::ForgetLaterWrites,
+        Mutation::ForgetRenewedDeadlines,
     ];
 
     /// Every one of those that a process alone can notice.
-    pub const ALL: [Mutation; 17] = [
+    pub const ALL: [Mutation; 13] = [
         Mutation::SkipFileSync,
         Mutation::SkipDirectorySync,
         Mutation::PublishFirst,
@@ -74,11 +72,7 @@ impl Mutation {
         Mutation::SkipNamed,
         Mutation::RetryFailedSync,
         Mutation::NameBeforeSync,
-        Mutation::ForgetLaterWrites,
         Mutation::ForgetHashDeadlines,
-        Mutation::ForgetRenewedDeadlines,
-        Mutation::LeaveBeforeSync,
-        Mutation::IgnoreScratchSource,
         Mutation::NameUnsyncedCheckpoint,
         Mutation::ForgetGone,
     ];

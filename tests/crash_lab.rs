@@ -169,14 +169,7 @@ fn is_of_checkpoint(mutation: Mutation) -> bool {
 
 /// What only a compaction does.
 fn is_of_compaction(mutation: Mutation) -> bool {
-    matches!(
-        mutation,
-        Mutation::ForgetLaterWrites
-            | Mutation::ForgetHashDeadlines
-            | Mutation::ForgetRenewedDeadlines
-            | Mutation::LeaveBeforeSync
-            | Mutation::IgnoreScratchSource
-    )
+    mutation == Mutation::ForgetHashDeadlines
 }
 
 /// The laboratory's own test: each way to break the engine breaks a promise somewhere.
@@ -221,7 +214,7 @@ fn the_laboratory_notices_every_mutation() {
 fn the_laboratory_notices_that_a_compacted_file_gets_its_name_before_its_contents_are_synced() {
     for (text, skip_steps) in [
         ("set a 1; set a 2; sync; compact", 3),
-        ("set a 1; reopen; set a 2; share 200", 3),
+        ("set a 1; reopen; set a 2; close", 3),
     ] {
         let effort = Effort {
             skip_steps,

@@ -91,6 +91,16 @@ fn read_batches(db: &Db, known: &Known) {
     }
 }
 
+/// The only field that is left was set after a compaction may have begun.
+fn replace_field(db: &Db, known: &Known) {
+    let replaced = db
+        .hset("mortal", "new", "1")
+        .and_then(|_| db.hdel("mortal", "old"));
+    if let Err(error) = replaced {
+        known.doubt(error);
+    }
+}
+
 fn compact(db: &Db, known: &Known) {
     if let Err(error) = db.compact() {
         known.doubt(error);
@@ -122,7 +132,7 @@ impl Known {
     }
 }
 
-const SCENARIOS: [Scenario; 12] = [
+const SCENARIOS: [Scenario; 13] = [
     Scenario {
         name: "two count",
         processes: &[count, count],
@@ -141,6 +151,11 @@ const SCENARIOS: [Scenario; 12] = [
     Scenario {
         name: "one compacts, one counts",
         processes: &[compact, count],
+        closes: false,
+    },
+    Scenario {
+        name: "one compacts, one replaces a field",
+        processes: &[compact, replace_field],
         closes: false,
     },
     Scenario {
@@ -209,6 +224,8 @@ fn run(
     db.set("right", "before").unwrap();
     db.set("dead", "1").unwrap();
     db.del("dead").unwrap();
+    db.hset("mortal", "old", "1").unwrap();
+    db.expire("mortal", Duration::from_secs(3600)).unwrap();
     db.close().unwrap();
     let explorer = Explorer::new(&disk, scenario.processes.len(), bounds, prefix);
     let known = Arc::new(Known::default());
@@ -302,6 +319,11 @@ fn check(db: &Db, known: &Known, who: &str) -> Vec<String> {
             Ok(false) => wrong.push(format!("{who} does not find {key}")),
             Err(error) => wrong.push(error.to_string()),
         }
+    }
+    match db.deadline_ms("mortal") {
+        Ok(Some(deadline_ms)) if deadline_ms > 0 => {}
+        Ok(found) => wrong.push(format!("{who} finds a hash with the deadline {found:?}")),
+        Err(error) => wrong.push(error.to_string()),
     }
     match db.get_many(&["left", "right"]) {
         Ok(both) if both[0] == both[1] && both[0].is_some() => {}

@@ -77,8 +77,8 @@ proptest! {
 
     /// On a simulated disk, since there no thread compacts before the file is closed.
     #[test]
-    fn a_file_that_is_compacted_in_shares_answers_every_call_as_the_model_does(steps in steps()) {
-        Run::in_shares()?.take(&steps)?;
+    fn a_file_that_every_closing_compacts_answers_every_call_as_the_model_does(steps in steps()) {
+        Run::compacted_on_close()?.take(&steps)?;
     }
 }
 
@@ -89,7 +89,7 @@ struct Run {
     verify_on_read: bool,
     /// Where the file is; nowhere if it is in memory.
     home: Option<Home>,
-    /// The disk, if every closing compacts a share of the file.
+    /// The disk, if every closing compacts the file.
     #[cfg(feature = "simulation")]
     disk: Option<brasa::simulation::SimulatedDisk>,
     /// `None` only for a moment, while the file is opened again.
@@ -143,7 +143,7 @@ impl Run {
     }
 
     #[cfg(feature = "simulation")]
-    fn in_shares() -> Checked<Run> {
+    fn compacted_on_close() -> Checked<Run> {
         let mut run = Run::new(Durability::Os, false, None);
         run.disk = Some(brasa::simulation::SimulatedDisk::new(1));
         run.open()?;
@@ -209,20 +209,12 @@ impl Run {
             Step::Call(database, op) => self.call(*database, op),
             Step::Clock(clock_move) => {
                 let now_ms = self.now_ms();
-                let set_back = match *clock_move {
-                    ClockMove::ForwardMs(_) => false,
-                    ClockMove::BackMs(ms) => ms > 0,
-                    ClockMove::To(moment) => moment < now_ms,
-                };
                 match *clock_move {
                     ClockMove::ForwardMs(ms) => self.clock.advance(Duration::from_millis(ms)),
                     ClockMove::BackMs(ms) => self.clock.set(now_ms.saturating_sub(ms)),
                     ClockMove::To(moment) => self.clock.set(moment),
                 }
-                match set_back {
-                    true => self.void_share(),
-                    false => Ok(()),
-                }
+                Ok(())
             }
             Step::Sync => allowed(self.db().sync()),
             Step::Compact => self.compact(),
@@ -329,10 +321,6 @@ impl Run {
     /// Compacts both. What the log held before is no history any more: nothing of it can come back.
     fn compact(&mut self) -> Checked {
         allowed(self.db().compact())?;
-        if self.is_in_shares() {
-            // Some of it may have been copied before it expired.
-            return self.learn_what_is_left();
-        }
         let of_nothing = self.model.deadlines_of_nothing(self.now_ms());
         self.model.forget_expired(self.now_ms());
         let stats = allowed(self.db().stats())?;
@@ -352,27 +340,14 @@ impl Run {
         Ok(())
     }
 
-    fn is_in_shares(&self) -> bool {
+    fn is_compacted_on_close(&self) -> bool {
         #[cfg(feature = "simulation")]
         return self.disk.is_some();
         #[cfg(not(feature = "simulation"))]
         false
     }
 
-    /// A half done compaction is void once the clock was set back, but notices that when it is gone on with. If the clock had caught
-    /// up by then it would not, and what was written meanwhile to keys that had expired before would be missing.
-    fn void_share(&mut self) -> Checked {
-        if !self.is_in_shares() {
-            return Ok(());
-        }
-        self.call(
-            0,
-            &Op::Set(b"k".to_vec(), b"the clock was set back".to_vec()),
-        )?;
-        self.reopen(Ending::Closed)
-    }
-
-    /// After a compaction that others may have begun: of what has expired it may have dropped all, some or nothing.
+    /// After a closing that may have compacted: it has dropped expired keys and fields, or not.
     fn learn_what_is_left(&mut self) -> Checked {
         let now_ms = self.now_ms();
         let clock = self.clock.clone();
@@ -417,7 +392,7 @@ impl Run {
         #[cfg(feature = "simulation")]
         if let Some(disk) = &self.disk {
             let options = self.options().auto_compact(true).compact_dead_percent(0);
-            let options = options.compact_floor_bytes(0).compact_share_bytes(1);
+            let options = options.compact_floor_bytes(0);
             self.db = Some(allowed(options.open_on(disk, "0.brasa"))?);
         }
         if let Some(home) = &self.home {
@@ -428,7 +403,7 @@ impl Run {
     }
 
     fn reopen(&mut self, ending: Ending) -> Checked {
-        if self.is_in_shares() {
+        if self.is_compacted_on_close() {
             if let Some(db) = self.db.take() {
                 match ending {
                     Ending::Closed => allowed(db.close())?,

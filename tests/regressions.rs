@@ -84,14 +84,17 @@ fn a_write_that_failed_does_not_come_back_with_its_first_word() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_handle_that_waited_does_not_write_into_a_file_that_lost_its_name() {
+    use std::os::unix::fs::MetadataExt;
     use std::path::Path;
 
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().canonicalize().unwrap().join(PATH);
+    // By the inode: the link of a descriptor keeps the name under which the file was created.
     let opened_count = || {
+        let inode = std::fs::metadata(&path).unwrap().ino();
         let descriptors = std::fs::read_dir("/proc/self/fd").unwrap();
-        let links = descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
-        links.filter(|link| *link == path).count()
+        let opened = descriptors.filter_map(|entry| std::fs::metadata(entry.ok()?.path()).ok());
+        opened.filter(|file| file.ino() == inode).count()
     };
     let open = |path: &Path| Db::options().exclusive(true).open(path).unwrap();
     let first = open(&path);
@@ -108,54 +111,15 @@ fn a_handle_that_waited_does_not_write_into_a_file_that_lost_its_name() {
     assert!(Db::open(&path).unwrap().exists("y").unwrap());
 }
 
-/// The fields were copied by one process, before their time was up, and the hash's deadline, which is written last, was
-/// left out by the next one, since it had passed by then: the hash was back, for good.
-#[test]
-fn a_hash_that_expires_while_it_is_compacted_in_shares_does_not_come_back() {
-    const SCRATCH: &str = ".cache.brasa.compacting";
-    let disk = SimulatedDisk::new(1);
-    let clock = ManualClock::new(1_700_000_000_000);
-    let open = |auto_compact| {
-        let options = Db::options().clock(clock.clone()).compact_dead_percent(0);
-        let options = options.compact_floor_bytes(0).compact_share_bytes(0);
-        options
-            .auto_compact(auto_compact)
-            .open_on(&disk, PATH)
-            .unwrap()
-    };
-    let is_left = || {
-        disk.killed_image(disk.operation_count())
-            .file(SCRATCH)
-            .is_some()
-    };
-    let db = open(false);
-    db.hset("hash", "field", [1; 500]).unwrap();
-    db.expire("hash", Duration::from_millis(50)).unwrap();
-    for key in ["a", "b", "c"] {
-        db.set(key, [1; 500]).unwrap();
-    }
-    db.close().unwrap();
-    let mut was_left = false;
-    for number in 0..8_u8 {
-        let db = open(true);
-        assert_eq!(db.exists("hash").unwrap(), number == 0, "run {number}");
-        db.set("a", [number]).unwrap();
-        db.close().unwrap();
-        was_left |= is_left();
-        clock.advance(Duration::from_millis(60));
-    }
-    assert!(was_left && !is_left(), "it was not done in shares");
-}
-
-/// A share had left the key out, since its time was up. Then the clock was set back, and the key's deadline was put off: the key was
-/// alive, and this was acknowledged. Then the clock was set right, the compaction ended, and the key was gone.
+/// A compaction had left the key out, since it had expired. Then the clock was set back, and the key's deadline was put off: the key was
+/// alive, and this was acknowledged. Then the clock was set right, and the key was gone.
 #[test]
 fn what_a_compaction_takes_for_expired_stays_expired_for_who_writes() {
     let disk = SimulatedDisk::new(1);
     let clock = ManualClock::new(1_000);
     let open = || {
         let options = Db::options().clock(clock.clone()).compact_dead_percent(0);
-        let options = options.compact_floor_bytes(0).compact_share_bytes(0);
+        let options = options.compact_floor_bytes(0);
         options.open_on(&disk, PATH).unwrap()
     };
     let db = open();

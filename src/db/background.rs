@@ -58,14 +58,17 @@ impl Compactor {
         let started = thread::Builder::new()
             .name("brasa-compact".to_owned())
             .spawn(move || engine.work_in_background());
-        // Without a thread the file grows on; closing does its share all the same.
+        // Without a thread the file grows on; closing compacts all the same.
         *thread = started.ok();
     }
 }
 
 impl Drop for Compactor {
     fn drop(&mut self) {
-        self.engine.stop_compaction();
+        // Else closing would begin what is dropped here again.
+        if !self.engine.is_due_on_close() {
+            self.engine.stop_compaction();
+        }
         let thread = self.thread.get_mut();
         // It is this one where the listener of a compaction drops the last handle.
         join(

@@ -484,7 +484,7 @@ impl Db {
         self.engine().recovery()
     }
 
-    /// Syncs; and where this is the last clone, closes the file, does its share of a compaction that is due
+    /// Syncs; and where this is the last clone, closes the file, compacts it if that is due
     /// ([`Options::auto_compact`]), and gives the space reserved behind the log back, down to the next page of 4096 bytes,
     /// unless somebody else has the file open.
     ///

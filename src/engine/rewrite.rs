@@ -71,53 +71,27 @@ impl Rewrite {
             path,
             file_bytes_needed(LOG_START),
         ))?;
-        Rewrite::go_on(temporary, path, header, writer, Tail::first(header.salt))
-    }
-
-    /// Goes on with a file whose log has come to `tail`, which is on the device. Whatever stands behind it is
-    /// cut off: a reader must find zeros behind the log.
-    pub(super) fn go_on(
-        temporary: Box<dyn TemporaryFile>,
-        path: &Path,
-        header: FileHeader,
-        writer: u32,
-        tail: Tail,
-    ) -> Result<Rewrite> {
         let file = temporary.file();
-        let needed = file_bytes_needed(tail.offset);
+        let needed = file_bytes_needed(LOG_START);
         // The slots' pages too, and never by setting a size, which leaves a hole: a later write to them must not find
         // the disk full, and to read a hole through a mapping takes space on tmpfs, or a SIGBUS.
-        let prepare = || {
-            if file.size()? > tail.offset {
-                file.truncate(tail.offset)?;
-            }
-            file.allocate(needed)
-        };
-        prepare().map_err(write_error("create a new file for", path, needed))?;
+        file.allocate(needed)
+            .map_err(write_error("create a new file for", path, needed))?;
         Ok(Rewrite {
             path: path.to_owned(),
             temporary,
             file,
             header,
             writer,
-            tail,
+            tail: Tail::first(header.salt),
             buffer: Vec::new(),
-            written_upto: tail.offset,
+            written_upto: LOG_START,
             checkpoint: 0,
         })
     }
 
     pub(super) fn file(&self) -> &Arc<dyn StorageFile> {
         &self.file
-    }
-
-    pub(super) fn header(&self) -> &FileHeader {
-        &self.header
-    }
-
-    /// The number in its records.
-    pub(super) fn writer(&self) -> u32 {
-        self.writer
     }
 
     pub(super) fn tail(&self) -> Tail {
@@ -160,19 +134,8 @@ impl Rewrite {
         self.header.copied_upto = self.tail.offset;
     }
 
-    /// Where its newest checkpoint closes, 0 for none.
-    pub(super) fn checkpoint(&self) -> u64 {
-        self.checkpoint
-    }
-
     pub(super) fn set_checkpoint(&mut self, offset: u64) {
         self.checkpoint = offset;
-    }
-
-    /// Leaves the file as it is, for [`Rewrite::go_on`].
-    pub(super) fn keep(self) -> Result<()> {
-        let kept = self.temporary.keep();
-        kept.map_err(Error::io("keep the new file for", &self.path))
     }
 
     /// Carries what was appended so far through to the device, so that little is left to do in

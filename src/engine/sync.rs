@@ -435,11 +435,10 @@ impl Engine {
         if let Ok(mut writer) = self.writer.lock() {
             self.give_up_turn(&mut writer);
         }
-        let leaves_first = mutation::is_on(Mutation::LeaveBeforeSync);
-        if leaves_first {
-            self.compact_on_close();
+        if !self.is_due_on_close() {
+            // Else the compaction below writes one.
+            self.checkpoint_on_close();
         }
-        self.checkpoint_on_close();
         let generation = self.healed_generation()?;
         self.check_writable(&generation)?;
         let slot_lags = generation.synced_upto() > self.lock_sync().slots.current().synced_upto;
@@ -448,9 +447,7 @@ impl Engine {
             self.check_writable(&generation)?;
             self.sync_with_slot(&generation, &mut state)?;
         }
-        if !leaves_first {
-            self.compact_on_close();
-        }
+        self.compact_on_close();
         let generation = self.generation();
         self.trim(&generation)?;
         for byte in [LockByte::Users, LockByte::Writer] {

@@ -81,7 +81,7 @@ impl Default for Options {
             auto_compact: true,
             compact_dead_percent: 50,
             compact_floor_bytes: 1 << 20,
-            compact_share_bytes: 1 << 20,
+            compact_share_bytes: 16 << 20,
             on_compaction: None,
             max_bytes: None,
             evict: Evict::Sieve,
@@ -219,8 +219,8 @@ impl Options {
 
     /// Whether the file is compacted without being asked, when too much of it is dead; yes by default.
     ///
-    /// While the file is open a thread of its own does it. Closing does a share of it, bounded by
-    /// [`Options::compact_share_bytes`], so that programs that live for a moment keep a file small together.
+    /// While the file is open a thread of its own does it, and closing does it if it is still due, so that
+    /// programs that live for a moment keep a file small as well: see [`Options::compact_share_bytes`].
     /// A compaction that fails leaves the file as it was, and is tried again when the log has grown.
     pub fn auto_compact(mut self, auto_compact: bool) -> Self {
         self.auto_compact = auto_compact;
@@ -241,8 +241,13 @@ impl Options {
         self
     }
 
-    /// How many bytes of the log closing copies at most, where the file is to be compacted; or 16 times what was
-    /// written to it since it was opened, whichever is more. 1 MiB by default.
+    /// How many live bytes a handle copies as soon as the file is due, however little the handle has written;
+    /// 16 MiB by default.
+    ///
+    /// A file with more live data waits until half of what may stay live by
+    /// [`Options::compact_dead_percent`] is dead as well (75 of a hundred bytes by default), unless the
+    /// handle has written a 16th of the live data itself. So many short programs on one large file pause for
+    /// a compaction more rarely: [`space`](crate::docs::space) has the figures.
     pub fn compact_share_bytes(mut self, share_bytes: u64) -> Self {
         self.compact_share_bytes = share_bytes;
         self

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use tempfile::TempPath;
 
+use super::temporary::DiskTemporary;
 use super::{
     Access, Attributes, Directory, FileId, LockByte, LockMode, Mapping, Storage, StorageFile,
     TemporaryFile, lock,
@@ -71,7 +72,7 @@ impl Storage for DiskStorage {
                 "it is a device, pipe or socket",
             ));
         }
-        Ok(Arc::new(DiskFile { file }))
+        Ok(Arc::new(DiskFile::new(file)))
     }
 
     fn id_of(&self, path: &Path) -> io::Result<Option<FileId>> {
@@ -83,40 +84,7 @@ impl Storage for DiskStorage {
     }
 
     fn create_temporary(&self, path: &Path) -> io::Result<Box<dyn TemporaryFile>> {
-        let (file, path) = tempfile::Builder::new()
-            .prefix(".brasa-")
-            .tempfile_in(directory_of(path))?
-            .into_parts();
-        Ok(Box::new(DiskTemporary {
-            file: Arc::new(DiskFile { file }),
-            path,
-        }))
-    }
-
-    fn create_scratch(&self, path: &Path) -> io::Result<Box<dyn TemporaryFile>> {
-        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        let (file, path) = tempfile::Builder::new()
-            .prefix(name)
-            .rand_bytes(0)
-            .tempfile_in(directory_of(path))?
-            .into_parts();
-        Ok(Box::new(DiskTemporary {
-            file: Arc::new(DiskFile { file }),
-            path,
-        }))
-    }
-
-    fn open_scratch(&self, path: &Path) -> io::Result<Box<dyn TemporaryFile>> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            // Whoever may write to the directory could have put a link or a pipe there.
-            .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
-            .open(path)?;
-        Ok(Box::new(DiskTemporary {
-            file: Arc::new(DiskFile { file }),
-            path: TempPath::try_from_path(path)?,
-        }))
+        Ok(Box::new(DiskTemporary::create(path)?))
     }
 
     fn link_new(&self, path: &Path, further: &Path) -> io::Result<()> {
@@ -165,7 +133,7 @@ fn or_fsync(file: &File, synced: io::Result<()>) -> io::Result<()> {
     }
 }
 
-fn id_of(metadata: &fs::Metadata) -> FileId {
+pub(super) fn id_of(metadata: &fs::Metadata) -> FileId {
     FileId {
         device: metadata.dev(),
         inode: metadata.ino(),
@@ -209,7 +177,7 @@ fn network_file_system_named(name: &[u8]) -> Option<&'static str> {
 }
 
 /// The directory in which the path's last part is a name.
-fn directory_of(path: &Path) -> &Path {
+pub(super) fn directory_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -217,34 +185,8 @@ fn directory_of(path: &Path) -> &Path {
 }
 
 #[derive(Debug)]
-struct DiskTemporary {
-    file: Arc<DiskFile>,
-    path: TempPath,
-}
-
-impl TemporaryFile for DiskTemporary {
-    fn file(&self) -> Arc<dyn StorageFile> {
-        Arc::clone(&self.file) as Arc<dyn StorageFile>
-    }
-
-    fn persist_new(self: Box<Self>, path: &Path) -> io::Result<()> {
-        self.path
-            .persist_noclobber(path)
-            .map_err(|refused| refused.error)
-    }
-
-    fn replace(self: Box<Self>, path: &Path) -> io::Result<()> {
-        self.path.persist(path).map_err(|refused| refused.error)
-    }
-
-    fn keep(self: Box<Self>) -> io::Result<()> {
-        self.path.keep().map(drop).map_err(|refused| refused.error)
-    }
-}
-
-#[derive(Debug)]
-struct DiskFile {
-    file: File,
+pub(super) struct DiskFile {
+    pub(super) file: File,
 }
 
 impl StorageFile for DiskFile {
@@ -387,6 +329,10 @@ impl StorageFile for DiskFile {
 }
 
 impl DiskFile {
+    pub(super) fn new(file: File) -> DiskFile {
+        DiskFile { file }
+    }
+
     /// Whether space that the file has stays its own, so that a write to a page of it cannot run out of space. Where a page is copied to
     /// another place when it is written (btrfs, zfs, xfs with reflinks) it can.
     #[cfg(target_os = "linux")]

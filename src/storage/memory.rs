@@ -60,23 +60,7 @@ impl Storage for MemoryStorage {
 
     fn create_temporary(&self, _path: &Path) -> io::Result<Box<dyn TemporaryFile>> {
         let shared = Arc::new(Shared::new(self.device())?);
-        Ok(Box::new(MemoryTemporary::new(self, None, shared)))
-    }
-
-    fn create_scratch(&self, path: &Path) -> io::Result<Box<dyn TemporaryFile>> {
-        let mut names = lock(&self.names);
-        if names.contains_key(path) {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        let shared = Arc::new(Shared::new(self.device())?);
-        names.insert(path.to_owned(), Arc::clone(&shared));
-        Ok(Box::new(MemoryTemporary::new(self, Some(path), shared)))
-    }
-
-    fn open_scratch(&self, path: &Path) -> io::Result<Box<dyn TemporaryFile>> {
-        let shared = lock(&self.names).get(path).cloned();
-        let shared = shared.ok_or(io::ErrorKind::NotFound)?;
-        Ok(Box::new(MemoryTemporary::new(self, Some(path), shared)))
+        Ok(Box::new(MemoryTemporary::new(self, shared)))
     }
 
     fn link_new(&self, path: &Path, further: &Path) -> io::Result<()> {
@@ -112,25 +96,14 @@ struct MemoryTemporary {
     storage: MemoryStorage,
     shared: Arc<Shared>,
     file: Arc<MemoryFile>,
-    /// The name that goes with it.
-    name: Option<PathBuf>,
 }
 
 impl MemoryTemporary {
-    fn new(storage: &MemoryStorage, name: Option<&Path>, shared: Arc<Shared>) -> MemoryTemporary {
+    fn new(storage: &MemoryStorage, shared: Arc<Shared>) -> MemoryTemporary {
         MemoryTemporary {
             storage: storage.clone(),
             file: Arc::new(MemoryFile::new(Arc::clone(&shared), Access::ReadWrite)),
             shared,
-            name: name.map(Path::to_owned),
-        }
-    }
-}
-
-impl Drop for MemoryTemporary {
-    fn drop(&mut self) {
-        if let Some(name) = &self.name {
-            lock(&self.storage.names).remove(name);
         }
     }
 }
@@ -149,18 +122,9 @@ impl TemporaryFile for MemoryTemporary {
         Ok(())
     }
 
-    fn replace(mut self: Box<Self>, path: &Path) -> io::Result<()> {
+    fn replace(self: Box<Self>, path: &Path) -> io::Result<()> {
         let mut names = lock(&self.storage.names);
         names.insert(path.to_owned(), Arc::clone(&self.shared));
-        let old = self.name.take();
-        if let Some(old) = old {
-            names.remove(&old);
-        }
-        Ok(())
-    }
-
-    fn keep(mut self: Box<Self>) -> io::Result<()> {
-        self.name = None;
         Ok(())
     }
 }

@@ -16,6 +16,7 @@ mod mapping;
 mod memory;
 #[cfg(feature = "server")]
 mod socket;
+mod temporary;
 
 use std::fmt::Debug;
 use std::io;
@@ -56,12 +57,6 @@ pub(crate) trait Storage: Debug + Send + Sync {
     /// Creates a file beside `path`, under a name of its own, that only its owner may read.
     fn create_temporary(&self, path: &Path) -> io::Result<Box<dyn TemporaryFile>>;
 
-    /// Creates a file of exactly this name, which must be free, and that only its owner may read.
-    fn create_scratch(&self, path: &Path) -> io::Result<Box<dyn TemporaryFile>>;
-
-    /// Opens a file that [`TemporaryFile::keep`] has left, to go on with it.
-    fn open_scratch(&self, path: &Path) -> io::Result<Box<dyn TemporaryFile>>;
-
     /// Gives a file a further name, unless there is one of that name: then it fails with
     /// [`io::ErrorKind::AlreadyExists`].
     fn link_new(&self, path: &Path, further: &Path) -> io::Result<()>;
@@ -87,7 +82,7 @@ pub(crate) trait Directory: Debug {
     fn sync(&self) -> io::Result<()>;
 }
 
-/// A file that is removed when it is dropped without having been given a name, or kept.
+/// A file that is removed when it is dropped without having been given a name.
 pub(crate) trait TemporaryFile: Debug + Send {
     fn file(&self) -> Arc<dyn StorageFile>;
 
@@ -97,9 +92,6 @@ pub(crate) trait TemporaryFile: Debug + Send {
 
     /// Gives the file its name, and takes it away, in the same instant, from whatever has it.
     fn replace(self: Box<Self>, path: &Path) -> io::Result<()>;
-
-    /// Leaves the file where it is, under the name that it was created by.
-    fn keep(self: Box<Self>) -> io::Result<()>;
 }
 
 /// Which file it is, whatever its names.

@@ -15,12 +15,6 @@ pub use script::{SCRIPTS, Script, Step};
 
 const PATH: &str = "cache.brasa";
 
-/// Where a half done compaction of it is left.
-const SCRATCH: &str = ".cache.brasa.compacting";
-
-/// What is copied at a time where a compaction is gone on with after a loss of power: little, so that it takes several times.
-const SHARE_AFTER_LOSS: u64 = 200;
-
 /// When scripts begin, in Unix milliseconds.
 const START_MS: u64 = 1_700_000_000_000;
 
@@ -228,21 +222,20 @@ fn run(
         clock: ManualClock::new(START_MS),
         durability,
         db: None,
-        share_bytes: None,
-        has_shared: false,
+        closing_compacts: false,
         has_written: false,
         synced: 0,
         acknowledged: 0,
     };
     for (number, step) in script.steps.iter().enumerate() {
         let next = number + usize::from(step.ends_the_handle());
-        runner.share_bytes = script.share_of_handle(next);
+        runner.closing_compacts = script.closing_compacts(next);
         runner.step(step)?;
         if runner.run.disk.fault_count() == 0 {
             runner.run.sound_steps = number + 1;
         }
     }
-    runner.share_bytes = None;
+    runner.closing_compacts = false;
     runner.finish()
 }
 
@@ -251,10 +244,8 @@ struct Runner {
     clock: ManualClock,
     durability: Durability,
     db: Option<Db>,
-    /// What a handle copies when it is closed that is opened now; `None` where it does not compact.
-    share_bytes: Option<u64>,
-    /// Whether a compaction may have been left half done.
-    has_shared: bool,
+    /// Whether a handle that is opened now compacts when it closes.
+    closing_compacts: bool,
     /// Whether the handle that is open has changed anything.
     has_written: bool,
     synced: usize,
@@ -295,8 +286,8 @@ impl Runner {
             let now = dump(db, &self.clock).map_err(|error| format!("cannot read: {error}"))?;
             let before = &self.run.states[newest];
             let now_ms = self.clock.now_ms();
-            if *step == Step::Compact && succeeded && !self.has_shared {
-                // Nothing was copied at another time, so that exactly what has expired is gone.
+            if *step == Step::Compact && succeeded {
+                // Exactly what has expired is gone.
                 let live = before.iter();
                 let live = live.filter_map(|(key, entry)| Some((key.clone(), entry.live(now_ms)?)));
                 let expected: Contents = live.collect();
@@ -320,13 +311,13 @@ impl Runner {
         }
         let syncs = matches!(
             step,
-            Step::Sync | Step::Reopen | Step::Share(_) | Step::Compact | Step::Checkpoint
+            Step::Sync | Step::Reopen | Step::Close | Step::Compact | Step::Checkpoint
         );
         if syncs || step.changes() {
             // Closing succeeds although compacting has failed, perhaps at the last moment, before the new name was on the
             // device: the old file may be back, with what has expired.
             self.acknowledged = match step {
-                Step::Share(_) if self.run.faulty => newest,
+                Step::Close if self.run.faulty => newest,
                 _ => self.run.states.len() - 1,
             };
         }
@@ -343,8 +334,7 @@ impl Runner {
 
     fn take(&mut self, step: &Step) -> brasa::Result<()> {
         match step {
-            Step::Reopen | Step::Share(_) => {
-                self.has_shared |= matches!(step, Step::Share(_));
+            Step::Reopen | Step::Close => {
                 let closed = self.db.take().map_or(Ok(()), Db::close);
                 self.run.disk.kill_all();
                 closed?;
@@ -375,7 +365,7 @@ impl Runner {
             None => {
                 self.has_written = false;
                 let (disk, clock) = (&self.run.disk, &self.clock);
-                open(disk, self.durability, clock, self.share_bytes)?
+                open(disk, self.durability, clock, self.closing_compacts)?
             }
         };
         Ok(self.db.insert(db))
@@ -394,18 +384,17 @@ impl Runner {
     }
 }
 
-/// Opens the file. Where there is a share, closing copies so much of it whenever a byte of it is dead.
+/// Opens the file; closing compacts it, if it is to, whenever a byte of it is dead.
 fn open(
     disk: &SimulatedDisk,
     durability: Durability,
     clock: &ManualClock,
-    share_bytes: Option<u64>,
+    closing_compacts: bool,
 ) -> brasa::Result<Db> {
     Db::options()
-        .auto_compact(share_bytes.is_some())
+        .auto_compact(closing_compacts)
         .compact_dead_percent(0)
         .compact_floor_bytes(0)
-        .compact_share_bytes(share_bytes.unwrap_or(0))
         .durability(durability)
         .clock(clock.clone())
         .lock_timeout(std::time::Duration::ZERO)
@@ -488,11 +477,9 @@ pub fn enumerate(
     };
     // What another file, of the same shape, left where ours grows.
     let other = SimulatedDisk::new(seed ^ 0xffff);
-    let (garbage, foreign) =
-        foreign_file(script, &other).map_err(|error| broken(error.to_string()))?;
+    let garbage = foreign_file(script, &other).map_err(|error| broken(error.to_string()))?;
     let mut lab = Lab {
         garbage,
-        foreign,
         random: seed,
         effort,
         tally,
@@ -504,26 +491,24 @@ pub fn enumerate(
     Ok(true)
 }
 
-/// Another file that the script's changes were made to, and what it holds.
-fn foreign_file(script: &Script, disk: &SimulatedDisk) -> brasa::Result<(Vec<u8>, Contents)> {
+/// Another file that the script's changes were made to.
+fn foreign_file(script: &Script, disk: &SimulatedDisk) -> brasa::Result<Vec<u8>> {
     let clock = ManualClock::new(START_MS);
-    let db = open(disk, Durability::Os, &clock, None)?;
+    let db = open(disk, Durability::Os, &clock, false)?;
     for step in &script.steps {
         if step.changes() {
             let _ = step.apply(&db);
         }
     }
-    let contents = dump(&db, &clock)?;
     db.close()?;
     let image = disk.killed_image(disk.operation_count());
     let bytes = image.file(PATH).map(<[u8]>::to_vec);
-    Ok((bytes.unwrap_or_default(), contents))
+    Ok(bytes.unwrap_or_default())
 }
 
 struct Lab<'a> {
-    /// Another file of the same shape, and what it holds.
+    /// Another file of the same shape.
     garbage: Vec<u8>,
-    foreign: Contents,
     random: u64,
     effort: Effort,
     tally: &'a mut Tally,
@@ -564,12 +549,17 @@ struct SecondLife {
     clock: ManualClock,
     durability: Durability,
     /// As for [`open`].
-    share_bytes: Option<u64>,
+    closing_compacts: bool,
 }
 
 impl SecondLife {
     fn open(&self) -> brasa::Result<Db> {
-        open(&self.disk, self.durability, &self.clock, self.share_bytes)
+        open(
+            &self.disk,
+            self.durability,
+            &self.clock,
+            self.closing_compacts,
+        )
     }
 }
 
@@ -641,34 +631,7 @@ impl Lab<'_> {
             self.tally.count(loss.name());
         }
         let image = run.disk.killed_image(upto);
-        self.misplace(&image)?;
         self.rot(&image, run.checkpoints)
-    }
-
-    /// Puts another file in the place of the one that a half done compaction belongs to, as whoever restores a copy
-    /// does: it is compacted to what it holds itself.
-    fn misplace(&mut self, image: &Image) -> Result<(), String> {
-        let mut image = image.clone();
-        if image.file(SCRATCH).is_none() || image.file(PATH).is_none() {
-            return Ok(());
-        }
-        image.file_mut(PATH).unwrap().clone_from(&self.garbage);
-        let clock = ManualClock::new(START_MS);
-        let disk = image.restart(self.next_random());
-        let compacted = || {
-            let db = open(&disk, Durability::Os, &clock, None)?;
-            db.compact()?;
-            drop(db);
-            dump(&open(&disk, Durability::Os, &clock, None)?, &clock)
-        };
-        self.tally.count("another file in its place");
-        match compacted() {
-            Ok(found) if found == self.foreign => Ok(()),
-            found => Err(format!(
-                "another file beside a half done compaction: {found:?}, and not {:?}",
-                self.foreign
-            )),
-        }
     }
 
     /// The ways to lose power at a moment: each systematic one, and chance for the rest.
@@ -734,14 +697,14 @@ impl Lab<'_> {
 
     /// Opens what a power loss has left, and looks whether it is one of the allowed states.
     fn recover(&mut self, subject: &Subject<'_>, durability: Durability) -> Result<(), String> {
-        // The clock may have been lost as well: then nothing of a half done compaction is good.
+        // The clock may have been lost as well.
         let clock = match self.tally.total().is_multiple_of(3) {
             true => ManualClock::new(START_MS),
             false => ManualClock::new(subject.now_ms),
         };
         let disk = subject.image.restart(self.next_random());
-        let share_bytes = subject.compacts.then_some(SHARE_AFTER_LOSS);
-        let opened = open(&disk, durability, &clock, share_bytes);
+        let closing_compacts = subject.compacts;
+        let opened = open(&disk, durability, &clock, closing_compacts);
         let db = opened.map_err(|error| format!("{error}"))?;
         let found = dump(&db, &clock).map_err(|error| format!("{error}"))?;
         if !subject.allows(&found) {
@@ -773,13 +736,13 @@ impl Lab<'_> {
             disk,
             clock,
             durability,
-            share_bytes,
+            closing_compacts,
         };
         self.go_on(&second, db, found, crash_again)
     }
 
     /// Writes after recovery, opens again, and where it is its turn loses power in all of that. If the script compacts,
-    /// that is done as well: what the loss has left half done is gone on with.
+    /// that is done as well.
     fn go_on(
         &mut self,
         second: &SecondLife,
@@ -788,7 +751,7 @@ impl Lab<'_> {
         crash_again: bool,
     ) -> Result<(), String> {
         let (disk, clock) = (&second.disk, &second.clock);
-        let compacted_ms = second.share_bytes.map(|_| clock.now_ms());
+        let compacted_ms = second.closing_compacts.then(|| clock.now_ms());
         let mut states = vec![recovered];
         let mut synced = vec![(disk.operation_count(), 0)];
         for value in ["7", "8"] {
@@ -833,7 +796,7 @@ impl Lab<'_> {
                 let image = crash.image(loss, names, seed, &self.garbage);
                 let disk = image.restart(seed);
                 let found =
-                    open(&disk, second.durability, clock, None).and_then(|db| dump(&db, clock));
+                    open(&disk, second.durability, clock, false).and_then(|db| dump(&db, clock));
                 match found {
                     Ok(found) if is_allowed(allowed, &found, compacted_ms) => {}
                     found => {
@@ -855,7 +818,7 @@ impl Lab<'_> {
         const LOG_START: usize = 12_288;
         let clock = ManualClock::new(START_MS);
         let look = |image: &Image| {
-            let db = open(&image.restart(1), Durability::Os, &clock, None)?;
+            let db = open(&image.restart(1), Durability::Os, &clock, false)?;
             dump(&db, &clock)
         };
         let sound = look(image);

@@ -31,9 +31,8 @@ pub enum Step {
     Checkpoint,
     /// Closes and opens.
     Reopen,
-    /// Closes and opens, and closing compacts, copying so many bytes at least. It is so as well that the handle is
-    /// opened in which the steps before it are taken.
-    Share(u64),
+    /// Closes and opens, and closing compacts: the handle in which the steps before it are taken is opened so.
+    Close,
     /// Is killed, and opens.
     Kill,
     /// Time passes.
@@ -51,7 +50,7 @@ impl Step {
                 | Step::Compact
                 | Step::Checkpoint
                 | Step::Reopen
-                | Step::Share(_)
+                | Step::Close
                 | Step::Kill
                 | Step::Advance(_)
                 | Step::Durability(_)
@@ -62,7 +61,7 @@ impl Step {
     pub fn ends_the_handle(&self) -> bool {
         matches!(
             self,
-            Step::Reopen | Step::Share(_) | Step::Kill | Step::Durability(_)
+            Step::Reopen | Step::Close | Step::Kill | Step::Durability(_)
         )
     }
 
@@ -132,10 +131,7 @@ impl Step {
             ["compact"] => Step::Compact,
             ["checkpoint"] => Step::Checkpoint,
             ["reopen"] => Step::Reopen,
-            ["share", bytes] => {
-                let parsed = bytes.parse().map(Step::Share);
-                parsed.map_err(|_| format!("{bytes:?} is no number of bytes"))?
-            }
+            ["close"] => Step::Close,
             ["kill"] => Step::Kill,
             ["advance", by] => Step::Advance(millis(by)?),
             ["always"] => Step::Durability(Durability::Always),
@@ -186,7 +182,7 @@ impl Script {
     /// Whether it compacts the file.
     pub fn compacts(&self) -> bool {
         let mut steps = self.steps.iter();
-        steps.any(|step| matches!(step, Step::Compact | Step::Share(_)))
+        steps.any(|step| matches!(step, Step::Compact | Step::Close))
     }
 
     /// Whether it writes checkpoints.
@@ -194,13 +190,10 @@ impl Script {
         self.steps.contains(&Step::Checkpoint)
     }
 
-    /// How much a handle copies when it closes that takes the step of this number.
-    pub fn share_of_handle(&self, number: usize) -> Option<u64> {
+    /// Whether the handle compacts when it closes that takes the step of this number.
+    pub fn closing_compacts(&self, number: usize) -> bool {
         let mut rest = self.steps.iter().skip(number);
-        match rest.find(|step| step.ends_the_handle()) {
-            Some(Step::Share(bytes)) => Some(*bytes),
-            _ => None,
-        }
+        rest.find(|step| step.ends_the_handle()) == Some(&Step::Close)
     }
 }
 
@@ -292,35 +285,35 @@ pub const SCRIPTS: [&str; 103] = [
     "set a x*5000; set b y*5000; set a 1; compact; set c z*9000; compact",
     "set a 1; compact; reopen; clear; compact; set a 2",
     "hset h f 1; hset h g 2; hexpire h f 50; hexpire h g 90; compact; advance 60; compact; hset h k 3; advance 60; hpersist h k; compact",
-    // The whole of it by closing.
-    "set a 1; set a 2; share 200; set a 3; share 200; set b 4",
-    "set a 1; hset h f 1; expire h 50; set a 2; share 200; kill; hset h g 2; share 200",
-    // In shares, with writes between them.
-    "set a a*500; set b b*500; set c c*500; set d d*500; reopen; set a 1; share 200; set b 2; \
-     share 200; del c; share 200; set e 3; share 200",
-    "set a a*700; set b b*700; set c c*700; reopen; del a; share 200; clear; share 200; set c 1; \
-     share 200; set d 2; share 200",
-    "hset h f f*700; hset h g g*700; hset h k k*700; expire h 50; reopen; hdel h f; share 200; hset h l 1; \
-     share 200; hdel h g; share 200; expire h 70; share 200",
-    "hset h f f*700; expire h 50; set a a*700; set b b*700; reopen; del a; share 200; advance 60; set c 1; \
-     share 200; set d 1; share 200",
-    "set a a*700 50; set b b*700 50; set c c*700; reopen; expire a 90; share 200; advance 60; del c; \
-     share 200; expire a 80; share 200; set a 1; share 200",
-    "hset h f f*700; set a a*700; set b b*700; reopen; set a 1; share 200; del h; share 200; hset h g 1; \
-     share 200; hset h f 2; share 200",
-    "set a a*700; in 1 set a b*700; in 2 hset a f c*700; reopen; in 1 del a; share 200; in 2 hset a g 1; \
-     share 200; in 1 set a 2; in 2 hdel a f; share 200; in 2 clear; share 200",
-    "set a a*700; set b b*700; hset h f 1; expire h 50; reopen; set a 1; share 200; batch hset h g 2, hdel h f; \
-     share 200; set c 3; share 200; set d 4; share 200",
-    "hset h f f*700; hset h g g*700; hset h k k*700; hexpire h f 50; reopen; hexpire h g 50; share 200; advance 60; \
-     hset h l 1; share 200; hpersist h k; share 200; hset h g 2; share 200",
-    // Killed between and after shares: the work is gone on with, or begun anew.
-    "os; set a a*700; set b b*700; set c c*700; reopen; set a 1; share 200; set b 2; kill; set b 3; share 200; \
-     set d 4; kill; set c 5; share 200; share 200",
-    "set a a*700; set b b*700; set c c*700; reopen; set a 1; share 200; kill; set b 2; compact; set c 3; \
+    // By closing.
+    "set a 1; set a 2; close; set a 3; close; set b 4",
+    "set a 1; hset h f 1; expire h 50; set a 2; close; kill; hset h g 2; close",
+    // By closing again and again, with writes between.
+    "set a a*500; set b b*500; set c c*500; set d d*500; reopen; set a 1; close; set b 2; \
+     close; del c; close; set e 3; close",
+    "set a a*700; set b b*700; set c c*700; reopen; del a; close; clear; close; set c 1; \
+     close; set d 2; close",
+    "hset h f f*700; hset h g g*700; hset h k k*700; expire h 50; reopen; hdel h f; close; hset h l 1; \
+     close; hdel h g; close; expire h 70; close",
+    "hset h f f*700; expire h 50; set a a*700; set b b*700; reopen; del a; close; advance 60; set c 1; \
+     close; set d 1; close",
+    "set a a*700 50; set b b*700 50; set c c*700; reopen; expire a 90; close; advance 60; del c; \
+     close; expire a 80; close; set a 1; close",
+    "hset h f f*700; set a a*700; set b b*700; reopen; set a 1; close; del h; close; hset h g 1; \
+     close; hset h f 2; close",
+    "set a a*700; in 1 set a b*700; in 2 hset a f c*700; reopen; in 1 del a; close; in 2 hset a g 1; \
+     close; in 1 set a 2; in 2 hdel a f; close; in 2 clear; close",
+    "set a a*700; set b b*700; hset h f 1; expire h 50; reopen; set a 1; close; batch hset h g 2, hdel h f; \
+     close; set c 3; close; set d 4; close",
+    "hset h f f*700; hset h g g*700; hset h k k*700; hexpire h f 50; reopen; hexpire h g 50; close; advance 60; \
+     hset h l 1; close; hpersist h k; close; hset h g 2; close",
+    // Killed between closings.
+    "os; set a a*700; set b b*700; set c c*700; reopen; set a 1; close; set b 2; kill; set b 3; close; \
+     set d 4; kill; set c 5; close; close",
+    "set a a*700; set b b*700; set c c*700; reopen; set a 1; close; kill; set b 2; compact; set c 3; \
      compact; set d 4",
-    "set a a*700; set b b*700; reopen; set a 1; share 200; batch set c 1, hset h f 1, del b; share 200; \
-     expire h 50; share 200; hset h g 2; hdel h f; share 200",
+    "set a a*700; set b b*700; reopen; set a 1; close; batch set c 1, hset h f 1, del b; close; \
+     expire h 50; close; hset h g 2; hdel h f; close",
     // Checkpoints: of nothing, of each kind, one upon the other, and taken up into one.
     "checkpoint; set a 1",
     "set a 1; checkpoint; set a 2; set b 3",

@@ -377,8 +377,6 @@ fn replaced(engine: &Engine) -> Error {
 pub(super) struct RewriteSink<'r> {
     rewrite: &'r mut Rewrite,
     page_bytes: u64,
-    /// Bytes of former pages and closing records in the file.
-    all_bytes: u64,
 }
 
 impl PageSink for RewriteSink<'_> {
@@ -399,7 +397,7 @@ impl LayerSink for RewriteSink<'_> {
             offset,
             gaps: Vec::new(),
             page_bytes: self.page_bytes,
-            all_bytes: self.all_bytes.saturating_add(self.page_bytes),
+            all_bytes: self.page_bytes,
         });
         self.rewrite
             .append(&[Change::control(Kind::Checkpoint, &value)])?;
@@ -411,36 +409,24 @@ impl LayerSink for RewriteSink<'_> {
     }
 }
 
-/// Writes a layer that says what was written to a new file since its newest one; nothing where that is little, or costs too much. The whole of the
-/// file was read back into `new`.
+/// Writes a checkpoint of all that was copied to a new file, which was read back into `new` and has none
+/// yet; nothing where that is little.
 pub(super) fn write_into_rewrite(
     new: &Generation,
     rewrite: &mut Rewrite,
     checkpoint_bytes: u64,
-    share_bytes: u64,
     hand: u64,
 ) -> Result<()> {
-    let contents = new.contents();
-    let advice = new.advice();
     let log_bytes = new.published_upto() - LOG_START;
-    let layers = contents.base.as_ref().map_or(&[][..], Base::layers);
-    let sizes: Vec<u64> = layers
-        .iter()
-        .map(|layer| layer.closing.layer_bytes)
-        .collect();
-    let own = estimate(contents);
-    let affordable = advice.all_bytes.saturating_mul(2).saturating_add(own) <= log_bytes;
-    if tail_bytes(new) < checkpoint_bytes || !affordable {
+    if tail_bytes(new) < checkpoint_bytes || estimate(new.contents()) > log_bytes {
         return Ok(());
     }
-    let merged = layers_to_merge(own, &sizes, share_bytes);
     let at = joint(new);
     let mut sink = RewriteSink {
         rewrite,
         page_bytes: 0,
-        all_bytes: advice.all_bytes,
     };
-    write_layer(new, merged, at, hand, &mut sink)?;
+    write_layer(new, 0, at, hand, &mut sink)?;
     Ok(())
 }
 

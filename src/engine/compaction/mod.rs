@@ -2,7 +2,7 @@
 //!
 //! | step | done by | a crash or fault here leaves |
 //! | --- | --- | --- |
-//! | what is live is copied into a scratch file | `copy`, in rounds | the old file; the scratch file goes, or is gone on with |
+//! | live records are copied into a temporary file | `copy`, in rounds | the old file |
 //! | the new file is synced, and read back into a new index | `Running::read_back` | the same |
 //! | writers wait; the rest is copied, the new file completed and synced | `switch` | the same |
 //! | the old file ends with *moved* | `switch` | the old file; whoever opens it passes over the record |
@@ -13,11 +13,11 @@
 //!
 //! 1. One compaction at a time: the mutex within a process, the lock on the file between processes.
 //! 2. Nothing takes the name that is not on the device as a whole.
-//! 3. From *moved* until the name is taken nobody else can append to the old file: the writer lock is held.
+//! 3. Nothing takes the name that was not read back, and verified, from its first record to its last.
+//! 4. From *moved* until the name is taken nobody else can append to the old file: the writer lock is held.
 
+mod closing;
 mod copy;
-mod scratch;
-mod share;
 mod switch;
 
 use std::path::Path;
@@ -67,8 +67,38 @@ pub(super) struct Trigger {
     pub(super) dead_percent: u8,
     /// Dead bytes that are never too many.
     pub(super) floor_bytes: u64,
-    /// How much of the log a process copies at least when it closes the file.
+    /// Live bytes that a handle copies at `dead_percent`, however little it has written; a file with more of
+    /// them may wait for a larger dead share.
     pub(super) share_bytes: u64,
+}
+
+/// Live bytes that a handle copies at the ordinary dead share for each byte that it has written.
+const COPIED_PER_WRITTEN: u64 = 16;
+
+/// What the log of a file consists of.
+#[derive(Debug, Clone, Copy)]
+struct Usage {
+    log_bytes: u64,
+    /// Bytes that a compaction would copy, its checkpoint included.
+    live_bytes: u64,
+}
+
+impl Trigger {
+    /// Whether so much of the log is dead that a handle that has written so many bytes should compact it;
+    /// [`closing`] says why it depends on that.
+    fn is_exceeded_by(&self, usage: Usage, written_bytes: u64) -> bool {
+        let dead_bytes = usage.log_bytes.saturating_sub(usage.live_bytes);
+        let affordable = written_bytes
+            .saturating_mul(COPIED_PER_WRITTEN)
+            .max(self.share_bytes);
+        let dead_percent = match usage.live_bytes <= affordable {
+            true => self.dead_percent,
+            // Half of the live share is added.
+            false => self.dead_percent.saturating_add(100) / 2,
+        };
+        let too_many = u128::from(usage.log_bytes) * u128::from(dead_percent) / 100;
+        dead_bytes > self.floor_bytes && u128::from(dead_bytes) > too_many
+    }
 }
 
 /// A compaction that is under way.
@@ -145,12 +175,14 @@ impl Engine {
         })
     }
 
-    /// Compacts if it is due and nobody is at it, until it is told to stop; the half done work is then left for later. Tells
-    /// the options' listener what became of it.
+    /// Compacts the file if it is due and no other handle is compacting it, until it is told to stop; the
+    /// half done copy is dropped then. Tells the options' listener of the outcome.
     /// Where the log is merely long since the last checkpoint, writes that.
     pub(crate) fn work_in_background(&self) {
-        // The listener is told with no lock held: it may compact and close itself.
-        if let Some(outcome) = self.compact_in_background().transpose() {
+        // The listener is told with no lock held: it may compact and close itself. What was written meanwhile
+        // may make another compaction due.
+        while let Some(outcome) = self.compact_in_background().transpose() {
+            let is_over = outcome.is_err() || self.stopping.load(Ordering::Acquire);
             if outcome.is_err()
                 && let Ok(mut writer) = self.writer.lock()
             {
@@ -159,10 +191,13 @@ impl Engine {
                 writer.judge_at = end.saturating_add((end - LOG_START) / 4);
             }
             self.tell_of_compaction(outcome);
+            if is_over {
+                return;
+            }
         }
     }
 
-    /// The work itself; `None` where there is nothing to tell of.
+    /// Compacts once if that is due, else writes a checkpoint if that is; `None` where it did not compact.
     fn compact_in_background(&self) -> Result<Option<CompactionReport>> {
         let Ok(_alone) = self.lock_compaction() else {
             return Ok(None);
@@ -178,7 +213,8 @@ impl Engine {
         self.compact_alone(Duration::ZERO, &mut go_on)
     }
 
-    /// `None` where somebody else was at it for longer than the timeout, or `go_on` said no, and the work was left for later.
+    /// `None` where another handle was compacting for longer than the timeout, or `go_on` said no; the half
+    /// done copy is dropped then.
     fn compact_alone(
         &self,
         timeout: Duration,
@@ -210,13 +246,11 @@ impl Engine {
                     continue;
                 }
                 Stopped::Asked => {
-                    self.sync()?;
-                    let Running { rewrite, copy, .. } = running;
-                    scratch::leave(rewrite, &self.path, &source, &copy)?;
+                    source.set_judged_ms(0, &self.path)?;
                     return Ok(None);
                 }
             }
-            if let Some(sizes) = self.switch(running, true)? {
+            if let Some(sizes) = self.switch(running)? {
                 return Ok(Some(CompactionReport {
                     duration: begun.elapsed(),
                     ..sizes
@@ -322,13 +356,13 @@ impl Engine {
         if !trigger.enabled || self.settings.read_only {
             return false;
         }
-        let log_bytes = generation.published_upto() - LOG_START;
         let live_bytes = generation.statistics().live_bytes(self.now_ms());
-        // The new file would have a checkpoint, too.
-        let needed_bytes = live_bytes.saturating_add(generation.advice().chain_bytes);
-        let dead_bytes = log_bytes.saturating_sub(needed_bytes);
-        let too_many = u128::from(log_bytes) * u128::from(trigger.dead_percent) / 100;
-        dead_bytes > trigger.floor_bytes && u128::from(dead_bytes) > too_many
+        let usage = Usage {
+            log_bytes: generation.published_upto() - LOG_START,
+            // The new file would have a checkpoint, too.
+            live_bytes: live_bytes.saturating_add(generation.advice().chain_bytes),
+        };
+        trigger.is_exceeded_by(usage, self.written_bytes.load(Ordering::Relaxed))
     }
 
     /// Acquires the right to compact or to write a checkpoint, between the threads of this handle.
@@ -357,25 +391,16 @@ impl Engine {
         Ok(locked.then_some(Claim(file)))
     }
 
-    /// Goes on with what was left half done, or begins anew.
+    /// Creates the new file, which has no contents yet.
     fn begin_compaction(&self, source: &Arc<Generation>) -> Result<Running> {
         self.check_compactable(source)?;
         let header = self.next_header(source)?;
-        let storage = &*self.storage;
-        let (rewrite, copy) =
-            scratch::open(storage, &self.path, source, header, self.draw_writer()?)?;
-        let (new, _) = Generation::open(
-            Arc::clone(rewrite.file()),
-            *rewrite.header(),
-            &self.path,
-            &self.settings,
-            rewrite.checkpoint(),
-        )?;
-        // What was left was on the device.
-        new.note_synced(rewrite.tail().offset);
+        let rewrite = Rewrite::begin(&*self.storage, &self.path, header, self.draw_writer()?)?;
+        let file = Arc::clone(rewrite.file());
+        let (new, _) = Generation::open(file, header, &self.path, &self.settings, 0)?;
         Ok(Running {
             source: Arc::clone(source),
-            copy: copy.unwrap_or_else(|| LogCopy::new(source, self.now_ms())),
+            copy: LogCopy::new(source, self.now_ms()),
             rewrite,
             new,
             places: Vec::new(),
@@ -452,7 +477,7 @@ impl Engine {
             .writer
             .lock()
             .map_or(0, |writer| running.hand_after(writer.hand));
-        running.write_layer(self.settings.checkpoint_bytes, u64::MAX, hand)?;
+        running.write_layer(self.settings.checkpoint_bytes, hand)?;
         running.rewrite.sync()?;
         running.read_back(&self.path)
     }
@@ -510,14 +535,8 @@ impl Running {
     }
 
     /// Writes a checkpoint of what was read back; see [`write_into_rewrite`].
-    fn write_layer(&mut self, checkpoint_bytes: u64, share_bytes: u64, hand: u64) -> Result<()> {
-        write_into_rewrite(
-            &self.new,
-            &mut self.rewrite,
-            checkpoint_bytes,
-            share_bytes,
-            hand,
-        )
+    fn write_layer(&mut self, checkpoint_bytes: u64, hand: u64) -> Result<()> {
+        write_into_rewrite(&self.new, &mut self.rewrite, checkpoint_bytes, hand)
     }
 
     /// Applies to the new index what has been written to the new file, which proves that it can be read.

@@ -44,13 +44,7 @@ impl Drop for Switching<'_> {
 impl Engine {
     /// Copies the rest while writers wait, and goes on with the new file in place of the old one. `None` where the
     /// copy came to nothing at the last moment.
-    ///
-    /// Without `read_back` the new index stays empty: for a handle that is being closed.
-    pub(super) fn switch(
-        &self,
-        running: Running,
-        read_back: bool,
-    ) -> Result<Option<CompactionReport>> {
+    pub(super) fn switch(&self, running: Running) -> Result<Option<CompactionReport>> {
         let _writing = self.enter()?;
         let (mut sync, _) = self.claim_sync()?;
         let mut writer = self.lock_writer()?;
@@ -61,7 +55,7 @@ impl Engine {
             return Ok(None);
         }
         let switching = Switching::begin(&self.switching);
-        let switched = self.switch_locked(running, read_back, &mut sync, &mut writer);
+        let switched = self.switch_locked(running, &mut sync, &mut writer);
         drop(switching);
         let outcome = switched.and_then(|switched| match switched {
             None => Ok(None),
@@ -87,7 +81,6 @@ impl Engine {
     fn switch_locked(
         &self,
         mut running: Running,
-        read_back: bool,
         sync: &mut SyncState,
         writer: &mut Writer,
     ) -> Result<Option<(CompactionReport, Option<io::Error>)>> {
@@ -110,13 +103,7 @@ impl Engine {
             new.header = new_file.header;
             // After this nothing may fail any more that the new file needs.
             new.map_upto(file_bytes)?;
-            match read_back {
-                true => super::read_back(&new, new_file.tail, &self.path),
-                false => {
-                    new.skip_to(new_file.tail);
-                    Ok(())
-                }
-            }
+            super::read_back(&new, new_file.tail, &self.path)
         })?;
         let report = CompactionReport {
             before_bytes,

@@ -297,12 +297,6 @@ impl Generation {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Leaves the log unread up to here: for a handle that is being closed.
-    pub(super) fn skip_to(&self, tail: Tail) {
-        *self.lock_tail() = tail;
-        self.set_published_upto(tail.offset);
-    }
-
     /// Whether there may be something behind the tail that was not applied: a commit of somebody else. No system call,
     /// as long as the file is as long as it should be.
     pub(super) fn has_news(&self) -> bool {

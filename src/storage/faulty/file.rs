@@ -1,7 +1,7 @@
 //! The files of a simulated disk: each operation is put before the disk, which may refuse it and writes it down, and then done in memory.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::{FaultyOperation, Operation, SimulatedDisk, Step};
@@ -20,11 +20,9 @@ impl Directory for FaultyDirectory {
 
 #[derive(Debug)]
 pub(super) struct FaultyTemporary {
-    /// `None` once it has been named or kept.
+    /// `None` once it has been named.
     pub(super) temporary: Option<Box<dyn TemporaryFile>>,
     pub(super) file: Arc<FaultyFile>,
-    /// The name that goes with it.
-    pub(super) name: Option<PathBuf>,
 }
 
 impl FaultyTemporary {
@@ -32,20 +30,6 @@ impl FaultyTemporary {
         self.temporary
             .take()
             .ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-}
-
-impl Drop for FaultyTemporary {
-    fn drop(&mut self) {
-        let Some(temporary) = self.temporary.take() else {
-            return;
-        };
-        if self.file.disk.step(Step::Operation).is_err() {
-            // Whoever was killed removes nothing.
-            let _ = temporary.keep();
-        } else if let Some(name) = &self.name {
-            self.file.disk.change_names(Some(name), None);
-        }
     }
 }
 
@@ -64,14 +48,8 @@ impl TemporaryFile for FaultyTemporary {
     fn replace(mut self: Box<Self>, path: &Path) -> io::Result<()> {
         self.file.disk.check(FaultyOperation::Name)?;
         self.take()?.replace(path)?;
-        let new = Some((path, self.file.inode));
-        self.file.disk.change_names(self.name.as_deref(), new);
+        self.file.disk.name(path, self.file.inode);
         Ok(())
-    }
-
-    fn keep(mut self: Box<Self>) -> io::Result<()> {
-        self.file.disk.step(Step::Operation)?;
-        self.take()?.keep()
     }
 }
 

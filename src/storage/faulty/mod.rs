@@ -41,21 +41,16 @@ pub(super) enum Operation {
     SyncDirectory,
 }
 
-/// A change of the names in a directory, which is there as a whole or not at all.
+/// A name that is given to an inode, and taken from the one that has it, as a whole or not at all.
 #[derive(Debug, Clone)]
 pub(super) struct NameChange {
-    pub(super) gone: Option<PathBuf>,
-    pub(super) new: Option<(PathBuf, usize)>,
+    path: PathBuf,
+    inode: usize,
 }
 
 impl NameChange {
     pub(super) fn apply(&self, names: &mut BTreeMap<PathBuf, usize>) {
-        if let Some(gone) = &self.gone {
-            names.remove(gone);
-        }
-        if let Some((path, inode)) = &self.new {
-            names.insert(path.clone(), *inode);
-        }
+        names.insert(self.path.clone(), self.inode);
     }
 }
 
@@ -333,14 +328,9 @@ impl SimulatedDisk {
 
     /// Lets a path name an inode.
     fn name(&self, path: &Path, inode: usize) {
-        self.change_names(None, Some((path, inode)));
-    }
-
-    /// Takes a name away and gives one, in one step.
-    fn change_names(&self, gone: Option<&Path>, new: Option<(&Path, usize)>) {
         let change = NameChange {
-            gone: gone.map(Path::to_owned),
-            new: new.map(|(path, inode)| (path.to_owned(), inode)),
+            path: path.to_owned(),
+            inode,
         };
         change.apply(&mut self.world().names);
         self.record(Operation::Name(change));
@@ -352,16 +342,10 @@ impl SimulatedDisk {
         world.next_inode - 1
     }
 
-    fn temporary(
-        &self,
-        temporary: Box<dyn TemporaryFile>,
-        inode: usize,
-        name: Option<&Path>,
-    ) -> Box<dyn TemporaryFile> {
+    fn temporary(&self, temporary: Box<dyn TemporaryFile>, inode: usize) -> Box<dyn TemporaryFile> {
         Box::new(FaultyTemporary {
             file: self.handle(inode, temporary.file()),
             temporary: Some(temporary),
-            name: name.map(Path::to_owned),
         })
     }
 
@@ -425,23 +409,7 @@ impl Storage for SimulatedDisk {
     fn create_temporary(&self, path: &Path) -> io::Result<Box<dyn TemporaryFile>> {
         self.check(FaultyOperation::Open)?;
         let temporary = self.memory.create_temporary(path)?;
-        Ok(self.temporary(temporary, self.next_inode(), None))
-    }
-
-    fn create_scratch(&self, path: &Path) -> io::Result<Box<dyn TemporaryFile>> {
-        self.check(FaultyOperation::Open)?;
-        let temporary = self.memory.create_scratch(path)?;
-        let inode = self.next_inode();
-        self.name(path, inode);
-        Ok(self.temporary(temporary, inode, Some(path)))
-    }
-
-    fn open_scratch(&self, path: &Path) -> io::Result<Box<dyn TemporaryFile>> {
-        self.check(FaultyOperation::Open)?;
-        let temporary = self.memory.open_scratch(path)?;
-        let inode = self.world().names.get(path).copied();
-        let inode = inode.ok_or(io::ErrorKind::NotFound)?;
-        Ok(self.temporary(temporary, inode, Some(path)))
+        Ok(self.temporary(temporary, self.next_inode()))
     }
 
     fn link_new(&self, path: &Path, further: &Path) -> io::Result<()> {
