@@ -816,6 +816,66 @@ fn output_that_nobody_reads_any_more_ends_the_program_quietly() {
     scratch.run(&["check"]).success();
 }
 
+/// A program whose standard output and error go where the test says.
+fn fed(scratch: &Scratch, lines: &str, output: Stdio, errors: Stdio) -> std::process::ExitStatus {
+    let input = scratch.path("lines");
+    fs::write(&input, lines).unwrap();
+    let mut program = scratch.program();
+    program.arg("-f").arg(scratch.file());
+    program.stdin(fs::File::open(input).unwrap());
+    program.stdout(output).stderr(errors).status().unwrap()
+}
+
+/// A pipe that has been closed at its other end.
+fn closed_pipe() -> Stdio {
+    let (_, writer) = std::io::pipe().unwrap();
+    writer.into()
+}
+
+/// With `brasa < lines | head -1` a part of the commands was executed, and the status was 0.
+#[test]
+fn commands_are_executed_although_their_replies_cannot_be_written() {
+    const COUNT: usize = 20_000;
+    let lines: String = (0..COUNT)
+        .map(|number| format!("SET key:{number} {number}\n"))
+        .collect();
+    let full = || fs::File::options().write(true).open("/dev/full").unwrap();
+    for (output, expected) in [(closed_pipe(), true), (full().into(), false)] {
+        let scratch = Scratch::new();
+        let status = fed(&scratch, &lines, output, Stdio::null());
+        assert_eq!(status.success(), expected);
+        assert_eq!(
+            stdout(scratch.run(&["DBSIZE"])),
+            format!("{COUNT}\n"),
+            "all are carried out"
+        );
+    }
+    // A failed command is told by the status, though nothing else can tell it.
+    let scratch = Scratch::new();
+    let lines = "SET k v\nGET k\nINCR k\nSET l v\n".repeat(5_000);
+    let status = fed(&scratch, &lines, closed_pipe(), closed_pipe());
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(stdout(scratch.run(&["DBSIZE"])), "2\n");
+}
+
+/// The status was 0 when standard error was a pipe that nobody read.
+#[test]
+fn check_says_no_to_a_damaged_file_although_nobody_reads_why() {
+    let scratch = Scratch::new();
+    let lines: String = (0..2_000)
+        .map(|number| format!("SET key:{number} {number}\n"))
+        .collect();
+    scratch.feed(&[], lines).success();
+    let mut bytes = fs::read(scratch.file()).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[12_288 + 64..middle].fill(0xaa);
+    fs::write(scratch.file(), bytes).unwrap();
+    let mut check = scratch.program();
+    check.arg("-f").arg(scratch.file()).arg("check");
+    let status = check.stdout(closed_pipe()).stderr(closed_pipe()).status();
+    assert_eq!(status.unwrap().code(), Some(1));
+}
+
 #[test]
 fn a_long_list_is_written_as_a_whole() {
     let scratch = Scratch::new();

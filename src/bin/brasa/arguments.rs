@@ -204,6 +204,7 @@ Exit status:
   1  the reply was an error, of any line where commands were read from standard input;
      or the file could not be used, or is damaged
   2  wrong usage
+All lines of standard input are executed, and the status is the same, if the output is closed early.
 ";
 
 /// Reads the arguments; prints help and ends the program where they ask for it or are wrong.

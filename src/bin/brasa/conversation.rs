@@ -50,7 +50,58 @@ pub(super) fn say(
     Ok(shown?)
 }
 
-/// Executes a command for each line of standard input, and goes on after those that fail.
+/// Standard output until a write to it fails; from then on everything is discarded, since commands are
+/// carried out whether or not their replies can be read.
+struct Output<W: Write> {
+    inner: BufWriter<W>,
+    failed: Option<io::Error>,
+}
+
+impl<W: Write> Output<W> {
+    fn new(inner: W) -> Self {
+        Output {
+            inner: BufWriter::new(inner),
+            failed: None,
+        }
+    }
+
+    /// The outcome of what was written: a reader that has seen enough is no failure.
+    fn end(self, outcome: bool) -> Outcome {
+        match self.failed {
+            Some(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+            _ => Ok(outcome),
+        }
+    }
+
+    fn unless_failed<T>(
+        &mut self,
+        otherwise: T,
+        write: impl FnOnce(&mut BufWriter<W>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        if self.failed.is_none() {
+            match write(&mut self.inner) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                    self.failed = Some(error);
+                }
+                done => return done,
+            }
+        }
+        Ok(otherwise)
+    }
+}
+
+impl<W: Write> Write for Output<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.unless_failed(bytes.len(), |inner| inner.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.unless_failed((), BufWriter::flush)
+    }
+}
+
+/// Executes a command for each line of standard input, and goes on after those that fail, and after
+/// standard output was closed.
 pub(super) fn hold(path: &Path, database: u8, form: Form) -> Outcome {
     let db = open(path, false)?;
     let mut session = Session::new(db.database(database)?);
@@ -63,7 +114,7 @@ pub(super) fn hold(path: &Path, database: u8, form: Form) -> Outcome {
 
 fn talk(session: &mut Session, prompting: bool, form: Form) -> Outcome {
     let mut input = BufReader::new(io::stdin().lock());
-    let mut output = BufWriter::new(io::stdout().lock());
+    let mut output = Output::new(io::stdout().lock());
     let mut fine = true;
     let mut line = Vec::new();
     for number in 1_u64.. {
@@ -105,8 +156,8 @@ fn talk(session: &mut Session, prompting: bool, form: Form) -> Outcome {
         }
     }
     output.flush()?;
-    // Nobody is there to see the status of a conversation.
-    Ok(fine || prompting)
+    // At a terminal the failure was seen.
+    output.end(fine || prompting)
 }
 
 /// What became of a line.

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::render::{complain, counted, quoted};
-use super::{Outcome, damage};
+use super::{Outcome, damage, told};
 
 /// Prints sizes and counts.
 pub(super) fn stats(path: &Path) -> Outcome {
@@ -59,19 +59,25 @@ pub(super) fn check(path: &Path) -> Outcome {
         }
         checked => checked?,
     };
-    let mut output = io::stdout().lock();
-    if report.is_sound() {
-        writeln!(output, "{}: sound: {}", path.display(), extent(&report))?;
-    } else {
+    if !report.is_sound() {
         for range in &report.damaged {
             damage::complain_about(path, range.damage_offset, &range.reason);
-            damage::list_lost(range, &mut io::stderr())?;
+            // As for all complaints: if nobody can read them, the exit status says it.
+            let _ = damage::list_lost(range, &mut io::stderr());
         }
         complain(&format!(
             "{}: sound but for the damage: {}; `brasa repair` saves it",
             path.display(),
             extent(&report)
         ));
+    }
+    let telling = summarize(path, &report, &mut io::stdout().lock());
+    told(telling, report.is_sound())
+}
+
+fn summarize(path: &Path, report: &CheckReport, output: &mut impl Write) -> io::Result<()> {
+    if report.is_sound() {
+        writeln!(output, "{}: sound: {}", path.display(), extent(report))?;
     }
     if let LogEnd::Torn {
         offset,
@@ -93,8 +99,7 @@ pub(super) fn check(path: &Path) -> Outcome {
              one that does"
         )?;
     }
-    output.flush()?;
-    Ok(report.is_sound())
+    output.flush()
 }
 
 /// A bar of bytes on standard error, where that is a terminal.

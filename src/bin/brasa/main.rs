@@ -44,7 +44,18 @@ impl From<io::Error> for Failure {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return Failure::OutputClosed;
         }
-        Failure::Message(format!("cannot read or write: {error}"))
+        Failure::Message(format!(
+            "cannot read standard input or write standard output: {error}"
+        ))
+    }
+}
+
+/// The outcome of work that is done, given how telling of it went: that the reader of the output has seen
+/// enough changes nothing about it.
+fn told(telling: io::Result<()>, outcome: bool) -> Outcome {
+    match telling {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(outcome),
     }
 }
 

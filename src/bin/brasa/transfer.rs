@@ -9,7 +9,7 @@ use brasa::Db;
 use brasa::transfer::{self, Event, Position, Report};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Failure, Outcome};
+use super::{Failure, Outcome, told};
 
 /// How often the place to go on from is written down.
 const NOTE_EVERY: Duration = Duration::from_millis(500);
@@ -102,9 +102,8 @@ fn run(
     };
     note.remove()?;
     let mut output = io::stdout().lock();
-    writeln!(output, "{report}")?;
-    output.flush()?;
-    Ok(report.is_complete())
+    let telling = writeln!(output, "{report}").and_then(|()| output.flush());
+    told(telling, report.is_complete())
 }
 
 fn show(bar: &ProgressBar, what: &'static str, done: u64, total: u64) {
