@@ -140,6 +140,19 @@ fn replies_and_messages_keep_their_order_while_they_wait() {
 }
 
 #[test]
+fn limit_of_messages_is_not_one_of_replies() {
+    let served = Served::new(|server| server);
+    let mut client = served.client();
+    client.say("HELLO 3");
+    assert_eq!(client.say("SUBSCRIBE news"), "[subscribe news 1]");
+    let value = vec![b'v'; 40 * MIB];
+    client.send(&set("v", &value));
+    assert_eq!(client.reply(), "OK");
+    client.send(&request(&["GET", "v"]).repeat(2));
+    read_values(&mut client, &value, 2);
+}
+
+#[test]
 fn transaction_with_large_replies_is_answered_after_what_follows_it_was_sent() {
     let served = Served::new(|server| server.append_fsync(AppendFsync::Always));
     let mut client = served.client();

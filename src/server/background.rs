@@ -66,14 +66,16 @@ fn reason_to_disconnect(
             _ => "it took none of its replies in time",
         });
     }
-    let is_subscribed = client.is_subscribed();
-    let limit = settings.output_limit(is_subscribed);
-    match limit.soft > 0 && client.waiting_bytes() > limit.soft {
-        false => client
-            .over_soft_limit_since
-            .store(NOT_YET, Ordering::Relaxed),
-        true => {
-            let since = &client.over_soft_limit_since;
+    let limits = [
+        &settings.output_limits.normal,
+        &settings.output_limits.pubsub,
+    ];
+    let mut waiting = client.waiting().into_iter().zip(limits);
+    let exceeded = waiting.find(|(bytes, limit)| limit.soft > 0 && *bytes > limit.soft);
+    let since = &client.over_soft_limit_since;
+    match exceeded {
+        None => since.store(NOT_YET, Ordering::Relaxed),
+        Some((_, limit)) => {
             // The first time that it is over the limit.
             since.fetch_min(seconds, Ordering::Relaxed);
             if is_over(since, limit.soft_time) {
@@ -82,7 +84,7 @@ fn reason_to_disconnect(
         }
     }
     // A client that waits for messages need not say anything.
-    let listens = is_subscribed || shared.clients.is_monitoring(client.id);
+    let listens = client.is_subscribed() || shared.clients.is_monitoring(client.id);
     let is_silent = !listens && is_over(&client.heard_at, settings.idle_timeout);
     is_silent.then_some("nothing was heard of it in time")
 }

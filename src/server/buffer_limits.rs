@@ -29,13 +29,14 @@ impl OutputLimit {
     }
 }
 
-/// The limit of each class of clients.
+/// The limits by Redis's classes of clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct OutputLimits {
+    /// Replies to any client.
     pub(super) normal: OutputLimit,
     /// There are no replicas: it is kept for the tools that set it.
     replica: OutputLimit,
-    /// Clients that are sent messages.
+    /// Messages to any client.
     pub(super) pubsub: OutputLimit,
 }
 

@@ -69,10 +69,9 @@ impl ClientState {
         self.info.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends it a message; a client for which more than `limit` bytes wait is disconnected instead.
+    /// Sends it a message; a client for which more than `limit` bytes of messages wait is disconnected instead.
     fn send(&self, message: &Arc<Reply>, bytes: usize, limit: usize) {
-        self.inbox_bytes.fetch_add(bytes, Ordering::AcqRel);
-        let waiting = self.waiting_bytes();
+        let waiting = self.inbox_bytes.fetch_add(bytes, Ordering::AcqRel) + bytes;
         if waiting > limit {
             tracing::warn!(
                 client = self.id,
@@ -98,9 +97,14 @@ impl ClientState {
         self.output_bytes.store(bytes, Ordering::Release);
     }
 
-    /// Bytes that it has not taken yet: messages and replies.
+    /// Bytes of replies that wait for it, and bytes of messages.
+    pub(super) fn waiting(&self) -> [usize; 2] {
+        [&self.output_bytes, &self.inbox_bytes].map(|bytes| bytes.load(Ordering::Acquire))
+    }
+
+    /// Bytes that it has not taken yet: replies and messages.
     pub(super) fn waiting_bytes(&self) -> usize {
-        self.inbox_bytes.load(Ordering::Acquire) + self.output_bytes.load(Ordering::Acquire)
+        self.waiting().iter().sum()
     }
 
     pub(super) fn is_subscribed(&self) -> bool {

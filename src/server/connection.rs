@@ -18,12 +18,13 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 
+use super::buffer_limits::OutputLimit;
 use super::clients::{ClientState, NOT_YET};
 use super::execute::Next;
 use super::output::{Mark, Output};
 use super::reply::encode;
 use super::request::{Decoder, Limits};
-use super::settings::{AppendFsync, OutputLimit};
+use super::settings::AppendFsync;
 use super::shared::{Shared, as_host};
 use super::transfer::{Moved, Reading, transfer};
 use crate::command::{Reply, Session};
@@ -68,7 +69,7 @@ pub(super) struct Connection<S> {
     pub(super) collects_long: bool,
     /// What the client may send, as of the last round.
     pub(super) limits: Limits,
-    /// How many bytes may wait for the client, as of the last round.
+    /// How many bytes of replies may wait for the client, as of the last round.
     pub(super) output_limit: OutputLimit,
     /// When the client last sent or took a byte, or the server last executed something of it; in seconds since the server began.
     progressed_at: u64,

@@ -255,14 +255,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             true => Limits::TRUSTED,
             false => Limits::STRANGER,
         };
-        let listens = self.session.is_subscribed();
         (self.limits, self.output_limit) = self.shared.setting(|settings| {
             let limits = Limits {
                 lines: settings.lines,
                 request_bytes: base.request_bytes.min(settings.query_buffer_limit),
                 ..base
             };
-            (limits, settings.output_limit(listens))
+            (limits, settings.output_limits.normal)
         });
     }
 

@@ -279,7 +279,7 @@ impl Server {
         let db = self.source.open().map_err(ServerError::Db)?;
         let local_addr = tcp.as_ref().and_then(|listener| listener.local_addr().ok());
         let clients = Clients::default();
-        clients.set_inbox_limit(settings.output_limit(true).hard);
+        clients.set_inbox_limit(settings.output_limits.pubsub.hard);
         let shared = Arc::new(Shared {
             syncer: Syncer::start(db.clone()).map_err(ServerError::System)?,
             clients,

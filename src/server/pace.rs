@@ -58,7 +58,8 @@ impl Places {
 /// Whether a command may take long, whatever other processes do.
 pub(super) fn takes_long(command: &Command) -> bool {
     let is_quick = matches!(command.name, "shutdown" | "monitor");
-    command.flags.contains(Flags::ADMIN) && !is_quick || matches!(command.name, "keys" | "waitaof")
+    command.flags.contains(Flags::ADMIN) && !is_quick
+        || matches!(command.name, "keys" | "lcs" | "waitaof")
 }
 
 /// Does something; others are served meanwhile where it is not quick.

@@ -3,7 +3,6 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-pub(super) use super::buffer_limits::OutputLimit;
 use super::buffer_limits::{
     MIN_QUERY_BUFFER_BYTES, OutputLimits, QUERY_BUFFER_BYTES, parse_memory,
 };
@@ -200,14 +199,6 @@ impl Settings {
             }
         }
         Ok(())
-    }
-
-    /// How many bytes may wait for a client; `listens` says whether it is sent messages.
-    pub(super) fn output_limit(&self, listens: bool) -> OutputLimit {
-        match listens {
-            true => self.output_limits.pubsub,
-            false => self.output_limits.normal,
-        }
     }
 
     /// The letters in Redis's order, `A` for all that it stands for.

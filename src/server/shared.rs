@@ -203,7 +203,7 @@ impl Host for Shared {
             changed.change(name, value)?;
         }
         self.clients
-            .set_inbox_limit(changed.output_limit(true).hard);
+            .set_inbox_limit(changed.output_limits.pubsub.hard);
         *settings = changed;
         drop(settings);
         events::follow(self);
