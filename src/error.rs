@@ -125,6 +125,12 @@ pub enum Error {
         /// The path that it had.
         path: PathBuf,
     },
+    /// The file has been overwritten in place since it was opened, by `cp` over it for example. Nothing
+    /// was done: the handle works on the file no more.
+    Overwritten {
+        /// The file.
+        path: PathBuf,
+    },
     /// The handle was inherited by the child of a fork. Nothing was done.
     Forked {
         /// The file.
@@ -318,6 +324,12 @@ impl fmt::Display for Error {
             Error::Removed { path } => write!(
                 f,
                 "{} has been removed since it was opened; nothing was written, open it again",
+                path.display()
+            ),
+            Error::Overwritten { path } => write!(
+                f,
+                "the file at {} was overwritten in place since it was opened (cp over it?); nothing was \
+                 written, open it again; to replace a file in use, `mv` the new one over it",
                 path.display()
             ),
             Error::Forked { path } => write!(

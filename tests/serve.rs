@@ -420,3 +420,43 @@ fn error_of_the_file_is_logged_once() {
     assert_eq!(log.matches("a command failed: ").count(), 1, "{log}");
     assert!(!log.contains("not an integer"), "{log}");
 }
+
+/// `cp backup.brasa x.brasa` under a running server: it went on to acknowledge writes into a log that was another
+/// file's, and nobody was told.
+#[test]
+fn a_file_that_is_overwritten_in_place_is_served_no_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, backup) = (
+        directory.path().join("served.brasa"),
+        directory.path().join("backup.brasa"),
+    );
+    let restored = Db::open(&backup).unwrap();
+    restored.set("key", "old").unwrap();
+    restored.close().unwrap();
+    let mut serving = Serving::start(&path, &[]);
+    let mut client = BufReader::new(TcpStream::connect(serving.address).unwrap());
+    let mut ask = |words: &[&str]| {
+        client.get_mut().write_all(&request(words)).unwrap();
+        let mut line = String::new();
+        client.read_line(&mut line).unwrap();
+        line
+    };
+    assert_eq!(ask(&["SET", "key", "new"]), "+OK\r\n");
+    // As `cp` does, but without the moment in which the file is empty.
+    let bytes = std::fs::read(&backup).unwrap();
+    let mut file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all(&bytes).unwrap();
+    let copied = std::fs::read(&path).unwrap();
+    for words in [&["GET", "key"][..], &["SET", "key", "lost"], &["DBSIZE"]] {
+        let reply = ask(words);
+        assert!(reply.starts_with('-'), "{words:?}: {reply}");
+        assert!(reply.contains("overwritten in place"), "{words:?}: {reply}");
+    }
+    let mut log = BufReader::new(serving.child.stderr.take().unwrap()).lines();
+    let told = log.find(|line| line.as_ref().unwrap().contains("overwritten in place"));
+    assert!(told.is_some());
+    serving.signal("TERM");
+    serving.child.wait().unwrap();
+    assert!(std::fs::read(&path).unwrap() == copied, "it was changed");
+    assert_eq!(Db::open(&path).unwrap().get("key").unwrap().unwrap(), "old");
+}

@@ -252,6 +252,7 @@ impl Engine {
         let (salt, number) = (generation.header.salt, writer.number);
         let next_tail = seal_commit(&mut staged.bytes, starts, *tail, salt, number);
         self.append_sealed(writer, *tail, &mut staged.bytes)?;
+        generation.note_appended(start, &staged.bytes);
         *tail = next_tail;
 
         let mut records = staged.records.iter().filter_map(|staged_record| {
@@ -324,6 +325,7 @@ impl Engine {
         let (salt, number) = (writer.generation.header.salt, writer.number);
         let next_tail = seal_commit(&mut bytes, start, *tail, salt, number);
         self.append_sealed(writer, *tail, &mut bytes)?;
+        writer.generation.note_appended(tail.offset, &bytes);
         *tail = next_tail;
         writer.generation.note_control_kind(change.kind);
         writer.generation.note_advice(change, tail.offset);

@@ -74,12 +74,14 @@ pub(super) struct Writing<'e>(&'e Engine);
 
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
-        let deferred = leave();
+        let has_deferred = leave();
         if thread::panicking() {
             // Others would wait for a turn that nobody uses.
             self.0.end_lease();
         }
-        run(deferred);
+        if has_deferred {
+            run_deferred();
+        }
     }
 }
 
@@ -88,24 +90,31 @@ pub(super) struct Compacting(());
 
 impl Drop for Compacting {
     fn drop(&mut self) {
-        run(leave());
+        if leave() {
+            run_deferred();
+        }
     }
 }
 
-/// Ends the innermost call. Returns what was deferred, if that is due.
-fn leave() -> Vec<Box<dyn FnOnce()>> {
+/// Ends the innermost call. Returns whether something was deferred.
+fn leave() -> bool {
     WITHIN.with_borrow_mut(|within| {
         within.frames.pop();
-        let is_writing = |frame: &Frame| frame.doing == Doing::Writing;
-        match within.deferred.is_empty() || within.frames.iter().any(is_writing) {
-            true => Vec::new(),
-            false => std::mem::take(&mut within.deferred),
-        }
+        !within.deferred.is_empty()
     })
 }
 
-fn run(deferred: Vec<Box<dyn FnOnce()>>) {
-    deferred.into_iter().for_each(|work| work());
+/// Does what was deferred, if no write is left.
+#[cold]
+fn run_deferred() {
+    let due = WITHIN.with_borrow_mut(|within| {
+        let is_writing = |frame: &Frame| frame.doing == Doing::Writing;
+        match within.frames.iter().any(is_writing) {
+            true => Vec::new(),
+            false => std::mem::take(&mut within.deferred),
+        }
+    });
+    due.into_iter().for_each(|work| work());
 }
 
 /// Does something when the outermost write of this thread is over.

@@ -194,7 +194,7 @@ pub(super) fn load(
     };
     let (generation, checkpoint_ignored) =
         Generation::open(file, header, path, settings, checkpoint)?;
-    generation.note_slot(slots.current());
+    generation.note_synced_by(&slots);
     generation.note_word();
     let mut tail = generation.lock_tail();
     let (replayed, end) = generation.catch_up(&mut tail)?;

@@ -24,7 +24,6 @@ use std::time::{Duration, Instant};
 use super::Engine;
 use super::commit::trimmed_bytes;
 use super::generation::Generation;
-use super::open::read_header;
 use crate::clock::Patience;
 use crate::log::{Slot, Slots};
 use crate::mutation::{self, Mutation};
@@ -182,7 +181,9 @@ impl Engine {
         if self.generation_now().poisoned().is_some() {
             self.look_for_news()?;
         }
-        Ok(self.generation())
+        let generation = self.generation();
+        generation.check_not_overwritten()?;
+        Ok(generation)
     }
 
     /// What the background does: syncs if there is something, and lets no slot lag for long.
@@ -293,11 +294,11 @@ impl Engine {
         };
         generation.leave_word();
         generation.note_word();
-        let (_, slots) = read_header(&*generation.file, &self.path)?;
-        if let Some(slots) = slots {
+        if let Some(slots) = generation.read_own_slots()? {
             claim.state.slots = slots;
-            generation.note_slot(slots.current());
+            generation.note_synced_by(&slots);
         }
+        generation.check_not_overwritten()?;
         Ok((claim, generation))
     }
 
@@ -382,6 +383,8 @@ impl Engine {
         state: &mut SyncState,
         slot: Slot,
     ) -> Result<()> {
+        // A sync takes long enough for the file to be overwritten meanwhile.
+        generation.check_not_overwritten()?;
         let slots = state.slots.succeeded_by(slot);
         match write_slots(&*generation.file, generation.header.salt, &slots) {
             // Where a page cannot be written in place (btrfs) a full disk may have none for it. The old
@@ -389,6 +392,7 @@ impl Engine {
             Err(error) if is_disk_full(&error) => return Ok(()),
             written => written.map_err(Error::io("write to", &self.path))?,
         }
+        generation.note_slots(&slots);
         state.slots = slots;
         state.syncs_since_slot = 0;
         state.slot_written = Instant::now();
@@ -470,6 +474,7 @@ impl Engine {
 
     /// Cuts reserved space off, unless somebody else has the file open.
     fn trim(&self, generation: &Generation) -> Result<()> {
+        generation.check_not_overwritten()?;
         let io_error = |operation| Error::io(operation, &self.path);
         let file = &generation.file;
         let file_bytes = file.size().map_err(io_error("read the size of"))?;

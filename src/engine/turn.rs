@@ -6,6 +6,7 @@
 //! | a writer died in the middle of a commit | bytes behind the tail that are not zero | a padding record takes their place |
 //! | the file was compacted, repaired or replaced | the path names another file | this one is let go, and that one taken |
 //! | the file was removed | the path names none | [`Error::Removed`] |
+//! | the file was overwritten in place | its slot, or the last record, is another | [`Error::Overwritten`] |
 //!
 //! Two system calls to lock and unlock cost more than the write itself, so a handle that writes again and again keeps its turn: the
 //! lease. It gives it up when nothing was written for [`IDLE`], and when somebody asks for it: a busy one after at least
@@ -26,12 +27,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::commit::Writer;
-use super::open::{judge_end, load, lock_users, read_header};
+use super::open::{judge_end, load, lock_users};
 use super::{Engine, Generation};
 use crate::clock::Patience;
 use crate::log::{ASK_OFFSET, PAGE_BYTES};
 use crate::mutation::{self, Mutation};
-use crate::storage::{FileId, LockByte, acquire_asking, fork_count};
+use crate::storage::{FileId, LockByte, acquire_asking, has_forked_since};
 use crate::{Error, Result};
 
 /// How long a turn is kept without anything being written.
@@ -104,7 +105,7 @@ impl WaitedFor {
 impl Engine {
     /// Refuses what the handle cannot do: it was inherited by a forked child.
     pub(super) fn check_not_forked(&self) -> Result<()> {
-        if self.fork_count == fork_count() {
+        if !self.is_forked() {
             return Ok(());
         }
         Err(Error::Forked {
@@ -113,7 +114,7 @@ impl Engine {
     }
 
     pub(crate) fn is_forked(&self) -> bool {
-        self.fork_count != fork_count()
+        has_forked_since(self.fork_count)
     }
 
     /// Acquires the writer lock, between threads and between processes, and catches up.
@@ -129,8 +130,18 @@ impl Engine {
                 writer.or_else(|panicked| self.recover_writer(panicked))?
             }
         };
+        if self.keeps_lock(&writer) {
+            writer.generation.check_not_overwritten()?;
+            return Ok(writer);
+        }
         let patience = Patience::new(self.settings.lock_timeout).after(waited);
         self.begin_with(writer, patience)
+    }
+
+    /// Whether the lock between processes is held already: by an exclusive handle for life, by the
+    /// holder of the lease still.
+    fn keeps_lock(&self, writer: &Writer) -> bool {
+        self.settings.exclusive || writer.lease.held
     }
 
     /// Like [`Engine::lock_writer`], but returns [`Error::Locked`] after [`BRIEFLY`].
@@ -189,9 +200,8 @@ impl Engine {
 
     /// Acquires the lock between processes.
     fn take_turn(&self, writer: &mut Writer, patience: &mut Patience) -> Result<()> {
-        // Whoever has the file alone holds the lock for life; whoever holds the lease holds it still.
-        if self.settings.exclusive || writer.lease.held {
-            return Ok(());
+        if self.keeps_lock(writer) {
+            return writer.generation.check_not_overwritten();
         }
         if std::mem::take(&mut writer.lease.gave_way) {
             thread::sleep(COURTESY);
@@ -199,6 +209,7 @@ impl Engine {
         loop {
             let generation = self.generation();
             self.note_file(&generation)?;
+            generation.check_not_overwritten()?;
             if !self.wait_for_turn(&generation, patience)? {
                 return Err(self.locked(patience));
             }
@@ -259,6 +270,8 @@ impl Engine {
             .file
             .size()
             .map_err(Error::io("read the size of", &self.path))?;
+        // Again, since the lock may have been waited for.
+        generation.check_not_overwritten()?;
         generation.map_upto(file_bytes)?;
         let mut tail = generation.lock_tail();
         let end = match mutation::is_on(Mutation::SkipCatchUp) {
@@ -266,8 +279,7 @@ impl Engine {
             false => generation.catch_up(&mut tail)?.1,
         };
         if end.is_err() {
-            let (_, slots) = read_header(&*generation.file, &self.path)?;
-            let slots = slots.ok_or_else(|| {
+            let slots = generation.read_own_slots()?.ok_or_else(|| {
                 let reason = "neither of the two slots is valid";
                 Error::corrupt(&self.path, PAGE_BYTES as u64, reason)
             })?;
@@ -372,9 +384,11 @@ impl Engine {
         self.check_not_forked()?;
         loop {
             let generation = self.generation_now();
+            generation.check_slots()?;
             if self.settings.exclusive && !self.settings.read_only {
                 return Ok(generation);
             }
+            generation.check_record()?;
             let has_news = generation.has_news();
             if !has_news && !generation.may_have_moved() {
                 return Ok(generation);

@@ -131,6 +131,27 @@ impl Slots {
         Self::OFFSETS[self.current_index]
     }
 
+    /// The last word of the slot that counts, and where it stands: its checksum, which no other slot
+    /// of any file has.
+    pub(crate) fn last_word(&self, salt: u32) -> (u64, [u8; 8]) {
+        let offset = self.current_offset();
+        let bytes = self.current.encode(salt, offset);
+        let mut word = [0; 8];
+        word.copy_from_slice(&bytes[SLOT_BYTES - 8..]);
+        (offset + (SLOT_BYTES - 8) as u64, word)
+    }
+
+    /// Whether nothing stands in the place of the slot that does not count, or a valid slot.
+    pub(crate) fn is_other_whole(&self, pages: &[u8], salt: u32) -> bool {
+        let offset = Self::OFFSETS[1 - self.current_index];
+        let bytes = usize::try_from(offset)
+            .ok()
+            .and_then(|start| pages.get(start..start + SLOT_BYTES));
+        bytes.is_none_or(|bytes| {
+            bytes.iter().all(|byte| *byte == 0) || Slot::decode(bytes, salt, offset).is_some()
+        })
+    }
+
     /// The slots after `slot` was written over the older one (invariant 3 of the log), with its sequence set.
     pub(crate) fn succeeded_by(&self, slot: Slot) -> Slots {
         Slots {

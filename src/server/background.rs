@@ -9,6 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::clients::{ClientState, NOT_YET};
 use super::settings::{AppendFsync, Settings};
 use super::shared::Shared;
+use crate::Error;
 use crate::limits::DATABASE_COUNT;
 use crate::storage::release_free_memory;
 
@@ -142,6 +143,7 @@ fn sweep_all(shared: &Shared, mut cursors: Cursors) -> Cursors {
     for (number, cursor) in (0..DATABASE_COUNT).zip(&mut cursors) {
         match sweep(shared, number, *cursor) {
             Ok(next) => *cursor = next,
+            Err(error @ Error::Overwritten { .. }) => shared.errors.note(&error),
             Err(error) => tracing::debug!(%error, "expired keys were not removed"),
         }
     }

@@ -24,6 +24,9 @@ use std::sync::{Arc, OnceLock};
 
 use memmap2::{Advice, Mmap, MmapOptions, MmapRaw, UncheckedAdvice};
 
+/// Bytes at the start of every file that are there from its creation to its end.
+const HEAD_BYTES: usize = 3 * 4096;
+
 /// A range of addresses that shows a file from its start. It stays valid for as long as it is kept, even
 /// when the file has outgrown it.
 #[derive(Debug)]
@@ -129,6 +132,26 @@ impl Mapping {
             Region::File(map) => map.get(start..start + len),
             Region::Heap(heap) => heap.bytes(start, len),
         }
+    }
+
+    /// The word at an offset that is a multiple of 8, among the first [`HEAD_BYTES`] of a mapped file that
+    /// has that many. `None` beyond them, and in memory.
+    #[inline]
+    pub(crate) fn head_word(&self, offset: u64) -> Option<u64> {
+        let Region::File(map) = &self.region else {
+            return None;
+        };
+        let index = usize::try_from(offset / 8).ok()?;
+        if index >= HEAD_BYTES / 8 || map.len() < HEAD_BYTES {
+            return None;
+        }
+        // SAFETY: the word lies within the mapping, and so does the file behind it, since every file
+        // that is opened has its head (invariant 1); it is aligned, as in `word`. Others change it by
+        // system calls alone.
+        let word = unsafe { &*map.as_ptr().cast::<AtomicU64>().add(index) };
+        Some(u64::from_le_bytes(
+            word.load(Ordering::Relaxed).to_ne_bytes(),
+        ))
     }
 
     /// The eight bytes at an offset that is a multiple of 8; `None` where it goes beyond what can be read.

@@ -30,7 +30,9 @@ pub(crate) use disk::DiskStorage;
 pub use faulty::{Fault, FaultyOperation, Schedule, SimulatedDisk, Step};
 #[cfg(feature = "server")]
 pub(crate) use heap::release_free_memory;
-pub(crate) use lock::{CAN_SHARE, LockByte, LockMode, acquire, acquire_asking, fork_count};
+pub(crate) use lock::{
+    CAN_SHARE, LockByte, LockMode, acquire, acquire_asking, fork_count, has_forked_since,
+};
 pub(crate) use mapping::{Mapping, Window};
 pub(crate) use memory::MemoryStorage;
 #[cfg(feature = "server")]

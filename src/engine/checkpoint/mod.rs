@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use super::base::Base;
 use super::generation::Contents;
-use super::open::{is_named, read_header};
+use super::open::is_named;
 use super::rewrite::Rewrite;
 use super::{Engine, Generation};
 use crate::index::{Joint, PageSink, Statistics};
@@ -156,7 +156,8 @@ impl Engine {
                 Reason::Due | Reason::Closing => Ok(false),
             };
         }
-        let (_, slots) = read_header(&*generation.file, &self.path)?;
+        generation.check_not_overwritten()?;
+        let slots = generation.read_own_slots()?;
         let named = slots.map_or(0, |slots| slots.current().checkpoint);
         let own = generation.contents();
         // Else others have written one since, and this index says more than what has changed.

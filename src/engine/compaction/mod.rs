@@ -393,6 +393,7 @@ impl Engine {
 
     /// Creates the new file, which has no contents yet.
     fn begin_compaction(&self, source: &Arc<Generation>) -> Result<Running> {
+        source.check_not_overwritten()?;
         self.check_compactable(source)?;
         let header = self.next_header(source)?;
         let rewrite = Rewrite::begin(&*self.storage, &self.path, header, self.draw_writer()?)?;

@@ -110,6 +110,7 @@ impl Engine {
             after_bytes: placed.file_bytes,
             ..CompactionReport::default()
         };
+        new.note_slots(&placed.slots);
         match &placed.unsure {
             None => new.note_synced(placed.tail.offset),
             // Before anybody sees it.

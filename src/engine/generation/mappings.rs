@@ -32,6 +32,11 @@ impl Mappings {
         }
     }
 
+    /// The one that was made first, which shows the head of the file as well as any.
+    pub(super) fn first(&self) -> &Mapping {
+        &self.first
+    }
+
     /// The one that shows most.
     pub(super) fn newest(&self) -> &Arc<Mapping> {
         let last = self.count.load(Ordering::Acquire).checked_sub(1);

@@ -6,6 +6,7 @@
 
 mod mappings;
 mod notes;
+mod overwritten;
 mod replay;
 
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use crate::{Error, Result};
 
 use mappings::Mappings;
 pub(super) use notes::POISON_REASON;
+use overwritten::Marks;
 pub(super) use replay::ask_ahead;
 use replay::{Skip, skips};
 
@@ -65,6 +67,8 @@ pub(super) struct Generation {
     pub(super) poison: OnceLock<String>,
     /// A sync of this handle has failed, and the file does not say so: the word could not be written.
     owes_word: AtomicBool,
+    /// What tells that the file was overwritten in place.
+    marks: Marks,
     /// What was read, where there is a budget.
     pub(super) visited: Option<Visited>,
 }
@@ -185,6 +189,7 @@ impl Generation {
             failed_sync: OnceLock::new(),
             poison: OnceLock::new(),
             owes_word: AtomicBool::new(false),
+            marks: Marks::default(),
             // Twice the budget and what grows while a compaction runs; what lies behind is seldom there.
             visited: settings
                 .budget

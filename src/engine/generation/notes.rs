@@ -9,7 +9,7 @@ use super::super::apply::Applied;
 use super::super::rewrite::write_error;
 use super::{Advice, Generation};
 use crate::index::Closing;
-use crate::log::{JUDGED_OFFSET, POISON_OFFSET, POISON_WORD, Slot};
+use crate::log::{JUDGED_OFFSET, POISON_OFFSET, POISON_WORD, Slots};
 use crate::record::{Change, Kind};
 use crate::{Error, Result};
 
@@ -119,8 +119,11 @@ impl Generation {
         self.synced_upto.fetch_max(offset, Ordering::AcqRel);
     }
 
-    /// Notes what a slot says. Where the name may be lost, nothing is on the device that somebody could rely on.
-    pub(in crate::engine) fn note_slot(&self, slot: Slot) {
+    /// Notes what the slot says that counts. Where the name may be lost, nothing is known to be on the
+    /// device.
+    pub(in crate::engine) fn note_synced_by(&self, slots: &Slots) {
+        let slot = slots.current();
+        self.note_slots(slots);
         if slot.named {
             self.note_synced(slot.synced_upto);
         }

@@ -165,6 +165,13 @@ impl Generation {
         let mut reader = self.reader(mapping, *tail);
         let mut ahead = Ahead::default();
         let (begun_at, mut asked_upto) = (tail.offset, 0);
+        let mut last_start = None;
+        let note_last = |start: Option<u64>| {
+            let word = start.and_then(|start| Some((start, mapping.word(start + 8)?)));
+            if let Some((start, word)) = word {
+                self.note_record(start, word);
+            }
+        };
         loop {
             if tail.offset - begun_at >= SHORT_TAIL_BYTES {
                 ask_ahead(mapping, tail.offset, &mut asked_upto);
@@ -183,6 +190,9 @@ impl Generation {
                 replayed.bytes += commit.bytes;
                 replayed.record_count += records.len() as u64;
                 replayed.commit_count += u64::from(commit.bytes > 0);
+                if commit.bytes > 0 {
+                    last_start = Some(commit.behind.offset - commit.bytes);
+                }
                 *tail = Tail {
                     offset: commit.behind.offset,
                     previous: commit.behind.previous,
@@ -190,6 +200,7 @@ impl Generation {
                 self.set_published_upto(tail.offset);
                 Ok(())
             })?;
+            note_last(last_start.take());
             match stop {
                 Stop::Enough => {}
                 Stop::End => return Ok(Ok(())),
