@@ -317,8 +317,8 @@ impl fmt::Display for Error {
             }
             Error::DiskFull { path, needed } => write!(
                 f,
-                "the device of {} is full: {needed} more bytes were needed; nothing was written, \
-                 free some space or delete keys",
+                "the device of {} is full: {needed} more bytes were needed for a write or a compacted copy; \
+                 nothing was written, free so much space, or delete keys or clear",
                 path.display()
             ),
             Error::Removed { path } => write!(

@@ -34,6 +34,11 @@ static ALONE: Mutex<()> = Mutex::new(());
 impl SmallDisk {
     /// `None`, and loudly, where it cannot be had.
     fn mount(file_system: &'static str) -> Option<SmallDisk> {
+        SmallDisk::mount_of(file_system, 1)
+    }
+
+    /// As [`SmallDisk::mount`], with so much space where it is a tmpfs.
+    fn mount_of(file_system: &'static str, mib: u64) -> Option<SmallDisk> {
         let place = tempfile::tempdir().unwrap();
         let image = place.path().join("image");
         let (image_mib, options): (u64, &[&str]) = match file_system {
@@ -50,7 +55,7 @@ impl SmallDisk {
         std::fs::create_dir(disk.directory()).unwrap();
         let mounted = if image_mib == 0 {
             run(Command::new("mount")
-                .args(["-t", "tmpfs", "-o", "size=1m", "full_disk"])
+                .args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "full_disk"])
                 .arg(disk.directory()))
         } else {
             // Sparse: what is reserved in it takes no space outside.
@@ -459,6 +464,71 @@ fn the_error_says_what_to_do() {
     let db = fill_up(&disk, Durability::Os);
     let said = db.set("k", "v").unwrap_err().to_string();
     assert!(said.contains("full") && said.contains("free"), "{said}");
+}
+
+/// With and without a thread in the background, by each way to write a large value again and again.
+#[test]
+fn overwrites_of_one_large_value_fit_on_a_small_disk() {
+    const VALUE_BYTES: usize = 1 << 20;
+    type Write = fn(&Db, u32) -> brasa::Result<()>;
+    let ways: [(&str, Write); 3] = [
+        ("set", |db, round| {
+            db.set("k", vec![round.to_le_bytes()[0]; VALUE_BYTES])
+        }),
+        ("batch", |db, round| {
+            db.batch(|b| {
+                b.set("k", vec![round.to_le_bytes()[0]; VALUE_BYTES]);
+            })
+        }),
+        ("append", |db, _| db.append("k", "more").map(drop)),
+    ];
+    for (way, write) in ways {
+        let Some(disk) = SmallDisk::mount_of("tmpfs", 64) else {
+            return;
+        };
+        let db = Db::options()
+            .durability(Durability::Os)
+            .open(disk.path())
+            .unwrap();
+        db.set("k", vec![7; 12 * VALUE_BYTES]).unwrap();
+        for round in 0..100 {
+            write(&db, round).unwrap_or_else(|error| panic!("{way} {round}: {error}"));
+        }
+        db.close().unwrap();
+    }
+}
+
+/// The disk is full of live data: deletions go on within the reserve, `clear` always does, and the file gets room
+/// again without being asked to.
+#[test]
+fn deletions_and_clear_lead_out_of_a_full_disk() {
+    for file_system in ["tmpfs", "ext4"] {
+        let Some(disk) = SmallDisk::mount_of(file_system, 8) else {
+            continue;
+        };
+        let db = Db::options()
+            .durability(Durability::Os)
+            .open(disk.path())
+            .unwrap();
+        let mut count = 0;
+        while db.set(format!("k{count}"), [7; 200]).is_ok() {
+            count += 1;
+        }
+        let reserve_deletions = (count / 10).min(1_300);
+        for number in 0..reserve_deletions {
+            db.del(format!("k{number}"))
+                .unwrap_or_else(|error| panic!("{file_system}: {number} of {count}: {error}"));
+        }
+        while db.del(format!("k{}", count - 1)).is_ok() && count > 0 {
+            count -= 1;
+        }
+        db.clear()
+            .unwrap_or_else(|error| panic!("{file_system}: {error}"));
+        db.set("new", [7; 200])
+            .unwrap_or_else(|error| panic!("{file_system}: after clear: {error}"));
+        db.close().unwrap();
+        assert!(std::fs::metadata(disk.path()).unwrap().len() <= 128 << 10);
+    }
 }
 
 /// What automatic compactions have told.

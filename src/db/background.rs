@@ -37,6 +37,8 @@ fn join(engine: &Engine, thread: Option<JoinHandle<()>>) {
 /// Compacts, and writes checkpoints, in a thread of its own, which lives as long as there is something to do.
 pub(crate) struct Compactor {
     engine: Arc<Engine>,
+    /// Whether the thread will look again whether there is something to do.
+    is_running: Arc<Mutex<bool>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -44,22 +46,60 @@ impl Compactor {
     pub(super) fn new(engine: &Arc<Engine>) -> Compactor {
         Compactor {
             engine: Arc::clone(engine),
+            is_running: Arc::default(),
             thread: Mutex::new(None),
         }
     }
 
-    /// Starts the thread, unless it is running.
+    /// Starts the thread. One that is running looks at the file again before it ends.
     pub(super) fn start(&self) {
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        if thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+        let mut is_running = lock(&self.is_running);
+        if *is_running {
+            self.engine.note_work_due();
             return;
         }
-        let engine = Arc::clone(&self.engine);
+        let mut thread = lock(&self.thread);
+        // It is ending.
+        join(&self.engine, thread.take());
+        let (engine, running) = (
+            Arc::clone(&self.engine),
+            Running(Arc::clone(&self.is_running)),
+        );
         let started = thread::Builder::new()
             .name("brasa-compact".to_owned())
-            .spawn(move || engine.work_in_background());
+            .spawn(move || running.work(&engine));
         // Without a thread the file grows on; closing compacts all the same.
+        *is_running = started.is_ok();
         *thread = started.ok();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Says that the thread is over, after a panic too.
+struct Running(Arc<Mutex<bool>>);
+
+impl Running {
+    fn work(&self, engine: &Engine) {
+        loop {
+            engine.work_in_background();
+            let mut is_running = lock(&self.0);
+            // Under the lock, so that no call to start the thread is lost.
+            if !engine.takes_work_due() || engine.is_stopping() {
+                *is_running = false;
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            *lock(&self.0) = false;
+        }
     }
 }
 

@@ -22,22 +22,57 @@ use super::turn::Lease;
 use super::{Engine, Settings, Transaction};
 use crate::limits::{MAX_COMMIT_BYTES, MAX_FILE_BYTES};
 use crate::log::{
-    Append, END_WORD, Mapped, PAGE_BYTES, Pwrite, RESERVE_BYTES, Tail, file_bytes_needed,
-    seal_commit,
+    Append, END_WORD, LOG_START, Mapped, PAGE_BYTES, Pwrite, RESERVE_BYTES, Tail,
+    file_bytes_needed, seal_commit,
 };
 use crate::record::{self, Change, Kind, MAX_REASON_BYTES};
+use crate::storage::{LockByte, LockMode};
 use crate::{Durability, Error, Result};
 
-/// Space that only a `Poisoned` record may take.
-const CONTROL_BYTES: u64 = 512;
+/// Space behind the log that only `clear` and records about the log itself may take.
+const CONTROL_BYTES: u64 = 2 << 10;
 
-/// Space that closing leaves for deletions, for whoever opens the file when the disk is full.
+/// The part of it that only a `Poisoned` record may take.
+const POISON_BYTES: u64 = 512;
+
+/// Space that closing leaves for deletions at least, for a handle that opens the file when the disk is full.
 const SPARE_BYTES: u64 = 512;
 
-/// How long a file is whose log ends at `end` and that nobody writes to: it has some room for deletions on a full disk, and is
-/// rounded to a page, since within its last block it costs nothing.
+/// Space that an open file keeps for deletions at least.
+const LEAST_RESERVE_BYTES: u64 = 64 << 10;
+
+/// Space that deletions leave, so that an empty copy of the file fits where nothing else does.
+const COPY_BYTES: u64 = 20 << 10;
+
+/// The share of the log that is kept for deletions, open or closed.
+const RESERVE_SHARE: u64 = 64;
+
+/// The length of a file whose log ends at `end` and that no handle writes to: it has some room for deletions on a full
+/// disk, and is rounded to a page, since within its last block it costs nothing.
 pub(super) fn trimmed_bytes(end: u64) -> u64 {
-    (file_bytes_needed(end) + CONTROL_BYTES + SPARE_BYTES).next_multiple_of(PAGE_BYTES as u64)
+    let spare = ((end - LOG_START) / RESERVE_SHARE).max(SPARE_BYTES);
+    (file_bytes_needed(end) + CONTROL_BYTES + spare).next_multiple_of(PAGE_BYTES as u64)
+}
+
+/// The shortest length to which a file can be cut whose log ends at `end`: a copy of it needs the rest.
+pub(super) fn shortest_bytes(end: u64) -> u64 {
+    (file_bytes_needed(end) + CONTROL_BYTES).next_multiple_of(PAGE_BYTES as u64)
+}
+
+/// The space that an open file keeps for deletions.
+fn reserve_bytes(end: u64) -> u64 {
+    (end / RESERVE_SHARE).max(LEAST_RESERVE_BYTES)
+}
+
+/// Which of the space behind the log a commit may take on a full disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spare {
+    /// None: it makes the file no emptier.
+    Nothing,
+    /// What is kept for deletions.
+    Reserve,
+    /// That, and what is kept for `clear` and for records about the log.
+    Control,
 }
 
 /// What whoever appends must hold.
@@ -118,6 +153,10 @@ impl Engine {
         self: &Arc<Self>,
         change: impl FnOnce(&mut Transaction) -> Result<R>,
     ) -> Result<Option<R>> {
+        if self.is_over_bound() {
+            // A compaction takes more than a moment.
+            return Ok(None);
+        }
         let written = self.in_turn(Engine::lock_writer_briefly, |writer, generation| {
             self.change_and_commit(writer, generation, change)
         });
@@ -152,14 +191,21 @@ impl Engine {
             value,
             ..Change::of_key(Kind::Set, database, key)
         };
-        self.in_turn(Engine::lock_writer, |writer, generation| {
-            let mut staged = std::mem::take(&mut writer.staged);
-            let committed = staged
-                .push(change, generation.hasher.hash(change.key))
-                .and_then(|_| self.commit_with_room(writer, generation, &mut staged));
-            writer.staged = staged.emptied();
-            Ok(((), committed?))
-        })
+        let set = || {
+            self.in_turn(Engine::lock_writer, |writer, generation| {
+                let mut staged = std::mem::take(&mut writer.staged);
+                let committed = staged
+                    .push(change, generation.hasher.hash(change.key))
+                    .and_then(|_| self.commit_with_room(writer, generation, &mut staged));
+                writer.staged = staged.emptied();
+                Ok(((), committed?))
+            })
+        };
+        match set() {
+            // Once more, if a compaction can make room: no closure has run that must not run twice.
+            Err(Error::DiskFull { .. }) if self.is_over_bound() => set(),
+            outcome => outcome,
+        }
     }
 
     /// Runs `act` with the right to append, which `lock` takes; it gives back where its commit ends, or 0 where there is none. Under
@@ -175,6 +221,9 @@ impl Engine {
             });
         }
         self.check_not_forked()?;
+        if self.is_over_bound() {
+            self.relieve();
+        }
         let writing = self.enter()?;
         let mut writer = lock(self)?;
         let generation = Arc::clone(&writer.generation);
@@ -247,7 +296,7 @@ impl Engine {
         self.fence(writer, &mut tail)?;
         let start = tail.offset;
         let end = start + commit_bytes;
-        self.reserve(writer, end, staged.frugal)?;
+        self.reserve(writer, end, spare_of(staged))?;
         let starts = staged.records.iter().map(|record| record.start);
         let (salt, number) = (generation.header.salt, writer.number);
         let next_tail = seal_commit(&mut staged.bytes, starts, *tail, salt, number);
@@ -306,7 +355,7 @@ impl Engine {
         }
         let padding = Change::control(Kind::Padding, &[]);
         let end = tail.offset + padding.size_bytes();
-        self.reserve(writer, end, true)?;
+        self.reserve(writer, end, Spare::Control)?;
         self.append_control(writer, tail, &padding)?;
         writer.must_fence = false;
         Ok(())
@@ -334,9 +383,14 @@ impl Engine {
     }
 
     /// Makes sure that the file has space for a log that ends at `end`, and that the mapping shows it.
-    pub(super) fn reserve(&self, writer: &mut Writer, end: u64, frugal: bool) -> Result<()> {
-        let needed = file_bytes_needed(end) + CONTROL_BYTES;
-        let wanted = needed + RESERVE_BYTES;
+    pub(super) fn reserve(&self, writer: &mut Writer, end: u64, spare: Spare) -> Result<()> {
+        let needed = match spare {
+            Spare::Control => file_bytes_needed(end) + POISON_BYTES,
+            Spare::Nothing | Spare::Reserve => {
+                file_bytes_needed(end) + CONTROL_BYTES + self.kept_for_copy(writer)
+            }
+        };
+        let wanted = file_bytes_needed(end) + CONTROL_BYTES + COPY_BYTES + reserve_bytes(end);
         if wanted <= writer.file_bytes {
             // The mapping shows all of it.
             return Ok(());
@@ -347,15 +401,69 @@ impl Engine {
         let allocated = file
             .allocate(wanted + step)
             .map(|()| wanted + step)
-            .or_else(|_| file.allocate(wanted).map(|()| wanted));
+            .or_else(|_| {
+                // The next writer compacts first, if there is something to gain.
+                self.is_short_of_space.store(true, Ordering::Relaxed);
+                self.is_over_bound.store(true, Ordering::Relaxed);
+                file.allocate(wanted).map(|()| wanted)
+            });
         match allocated {
             Ok(file_bytes) => writer.file_bytes = file_bytes,
             // What makes the file emptier may use the reserve.
-            Err(_) if frugal && needed <= writer.file_bytes => {}
+            Err(_) if spare != Spare::Nothing && needed <= writer.file_bytes => {}
             Err(source) => return Err(self.write_error(source, wanted - writer.file_bytes)),
         }
         // Invariant 2.
         writer.generation.map_upto(writer.file_bytes)
+    }
+
+    /// What deletions leave of the reserve: nothing where the file came with less, since closing gave it back.
+    fn kept_for_copy(&self, writer: &Writer) -> u64 {
+        let end = writer.generation.published_upto();
+        let least = file_bytes_needed(end) + CONTROL_BYTES + COPY_BYTES;
+        match writer.file_bytes >= least {
+            true => COPY_BYTES,
+            false => 0,
+        }
+    }
+
+    /// Gives the space that is kept for deletions back to the file system, so that a copy of the file has room; only
+    /// where no other handle has the file open.
+    pub(super) fn give_back_reserve(&self, generation: &Arc<Generation>) -> Result<()> {
+        let _writing = self.enter()?;
+        let mut writer = self.lock_writer()?;
+        let given = self.give_back_reserve_locked(&mut writer, generation);
+        self.give_up_turn(&mut writer);
+        given
+    }
+
+    fn give_back_reserve_locked(
+        &self,
+        writer: &mut Writer,
+        generation: &Arc<Generation>,
+    ) -> Result<()> {
+        let io_error = |operation| Error::io(operation, &self.path);
+        let file = &generation.file;
+        if !Arc::ptr_eq(&writer.generation, generation)
+            || !file
+                .try_lock(LockByte::Users, LockMode::Exclusive)
+                .map_err(io_error("lock"))?
+        {
+            return Ok(());
+        }
+        let shortest = shortest_bytes(generation.lock_tail().offset);
+        let cut = match shortest < writer.file_bytes {
+            true => file.truncate(shortest),
+            false => Ok(()),
+        };
+        if cut.is_ok() {
+            writer.file_bytes = writer.file_bytes.min(shortest);
+            // It may write into what was cut off.
+            writer.append = way_into(generation, &self.settings);
+        }
+        let shared = file.try_lock(LockByte::Users, LockMode::Shared);
+        shared.map_err(io_error("lock"))?;
+        cut.map_err(io_error("cut the reserved space off"))
     }
 
     fn write_error(&self, source: io::Error, needed: u64) -> Error {
@@ -409,5 +517,18 @@ impl Engine {
         if told {
             let _ = generation.poison.set(reason.clone());
         }
+    }
+}
+
+/// Which space a commit may take: one of deletions, and one that empties databases.
+fn spare_of(staged: &Staged) -> Spare {
+    let is_clear = |start| {
+        let change = record::reparse_at(&staged.bytes, start);
+        change.is_some_and(|change| change.kind == Kind::Clear)
+    };
+    match staged.frugal {
+        false => Spare::Nothing,
+        true if staged.records.iter().all(|record| is_clear(record.start)) => Spare::Control,
+        true => Spare::Reserve,
     }
 }

@@ -110,6 +110,12 @@ pub(crate) struct Engine {
     compaction_failed: AtomicBool,
     /// Whether the log has grown so much that it should be compacted, or get a checkpoint.
     work_due: AtomicBool,
+    /// Whether the next writer is to compact first, or to wait until another one has.
+    is_over_bound: AtomicBool,
+    /// Where the log must end for that to be looked at again after it has failed.
+    relieve_at: AtomicU64,
+    /// Whether the file system has refused space.
+    is_short_of_space: AtomicBool,
     /// Bytes that this handle has appended.
     written_bytes: AtomicU64,
     /// What it has evicted.

@@ -220,6 +220,11 @@ impl StorageFile for DiskFile {
         Ok(None)
     }
 
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        let status = rustix::fs::fstatvfs(&self.file)?;
+        Ok(Some(status.f_bavail.saturating_mul(status.f_frsize)))
+    }
+
     fn link_count(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.nlink())
     }

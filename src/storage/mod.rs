@@ -127,6 +127,11 @@ pub(crate) trait StorageFile: Debug + Send + Sync {
         Ok(None)
     }
 
+    /// Bytes that the file system has left for this user; `None` where it does not tell.
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
+
     /// How many names the file has.
     fn link_count(&self) -> io::Result<u64> {
         Ok(1)

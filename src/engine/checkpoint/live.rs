@@ -6,7 +6,7 @@ use std::thread;
 use super::layer::{ClosedAt, LayerSink, Written};
 use super::replaced;
 use crate::Result;
-use crate::engine::commit::Writer;
+use crate::engine::commit::{Spare, Writer};
 use crate::engine::turn::COURTESY;
 use crate::engine::{Engine, Generation};
 use crate::index::{Joint, LayerGap, PageSink};
@@ -104,7 +104,7 @@ impl<'a> LiveSink<'a> {
         let value = make(self, start);
         let change = Change::control(kind, &value);
         self.engine
-            .reserve(writer, start + change.size_bytes(), false)?;
+            .reserve(writer, start + change.size_bytes(), Spare::Nothing)?;
         self.engine.append_control(writer, &mut tail, &change)?;
         self.at = Joint {
             offset: tail.offset,

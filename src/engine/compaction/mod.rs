@@ -26,7 +26,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::checkpoint::write_into_rewrite;
-use super::commit::Writer;
+use super::commit::{Writer, shortest_bytes, trimmed_bytes};
 use super::nested::Compacting;
 use super::open::{draw_header, is_named};
 use super::rewrite::{Rewrite, write_error};
@@ -43,6 +43,9 @@ const MAX_ROUNDS: usize = 8;
 
 /// How much may be left to copy when they do.
 const LAST_ROUND_BYTES: u64 = 1 << 20;
+
+/// Room that is left for what is written while a compaction runs on a disk that is nearly full.
+const RESERVE_STEP_BYTES: u64 = 1 << 20;
 
 /// How often a copy that came to nothing is begun anew.
 const MAX_ATTEMPTS: usize = 3;
@@ -98,6 +101,17 @@ impl Trigger {
         };
         let too_many = u128::from(usage.log_bytes) * u128::from(dead_percent) / 100;
         dead_bytes > self.floor_bytes && u128::from(dead_bytes) > too_many
+    }
+
+    /// Whether the log is so long that writers wait for a compaction: twice as long as one that is due, and four
+    /// times the live data and the floor.
+    fn is_far_exceeded_by(&self, usage: Usage, written_bytes: u64) -> bool {
+        let half = Usage {
+            log_bytes: usage.log_bytes / 2,
+            ..usage
+        };
+        usage.log_bytes / 4 > usage.live_bytes.saturating_add(self.floor_bytes)
+            && self.is_exceeded_by(half, written_bytes)
     }
 }
 
@@ -238,6 +252,7 @@ impl Engine {
                 self.follow(&source)?;
                 continue;
             }
+            self.make_room_for_copy(&source)?;
             let mut running = self.begin_compaction(&source)?;
             match self.copy_in_rounds(&mut running, go_on)? {
                 Stopped::Done => {}
@@ -331,6 +346,14 @@ impl Engine {
         self.stopping.store(true, Ordering::Release);
     }
 
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn note_work_due(&self) {
+        self.work_due.store(true, Ordering::Release);
+    }
+
     /// Whether a commit has found that the file should be compacted, or get a checkpoint; it says so once.
     pub(crate) fn takes_work_due(&self) -> bool {
         self.work_due.load(Ordering::Relaxed) && self.work_due.swap(false, Ordering::AcqRel)
@@ -346,23 +369,115 @@ impl Engine {
         writer.judge_at = end.saturating_add(step);
         let generation = &writer.generation;
         if self.is_compaction_due(generation) || self.is_checkpoint_due(generation) {
-            self.work_due.store(true, Ordering::Release);
+            self.note_work_due();
+        }
+        if end >= self.relieve_at.load(Ordering::Relaxed) && self.is_compaction_overdue(generation)
+        {
+            self.is_over_bound.store(true, Ordering::Relaxed);
         }
     }
 
     /// Whether so much of the log is dead that the file should be rewritten.
     pub(super) fn is_compaction_due(&self, generation: &Generation) -> bool {
         let trigger = &self.settings.trigger;
-        if !trigger.enabled || self.settings.read_only {
-            return false;
-        }
+        let written_bytes = self.written_bytes.load(Ordering::Relaxed);
+        self.compacts_by_itself() && trigger.is_exceeded_by(self.usage(generation), written_bytes)
+    }
+
+    fn compacts_by_itself(&self) -> bool {
+        self.settings.trigger.enabled && !self.settings.read_only
+    }
+
+    fn usage(&self, generation: &Generation) -> Usage {
         let live_bytes = generation.statistics().live_bytes(self.now_ms());
-        let usage = Usage {
+        Usage {
             log_bytes: generation.published_upto() - LOG_START,
             // The new file would have a checkpoint, too.
             live_bytes: live_bytes.saturating_add(generation.advice().chain_bytes),
+        }
+    }
+
+    /// Whether writers wait for a compaction, or compact themselves, before they write more.
+    fn is_compaction_overdue(&self, generation: &Generation) -> bool {
+        let trigger = &self.settings.trigger;
+        let written_bytes = self.written_bytes.load(Ordering::Relaxed);
+        let usage = self.usage(generation);
+        if !self.compacts_by_itself() {
+            return false;
+        }
+        if trigger.is_far_exceeded_by(usage, written_bytes) {
+            return true;
+        }
+        // Where the disk is nearly full: the longer the log gets, the less room is left for its copy.
+        let is_due = trigger.is_exceeded_by(usage, written_bytes)
+            || self.is_short_of_space.load(Ordering::Relaxed);
+        is_due && self.frees_enough(usage) && {
+            let wanted = usage.live_bytes.saturating_mul(2) + RESERVE_STEP_BYTES;
+            let (copy, kept) = self.copy_bytes(generation);
+            let free = self.free_bytes(generation);
+            free.is_some_and(|free| free < wanted && copy <= free.saturating_add(kept))
+        }
+    }
+
+    /// The size of a compacted copy, and how many bytes the file itself could give back for it.
+    fn copy_bytes(&self, generation: &Generation) -> (u64, u64) {
+        let copy = trimmed_bytes(LOG_START + self.usage(generation).live_bytes);
+        let least = shortest_bytes(generation.published_upto());
+        let file_bytes = generation.file.size().unwrap_or(0);
+        (copy, file_bytes.saturating_sub(least))
+    }
+
+    /// Makes room for a copy where the file system has too little. Whether it fits is found by writing it.
+    fn make_room_for_copy(&self, source: &Arc<Generation>) -> Result<()> {
+        let (copy, kept) = self.copy_bytes(source);
+        match self.free_bytes(source) {
+            Some(free) if free < copy && kept > 0 => self.give_back_reserve(source),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a compaction for want of space is worth its while.
+    fn frees_enough(&self, usage: Usage) -> bool {
+        const LEAST_BYTES: u64 = 16 << 10;
+        let dead_bytes = usage.log_bytes.saturating_sub(usage.live_bytes);
+        dead_bytes >= LEAST_BYTES && dead_bytes >= usage.log_bytes / 8
+    }
+
+    /// Bytes that the file system has left; `None` where it does not tell.
+    fn free_bytes(&self, generation: &Generation) -> Option<u64> {
+        generation.file.free_bytes().ok().flatten()
+    }
+
+    /// Whether the next writer is to call [`Engine::relieve`].
+    pub(super) fn is_over_bound(&self) -> bool {
+        self.is_over_bound.load(Ordering::Relaxed)
+    }
+
+    /// Compacts a file that has grown beyond its bound, or waits until another thread or process has. The caller
+    /// holds no lock. A failure is told to the listener, and stops nobody from writing.
+    pub(super) fn relieve(&self) {
+        self.is_over_bound.store(false, Ordering::Relaxed);
+        if let Some(outcome) = self.compact_overdue().transpose() {
+            if outcome.is_err() {
+                // Without this each write would try again.
+                let end = self.generation().published_upto();
+                let retry_at = end.saturating_add((end - LOG_START) / 4);
+                self.relieve_at.store(retry_at, Ordering::Relaxed);
+            }
+            self.tell_of_compaction(outcome);
+        }
+    }
+
+    fn compact_overdue(&self) -> Result<Option<CompactionReport>> {
+        // Refused within a closure of a compaction, which must be able to write.
+        let Ok(_alone) = self.lock_compaction() else {
+            return Ok(None);
         };
-        trigger.is_exceeded_by(usage, self.written_bytes.load(Ordering::Relaxed))
+        if self.look_for_news().is_err() || !self.is_compaction_overdue(&self.generation()) {
+            return Ok(None);
+        }
+        let mut go_on = |_, _| !self.stopping.load(Ordering::Acquire);
+        self.compact_alone(self.settings.lock_timeout, &mut go_on)
     }
 
     /// Acquires the right to compact or to write a checkpoint, between the threads of this handle.

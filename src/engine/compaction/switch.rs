@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::copy::Stopped;
 use super::{CompactionReport, Running};
-use crate::engine::commit::{Writer, trimmed_bytes};
+use crate::engine::commit::{Spare, Writer, trimmed_bytes};
 use crate::engine::open::is_named;
 use crate::engine::rewrite::{NewFile, Rewrite, write_error};
 use crate::engine::sync::{SyncState, sync_directory, write_slots};
@@ -219,7 +219,7 @@ impl Engine {
         let end = tail.offset + moved.size_bytes();
         if file_bytes_needed(end) > writer.file_bytes {
             // Only where somebody has cut the file: there is always room for such a record.
-            self.reserve(writer, end, true)?;
+            self.reserve(writer, end, Spare::Control)?;
         }
         self.append_control(writer, &mut tail, &moved)
     }
