@@ -4,7 +4,8 @@
 //! absolute Unix milliseconds: if the clock steps back, data lives longer by
 //! that step, and if it jumps ahead, data expires early. Nothing is written
 //! because of the clock alone, so a clock that is set right again brings back
-//! what had only seemed expired and was not written to meanwhile.
+//! what had only seemed expired and was not written to meanwhile. Compaction is the
+//! exception: it drops for good what had expired when it began.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

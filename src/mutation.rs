@@ -32,6 +32,8 @@ pub enum Mutation {
     ForgetHashDeadlines,
     /// A compaction does not write a hash's deadline again behind the fields that were set since it began.
     ForgetRenewedDeadlines,
+    /// A compaction does not bring back what it left out before a commit that changes its deadline.
+    ForgetLeftOut,
     /// A slot names a checkpoint, and says that it is on the device, before it is.
     NameUnsyncedCheckpoint,
     /// A layer of a checkpoint does not say what is gone.

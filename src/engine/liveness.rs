@@ -20,17 +20,37 @@ pub(super) struct Live {
     pub(super) queued_at: u64,
 }
 
+/// What has become of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Liveness {
+    Dead,
+    /// The index has it, and its deadline has passed, or that of its hash.
+    Expired {
+        /// The record that the hash began with, where it is the deadline of the hash.
+        hash: Option<u64>,
+    },
+    Live(Live),
+}
+
+/// A record that the index has.
+struct Indexed {
+    deadline_ms: u64,
+    /// That of the hash that it is a field of, 0 for none.
+    hash_deadline_ms: u64,
+    queued_at: u64,
+}
+
 impl Generation {
-    /// Whether the record at an offset is live at `now_ms`. Only strings and fields are: whatever
-    /// else a record did is in the index.
+    /// Whether the record at an offset is live at `now_ms`. Only strings and fields are: what another
+    /// record did is in the index.
     pub(super) fn live_record(
         &self,
         offset: u64,
         change: &Change<'_>,
         now_ms: u64,
-    ) -> Result<Option<Live>> {
+    ) -> Result<Liveness> {
         if !matches!(change.kind, Kind::Set | Kind::HashSet) {
-            return Ok(None);
+            return Ok(Liveness::Dead);
         }
         let found = self.find_in_databases(change, |lookup, shard, hash| {
             // Most records are dead or live by their place alone, and what stands at another place is not looked at.
@@ -38,35 +58,58 @@ impl Generation {
             let deadline_ms = shard.deadline_ms(offset, change.deadline_ms);
             if change.kind == Kind::Set {
                 if shard.keys.find(hash.in_shard(), here).is_some() {
-                    return Ok(Some((deadline_ms, offset)));
+                    return Ok(Some(Indexed {
+                        deadline_ms,
+                        hash_deadline_ms: 0,
+                        queued_at: offset,
+                    }));
                 }
                 if lookup.base.is_none() {
                     return Ok(None);
                 }
             }
-            let (record, queued_at) = match lookup.key(shard, hash, change.key)?.held {
-                Held::String(record) => (Some(record), offset),
-                Held::Hash(hash) if !has_passed(hash.summary.deadline_ms, now_ms) => {
-                    let own = hash.own.and_then(|number| shard.hash(number));
-                    if let (None, Some(own)) = (lookup.base, own) {
-                        let field_hash = self.hasher.hash(change.field).in_hash();
-                        let found = own.fields.find(field_hash, here);
-                        return Ok(found.map(|_| (deadline_ms, hash.summary.key_offset)));
+            let (record, hash_deadline_ms, queued_at) =
+                match lookup.key(shard, hash, change.key)?.held {
+                    Held::String(record) => (Some(record), 0, offset),
+                    Held::Hash(hash) => {
+                        let hash_deadline_ms = hash.summary.deadline_ms;
+                        let queued_at = hash.summary.key_offset;
+                        let own = hash.own.and_then(|number| shard.hash(number));
+                        if let (None, Some(own)) = (lookup.base, own) {
+                            let field_hash = self.hasher.hash(change.field).in_hash();
+                            let found = own.fields.find(field_hash, here);
+                            return Ok(found.map(|_| Indexed {
+                                deadline_ms,
+                                hash_deadline_ms,
+                                queued_at,
+                            }));
+                        }
+                        let field = lookup.field(shard, &hash, change.field)?.record;
+                        (field, hash_deadline_ms, queued_at)
                     }
-                    let field = lookup.field(shard, &hash, change.field)?.record;
-                    (field, hash.summary.key_offset)
-                }
-                _ => (None, offset),
-            };
+                    Held::Nothing => (None, 0, offset),
+                };
             let here = record.filter(|record| record.offset == offset);
-            Ok(here.map(|record| (record.deadline_ms, queued_at)))
+            Ok(here.map(|record| Indexed {
+                deadline_ms: record.deadline_ms,
+                hash_deadline_ms,
+                queued_at,
+            }))
         })?;
-        let live = found.map(|(database, (deadline_ms, queued_at))| Live {
-            database,
-            deadline_ms,
-            queued_at,
-        });
-        Ok(live.filter(|live| !has_passed(live.deadline_ms, now_ms)))
+        Ok(match found {
+            None => Liveness::Dead,
+            Some((_, record)) if has_passed(record.hash_deadline_ms, now_ms) => Liveness::Expired {
+                hash: Some(record.queued_at),
+            },
+            Some((_, record)) if has_passed(record.deadline_ms, now_ms) => {
+                Liveness::Expired { hash: None }
+            }
+            Some((database, record)) => Liveness::Live(Live {
+                database,
+                deadline_ms: record.deadline_ms,
+                queued_at: record.queued_at,
+            }),
+        })
     }
 
     /// The database whose key has its place in the queue at this record, see [`Live::queued_at`]. `None`
@@ -78,8 +121,10 @@ impl Generation {
         now_ms: u64,
     ) -> Result<Option<u8>> {
         if change.kind == Kind::Set {
-            let live = self.live_record(offset, change, now_ms)?;
-            return Ok(live.map(|live| live.database));
+            return Ok(match self.live_record(offset, change, now_ms)? {
+                Liveness::Live(live) => Some(live.database),
+                _ => None,
+            });
         }
         if change.kind != Kind::HashSet {
             return Ok(None);

@@ -146,9 +146,15 @@ impl Engine {
 
     /// Like [`Engine::lock_writer`], but returns [`Error::Locked`] after [`BRIEFLY`].
     pub(super) fn lock_writer_briefly(&self) -> Result<MutexGuard<'_, Writer>> {
+        self.lock_writer_within(BRIEFLY)
+    }
+
+    /// Like [`Engine::lock_writer`], but returns [`Error::Locked`] after `timeout` even if another thread of
+    /// this handle holds the lock.
+    pub(super) fn lock_writer_within(&self, timeout: Duration) -> Result<MutexGuard<'_, Writer>> {
         /// A lock between threads cannot be waited for with a limit.
         const PAUSE: Duration = Duration::from_micros(50);
-        let mut patience = Patience::new(BRIEFLY);
+        let mut patience = Patience::new(timeout);
         let writer = loop {
             match self.writer.try_lock() {
                 Ok(writer) => break writer,

@@ -35,9 +35,6 @@ pub(crate) const LOG_START: u64 = 3 * PAGE_BYTES as u64;
 /// A word in the page of the first slot that is no part of it: who waits for the writer lock changes it, to be seen by who has it.
 pub(crate) const ASK_OFFSET: u64 = PAGE_BYTES as u64 + 2048;
 
-/// Two more words there: a time in Unix milliseconds, and its complement.
-pub(crate) const JUDGED_OFFSET: u64 = ASK_OFFSET + 8;
-
 /// A word in the page of the second slot: [`POISON_WORD`] once a sync of the file has failed.
 pub(crate) const POISON_OFFSET: u64 = 2 * PAGE_BYTES as u64 + 2048;
 

@@ -13,18 +13,21 @@
 //!    written after the live records, and again after each *hash set* behind them. That it has passed meanwhile is no reason
 //!    to leave it out: the fields may have been copied before.
 //! 5. Exchanging databases is none of these. It ends the copy, which begins anew.
-//! 6. What has expired by the clock is left out. A clock that was set back could bring it back for
-//!    those who write meanwhile. So the time is written into the file first, and no writer takes an earlier one; and a copy
-//!    ends that comes to be judged by an earlier one.
+//! 6. What has expired at the horizon, the time at which the copy began, is left out. A commit that
+//!    follows can bring it back: the time of its transaction is an earlier one, or a clock was set
+//!    back. Only *expire* and *field expire* do so, since all other records say the whole of what
+//!    they set. The copy remembers which records it left out, and copies them before such a commit.
+//!    A copy also ends when the clock is set back behind its horizon: what it left out is alive again.
 
 use std::path::Path;
 
 use super::super::Generation;
 use super::super::generation::ask_ahead;
-use super::super::lookup::Held;
+use super::super::liveness::Liveness;
+use super::super::lookup::{Held, RecordAt};
 use super::super::read::has_passed;
 use super::super::rewrite::Rewrite;
-use crate::index::{HashSummary, SHARD_COUNT};
+use crate::index::{HashSummary, SHARD_COUNT, Visited};
 use crate::limits::DATABASE_COUNT;
 use crate::log::{Reader, Tail};
 use crate::mutation::{self, Mutation};
@@ -35,17 +38,27 @@ use crate::{Error, Result};
 const STRIDE_BYTES: u64 = 256 << 10;
 
 /// How far a copy has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct LogCopy {
     /// Where the log ended when the copy began.
     pub(super) began_at: u64,
     /// What is to be read next.
     pub(super) source: Tail,
     pub(super) phase: Phase,
-    /// The earliest time by which records were judged.
-    pub(super) began_ms: u64,
-    /// The latest.
-    pub(super) now_ms: u64,
+    /// The copy leaves out what had expired at this time.
+    pub(super) horizon_ms: u64,
+    left_out: LeftOut,
+}
+
+/// What a copy has left out because it had expired.
+#[derive(Debug)]
+struct LeftOut {
+    /// The records.
+    records: Visited,
+    /// The records with which those hashes began whose own deadline had passed.
+    hashes: Visited,
+    /// Whether there is any.
+    is_any: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,19 +93,24 @@ pub(super) enum Stopped {
     Done,
     /// It was told to stop.
     Asked,
-    /// It is worth nothing: see 5 and 6.
+    /// The copy is worth nothing: see 5 and 6.
     Void,
 }
 
 impl LogCopy {
-    /// A copy of nothing yet.
-    pub(super) fn new(source: &Generation, now_ms: u64) -> LogCopy {
+    /// A copy of nothing yet, of what has not expired at the horizon.
+    pub(super) fn new(source: &Generation, horizon_ms: u64) -> LogCopy {
+        let began_at = source.published_upto();
         LogCopy {
-            began_at: source.published_upto(),
+            began_at,
             source: Tail::first(source.header.salt),
             phase: Phase::Live,
-            began_ms: now_ms,
-            now_ms,
+            horizon_ms,
+            left_out: LeftOut {
+                records: Visited::new(began_at),
+                hashes: Visited::new(began_at),
+                is_any: false,
+            },
         }
     }
 
@@ -106,10 +124,9 @@ impl LogCopy {
         now_ms: u64,
         observer: &mut dyn Observer,
     ) -> Result<Stopped> {
-        if now_ms < self.now_ms {
+        if now_ms < self.horizon_ms {
             return Ok(Stopped::Void);
         }
-        self.now_ms = now_ms;
         let mapping = source.mapping();
         let mut reader = Reader::from_link(&**mapping, source.link(self.source))
             .passing_over_pages(source.synced_upto());
@@ -119,7 +136,7 @@ impl LogCopy {
             ask_ahead(mapping, self.source.offset, &mut asked_upto);
             if self.phase == Phase::Live && self.source.offset >= self.began_at {
                 if !mutation::is_on(Mutation::ForgetHashDeadlines) {
-                    copy_hash_deadlines(source, rewrite, self.began_ms)?;
+                    copy_hash_deadlines(source, rewrite, self.horizon_ms)?;
                 }
                 self.phase = Phase::Whole;
             }
@@ -151,13 +168,17 @@ impl LogCopy {
             match self.phase {
                 Phase::Live => {
                     for (offset, change) in reader.records() {
-                        if let Some(live) = source.live_record(offset, &change, now_ms)? {
-                            observer.copies(live.queued_at, rewrite.tail().offset);
-                            rewrite.append(&[Change {
-                                database: live.database,
-                                deadline_ms: live.deadline_ms,
-                                ..change
-                            }])?;
+                        match source.live_record(offset, &change, self.horizon_ms)? {
+                            Liveness::Dead => {}
+                            Liveness::Expired { hash } => self.left_out.note(offset, hash),
+                            Liveness::Live(live) => {
+                                observer.copies(live.queued_at, rewrite.tail().offset);
+                                rewrite.append(&[Change {
+                                    database: live.database,
+                                    deadline_ms: live.deadline_ms,
+                                    ..change
+                                }])?;
+                            }
                         }
                     }
                 }
@@ -173,6 +194,9 @@ impl LogCopy {
                         .any(|change| change.kind == Kind::SwapDatabases)
                     {
                         return Ok(Stopped::Void);
+                    }
+                    if !mutation::is_on(Mutation::ForgetLeftOut) {
+                        self.left_out.bring_back(source, rewrite, &changes)?;
                     }
                     if !changes.is_empty() {
                         rewrite.append(&changes)?;
@@ -191,8 +215,78 @@ impl LogCopy {
     }
 }
 
-/// Writes the deadline of every hash that has one, but for those of which nothing was copied, since their time was up when the copy began.
-fn copy_hash_deadlines(source: &Generation, rewrite: &mut Rewrite, began_ms: u64) -> Result<()> {
+impl LeftOut {
+    /// Notes that a record is left out; `hash` as in [`Liveness::Expired`].
+    fn note(&mut self, offset: u64, hash: Option<u64>) {
+        self.is_any = true;
+        self.records.mark(offset);
+        if let Some(hash) = hash {
+            self.hashes.mark(hash);
+        }
+    }
+
+    /// Copies the records whose deadlines these changes are about to change.
+    ///
+    /// A record before the copy's beginning that the index still has was what its key or field held
+    /// all the time since. So it is right to set it here, whatever the index knows by now.
+    fn bring_back(
+        &self,
+        source: &Generation,
+        rewrite: &mut Rewrite,
+        changes: &[Change<'_>],
+    ) -> Result<()> {
+        if !self.is_any {
+            return Ok(());
+        }
+        let contents = source.contents();
+        for change in changes {
+            if !matches!(change.kind, Kind::Expire | Kind::FieldExpire) {
+                continue;
+            }
+            let hash = source.hasher.hash(change.key);
+            let Some(shard) = contents.index.read(change.database, hash.shard()) else {
+                continue;
+            };
+            // Behind the lock, so that it shows all that the shard points at.
+            let mapping = source.mapping();
+            let lookup = source.lookup(contents, mapping);
+            let mut set = |record: &RecordAt<'_>| match self.records.take(record.offset) {
+                true => rewrite.append(&[Change {
+                    database: change.database,
+                    deadline_ms: record.deadline_ms,
+                    ..record.change
+                }]),
+                false => Ok(()),
+            };
+            match lookup.key(&shard, hash, change.key)?.held {
+                Held::String(record) => set(&record)?,
+                Held::Hash(found) if change.kind == Kind::Expire => {
+                    if self.hashes.take(found.summary.key_offset) {
+                        for field in lookup.fields_from(&shard, &found, 0)? {
+                            set(&field?.1)?;
+                        }
+                    }
+                }
+                Held::Hash(found) => {
+                    if let Some(field) = lookup.field(&shard, &found, change.field)?.record {
+                        set(&field)?;
+                    }
+                    let deadline_ms = found.summary.deadline_ms;
+                    if deadline_ms != 0 {
+                        // The hash itself may have been left out.
+                        rewrite.append(&[expire(change.database, change.key, deadline_ms)])?;
+                    }
+                }
+                Held::Nothing => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes the deadline of every hash that has one, except of those that had expired at the horizon:
+/// nothing of them was copied.
+fn copy_hash_deadlines(source: &Generation, rewrite: &mut Rewrite, horizon_ms: u64) -> Result<()> {
     let contents = source.contents();
     for database in 0..DATABASE_COUNT {
         for number in 0..SHARD_COUNT {
@@ -211,7 +305,7 @@ fn copy_hash_deadlines(source: &Generation, rewrite: &mut Rewrite, began_ms: u64
                     deadline_ms,
                     ..
                 } = hash.summary;
-                if deadline_ms != 0 && !has_passed(deadline_ms, began_ms) {
+                if deadline_ms != 0 && !has_passed(deadline_ms, horizon_ms) {
                     let key = lookup.record(key_offset)?.key;
                     rewrite.append(&[expire(database, key, deadline_ms)])?;
                 }

@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use super::checkpoint::write_into_rewrite;
 use super::commit::{Writer, shortest_bytes, trimmed_bytes};
 use super::nested::Compacting;
+use super::nested::Writing;
 use super::open::{draw_header, is_named};
 use super::rewrite::{Rewrite, write_error};
 use super::{Engine, Generation};
@@ -256,14 +257,8 @@ impl Engine {
             let mut running = self.begin_compaction(&source)?;
             match self.copy_in_rounds(&mut running, go_on)? {
                 Stopped::Done => {}
-                Stopped::Void => {
-                    source.set_judged_ms(0, &self.path)?;
-                    continue;
-                }
-                Stopped::Asked => {
-                    source.set_judged_ms(0, &self.path)?;
-                    return Ok(None);
-                }
+                Stopped::Void => continue,
+                Stopped::Asked => return Ok(None),
             }
             if let Some(sizes) = self.switch(running)? {
                 return Ok(Some(CompactionReport {
@@ -309,6 +304,7 @@ impl Engine {
                 }
             }
             if stopped == Stopped::Done {
+                let _writing = self.wait_for_writers();
                 // The index, which is asked, must not run ahead of what is copied last.
                 let tail = source.lock_tail();
                 let (upto, now_ms) = (source.published_upto(), self.now_ms());
@@ -339,6 +335,19 @@ impl Engine {
             reason: "databases were exchanged, or the clock was set back, each time it was tried"
                 .to_owned(),
         })
+    }
+
+    /// Waits until no transaction is open, if this handle can write: the transaction may change the deadline
+    /// of what has expired meanwhile, and its commit then belongs into a backup that ends later. A thread that
+    /// is in a transaction itself does not wait, nor does any longer than the lock timeout.
+    fn wait_for_writers(&self) -> Option<Writing<'_>> {
+        if self.settings.read_only {
+            return None;
+        }
+        let writing = self.enter().ok()?;
+        let mut writer = self.lock_writer_within(self.settings.lock_timeout).ok()?;
+        self.give_up_turn(&mut writer);
+        Some(writing)
     }
 
     /// Lets a compaction in the background stop soon.
@@ -630,9 +639,6 @@ impl Running {
         now_ms: u64,
         go_on: &mut dyn FnMut(u64) -> bool,
     ) -> Result<Stopped> {
-        if now_ms >= self.copy.now_ms {
-            self.source.set_judged_ms(now_ms, path)?;
-        }
         let mut carrier = Carrier {
             go_on,
             source: &self.source,

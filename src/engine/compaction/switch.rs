@@ -90,8 +90,6 @@ impl Engine {
         self.append_poisoned_by(writer, &source);
         let upto = source.published_upto();
         if running.copy_upto(&self.path, upto, self.now_ms(), &mut |_| true)? == Stopped::Void {
-            // Nothing of it is used any more.
-            source.set_judged_ms(0, &self.path)?;
             return Ok(None);
         }
         running.rewrite.end_copy(source.position(upto));

@@ -1,15 +1,14 @@
-//! What a handle knows of its file beside the contents: how far it is on the device, what its last records say of it, by which time it was
-//! judged, and why it takes no more writes.
+//! What a handle knows of its file beside the contents: how far it is on the device, what its last
+//! records say of it, and why it takes no more writes.
 
 use std::path::Path;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::super::apply::Applied;
-use super::super::rewrite::write_error;
 use super::{Advice, Generation};
 use crate::index::Closing;
-use crate::log::{JUDGED_OFFSET, POISON_OFFSET, POISON_WORD, Slots};
+use crate::log::{POISON_OFFSET, POISON_WORD, Slots};
 use crate::record::{Change, Kind};
 use crate::{Error, Result};
 
@@ -85,29 +84,6 @@ impl Generation {
         if let Some(visited) = &self.visited {
             visited.mark(offset);
         }
-    }
-
-    /// The latest time by which a compaction of this file has judged what has expired; 0 for none. What was left out then must not be
-    /// taken for alive by a writer whose clock was set back: what he did to it would be lost.
-    pub(in crate::engine) fn judged_ms(&self) -> u64 {
-        let mapping = self.mapping();
-        let word = |offset| mapping.word(offset).map_or(0, u64::from_le_bytes);
-        let (now_ms, complement) = (word(JUDGED_OFFSET), word(JUDGED_OFFSET + 8));
-        // No checksum covers it: a flipped bit must not make everything expire.
-        if complement == !now_ms { now_ms } else { 0 }
-    }
-
-    /// Says by which time a compaction judges, before it does; 0 where nothing of it will be used.
-    pub(in crate::engine) fn set_judged_ms(&self, now_ms: u64, path: &Path) -> Result<()> {
-        if self.judged_ms() == now_ms {
-            return Ok(());
-        }
-        let mut words = [0; 16];
-        words[..8].copy_from_slice(&now_ms.to_le_bytes());
-        words[8..].copy_from_slice(&(!now_ms).to_le_bytes());
-        self.file
-            .write_at(&words, JUDGED_OFFSET)
-            .map_err(write_error("compact", path, words.len() as u64))
     }
 
     pub(in crate::engine) fn synced_upto(&self) -> u64 {

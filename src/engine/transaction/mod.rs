@@ -121,10 +121,7 @@ impl Transaction {
 
     /// The time at which the commit happens, in Unix milliseconds.
     pub(crate) fn now_ms(&mut self) -> u64 {
-        *self.now_ms.get_or_insert_with(|| {
-            let judged_ms = self.generation.judged_ms();
-            self.engine.now_ms().max(judged_ms)
-        })
+        *self.now_ms.get_or_insert_with(|| self.engine.now_ms())
     }
 
     /// Sets a string; a deadline of 0 is none.
