@@ -160,10 +160,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.check_output_limit()?;
             self.note_waiting();
             self.sent_behind_end |= next == Next::End && self.executed < self.input.len();
-            let shared = Arc::clone(&self.shared);
             // Begun before the room is looked at, so that none that is freed meanwhile is missed.
-            let room_freed = shared.room_freed();
-            let lacks_room = !self.output.is_empty() && !shared.has_room();
+            let room_freed = self.shared.room_freed();
+            let lacks_room = !self.output.is_empty() && !self.shared.has_room();
             let may_execute = next == Next::Again && !self.is_paused();
             let reading = self.reading(next, is_ending);
             let takes_messages = !is_over && self.output.len() <= ROUND_OUTPUT_BYTES;
@@ -185,8 +184,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 () = room_freed, if lacks_room => continue,
                 _ = ending.changed() => continue,
             };
-            self.note_moved(&moved);
-            self.sent_behind_end |= next == Next::End && moved.read > 0;
+            self.note_moved(&moved, next);
             if may_execute {
                 // Other clients of this thread get their turn between two rounds.
                 tokio::task::yield_now().await;
@@ -288,7 +286,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    fn note_moved(&mut self, moved: &Moved) {
+    fn note_moved(&mut self, moved: &Moved, next: Next) {
         let counters = &self.shared.counters;
         if moved.read > 0 {
             let count = moved.read as u64;
@@ -299,7 +297,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             counters.output_bytes.fetch_add(count, Ordering::Relaxed);
         }
         self.is_input_over |= moved.is_input_over;
-        if moved.read > 0 || moved.written > 0 {
+        let is_dropped = next == Next::End;
+        self.sent_behind_end |= is_dropped && moved.read > 0;
+        if moved.written > 0 || (moved.read > 0 && !is_dropped) {
             let seconds = self.shared.seconds.load(Ordering::Relaxed);
             self.progressed_at = seconds;
             self.state.heard_at.store(seconds, Ordering::Relaxed);
