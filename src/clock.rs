@@ -110,16 +110,20 @@ impl Patience {
         self.waited >= self.timeout
     }
 
+    pub(crate) fn left(&self) -> Duration {
+        self.timeout.saturating_sub(self.waited)
+    }
+
     /// Sleeps for this long, or until the timeout is over.
     pub(crate) fn sleep(&mut self, pause: Duration) {
-        let pause = pause.min(self.timeout.saturating_sub(self.waited));
+        let pause = pause.min(self.left());
         let begun = Instant::now();
         thread::sleep(pause);
         self.count(pause, begun.elapsed());
     }
 
-    /// Counts a sleep that was to take `pause`.
-    fn count(&mut self, pause: Duration, took: Duration) {
+    /// Counts a sleep that was to take `pause`, or a wait that was to take no longer.
+    pub(crate) fn count(&mut self, pause: Duration, took: Duration) {
         let counted = took.min(pause.saturating_add(Self::LONGEST_DELAY));
         self.waited = self.waited.saturating_add(counted);
     }

@@ -1,7 +1,6 @@
 //! Computing a value once, whoever asks for it meanwhile.
 
 use std::fmt::Display;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::flight::{Boarding, Leader, Waited};
@@ -11,6 +10,7 @@ use super::look::{Due, Look};
 use super::stats::count;
 use super::store::Stored;
 use super::{Cache, CacheError, CacheValue, Life, WaitTimeout};
+use crate::clock::Patience;
 use crate::{Result, Value};
 
 /// How long who waits for another process sleeps between two looks, at first and at most.
@@ -133,17 +133,18 @@ impl Cache {
         let counters = &self.inner.counters;
         count(&counters.misses);
         let begun = Instant::now();
+        let mut patience = Patience::new(self.settings.patience);
         let leader = loop {
             let waiting = match self.inner.flights.board(name) {
                 Boarding::Lead(leader) => break leader,
                 Boarding::Nested => return self.compute_alone(None, compute),
                 Boarding::Wait(waiting) => waiting,
             };
-            let patience = match self.settings.on_timeout {
+            let limit = match self.settings.on_timeout {
                 WaitTimeout::Compute => None,
-                WaitTimeout::Error => Some(self.settings.patience.saturating_sub(begun.elapsed())),
+                WaitTimeout::Error => Some(&mut patience),
             };
-            let landing = match waiting.wait(patience) {
+            let landing = match waiting.wait(limit) {
                 Waited::Landed(landing) => landing,
                 Waited::TimedOut => {
                     counters.waited(begun.elapsed());
@@ -160,7 +161,11 @@ impl Cache {
                 return answer;
             }
         };
-        match self.wait_for_lease(name, begun)? {
+        if matches!(self.settings.on_timeout, WaitTimeout::Compute) {
+            // What the flight took counts, too.
+            patience = patience.after(begun.elapsed());
+        }
+        match self.wait_for_lease(name, begun, patience)? {
             Turn::Ours(lease) => self.compute_and_store(name, lease, leader, false, compute),
             Turn::Alone => self.compute_alone(Some(leader), compute),
             Turn::TimedOut => match self.settings.on_timeout {
@@ -182,7 +187,12 @@ impl Cache {
     }
 
     /// Waits until the lease is free, or there is a value, or patience is at its end.
-    fn wait_for_lease<T: CacheValue>(&self, name: &[u8], begun: Instant) -> Result<Turn<T>> {
+    fn wait_for_lease<T: CacheValue>(
+        &self,
+        name: &[u8],
+        begun: Instant,
+        mut patience: Patience,
+    ) -> Result<Turn<T>> {
         let lease_name = lease_of(name);
         let counters = &self.inner.counters;
         let mut nap = NAPS.0;
@@ -216,12 +226,12 @@ impl Cache {
                     Ok(false) => break,
                     Err(error) => return self.inner.forgive(Err(error), Turn::Alone),
                 }
-                if begun.elapsed() >= self.settings.patience {
+                if patience.is_over() {
                     note_wait(true);
                     return Ok(Turn::TimedOut);
                 }
                 has_waited = true;
-                thread::sleep(nap);
+                patience.sleep(nap);
                 nap = (nap * 3 / 2).min(NAPS.1);
                 match self.look(name)? {
                     Look::Miss => {}
@@ -352,7 +362,8 @@ mod tests {
         let cache = Cache::in_memory().unwrap();
         cache.insert("k", &"of another".to_owned()).unwrap();
         let name = Name::of_value(&cache.inner.prefix, b"k");
-        let turn = cache.wait_for_lease::<String>(name.bytes(), Instant::now());
+        let patience = Patience::new(cache.settings.patience);
+        let turn = cache.wait_for_lease::<String>(name.bytes(), Instant::now(), patience);
         match turn.unwrap() {
             Turn::Answered(Look::Fresh(value)) => assert_eq!(value, "of another"),
             _ => unreachable!("it would have been computed again"),

@@ -12,6 +12,8 @@ use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
+use crate::clock::Patience;
+
 /// The flights of a handle, by the name of their value.
 #[derive(Default)]
 pub(super) struct Flights {
@@ -157,25 +159,28 @@ impl Drop for Leader {
 
 impl Waiting {
     /// Waits until the flight has ended, for `patience` at most; without end if that is `None`.
-    pub(super) fn wait(&self, patience: Option<Duration>) -> Waited {
+    pub(super) fn wait(&self, mut patience: Option<&mut Patience>) -> Waited {
+        /// Short, so that time for which the process is stopped is told from waiting.
+        const STEP: Duration = Duration::from_millis(100);
         let Some(_entered) = Entered::new(&self.0) else {
             return Waited::Deadlock;
         };
-        let begun = Instant::now();
         let mut end = lock(&self.0.end);
         loop {
             if let Some(landing) = &*end {
                 return Waited::Landed(landing.clone());
             }
-            let left = match patience {
+            let left = match &patience {
                 None => Duration::MAX,
-                Some(patience) => match patience.checked_sub(begun.elapsed()) {
-                    Some(left) => left,
-                    None => return Waited::TimedOut,
-                },
+                Some(patience) if patience.is_over() => return Waited::TimedOut,
+                Some(patience) => patience.left().min(STEP),
             };
+            let begun = Instant::now();
             let waited = self.0.landed.wait_timeout(end, left);
             end = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if let Some(patience) = &mut patience {
+                patience.count(left, begun.elapsed());
+            }
         }
     }
 }
@@ -241,7 +246,7 @@ mod tests {
             scope.spawn(|| match flights.board(b"k") {
                 Boarding::Wait(waiting) => {
                     assert!(matches!(
-                        waiting.wait(Some(Duration::ZERO)),
+                        waiting.wait(Some(&mut Patience::new(Duration::ZERO))),
                         Waited::TimedOut
                     ));
                 }
