@@ -20,6 +20,9 @@ use crate::command::{Command, Flags, Reply, find};
 /// Bytes of requests that are executed before the connection writes and other clients get their turn.
 const ROUND_INPUT_BYTES: usize = 1 << 20;
 
+/// How long a round may take, beyond the command that has gone over it. Only commands that may be slow are timed.
+const ROUND_TIME: Duration = Duration::from_millis(10);
+
 /// Commands that become one commit, at most: others wait for their turn meanwhile.
 const TOGETHER: usize = 256;
 
@@ -51,10 +54,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(super) async fn execute_arrived(&mut self) -> Next {
         self.renew_limits();
         let (executed, written) = (self.executed, self.output.len());
+        let begun = Instant::now();
+        let mut is_late = false;
         let next = loop {
             let is_enough = self.executed - executed > ROUND_INPUT_BYTES
                 || self.output.len() - written > ROUND_OUTPUT_BYTES;
-            if is_enough || self.is_paused() {
+            if is_enough || is_late || self.is_paused() {
                 break Next::Again;
             }
             // What it has sent behind the request that ended it is not executed.
@@ -88,6 +93,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     if self.session.is_leaving() {
                         break Next::End;
                     }
+                    is_late = command.is_some_and(may_be_slow) && begun.elapsed() > ROUND_TIME;
                     if self.session.is_trusted() != was_trusted {
                         self.renew_limits();
                     }
@@ -341,6 +347,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         }
     }
+}
+
+/// Whether a command reads data and is none of the fast ones.
+fn may_be_slow(command: &Command) -> bool {
+    command.flags.contains(Flags::READONLY) && !command.flags.contains(Flags::FAST)
 }
 
 /// Why several requests did not become one commit: a command panicked, or the commit failed. They
