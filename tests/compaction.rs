@@ -407,6 +407,77 @@ fn owner_and_mode_are_kept() {
     assert_eq!(mode & 0o7777, 0o640);
 }
 
+/// The group bits of a file with an access control list are the list's mask: without the list they would let the
+/// whole group in.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_compaction_and_a_repair_in_place_keep_access_control_lists_and_user_attributes() {
+    use rustix::fs::{XattrFlags, getxattr, setxattr};
+    use std::os::unix::fs::PermissionsExt;
+    const LIST: &str = "system.posix_acl_access";
+    // Version 2; the owner rw-, the user 12345 r--, the group ---, the mask r--, others ---.
+    let entry = |tag: u16, rights: u16, id: u32| {
+        let mut bytes = [0; 8];
+        bytes[..2].copy_from_slice(&tag.to_le_bytes());
+        bytes[2..4].copy_from_slice(&rights.to_le_bytes());
+        bytes[4..].copy_from_slice(&id.to_le_bytes());
+        bytes
+    };
+    let nobody = u32::MAX;
+    let mut list = 2_u32.to_le_bytes().to_vec();
+    for (tag, rights, id) in [
+        (1, 6, nobody),
+        (2, 4, 12_345),
+        (4, 0, nobody),
+        (16, 4, nobody),
+        (32, 0, nobody),
+    ] {
+        list.extend(entry(tag, rights, id));
+    }
+    let (directory, path) = temporary();
+    let db = by_hand().open(&path).unwrap();
+    for round in 0..10 {
+        db.set("key", round.to_string()).unwrap();
+    }
+    db.set("other", "1").unwrap();
+    let none = XattrFlags::empty();
+    if setxattr(&path, LIST, &list, none).is_err()
+        || setxattr(&path, "user.note", b"mine", none).is_err()
+    {
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), "NOT RUN: no access control lists here");
+        return;
+    }
+    let holds = |what: &str| {
+        let read = |name| {
+            let mut value = [0; 256];
+            let length = getxattr(&path, name, &mut value[..]);
+            length.map(|length| value[..length].to_vec())
+        };
+        assert_eq!(read(LIST).as_deref(), Ok(&list[..]), "{what}");
+        assert_eq!(read("user.note").as_deref(), Ok(&b"mine"[..]), "{what}");
+    };
+    db.compact().unwrap();
+    holds("compacted");
+    db.close().unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[12_288 + 32] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    inspect::repair(&path, &brasa::inspect::RepairOptions::new().in_place(true)).unwrap();
+    assert!(names(&path).len() > 1, "the damaged one is kept");
+    holds("repaired");
+    // A list that the directory gives to new files must not come on top.
+    setxattr(directory.path(), "system.posix_acl_default", &list, none).unwrap();
+    let other = directory.path().join("other.brasa");
+    let db = by_hand().open(&other).unwrap();
+    rustix::fs::removexattr(&other, LIST).unwrap();
+    std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o640)).unwrap();
+    db.compact().unwrap();
+    let mut value = [0; 256];
+    let found = getxattr(&other, LIST, &mut value[..]);
+    assert_eq!(found, Err(rustix::io::Errno::NODATA));
+}
+
 #[test]
 fn a_compaction_through_a_symbolic_link_replaces_the_file_and_not_the_link() {
     let (directory, path) = temporary();

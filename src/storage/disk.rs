@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use tempfile::TempPath;
 
+use super::extended;
 use super::temporary::DiskTemporary;
 use super::{
     Access, Attributes, Directory, FileId, LockByte, LockMode, Mapping, Storage, StorageFile,
@@ -235,6 +236,8 @@ impl StorageFile for DiskFile {
             owner: metadata.uid(),
             group: metadata.gid(),
             mode: metadata.mode() & 0o7777,
+            access_list: extended::access_list(&self.file)?,
+            extended: extended::of_users(&self.file)?,
         }))
     }
 
@@ -246,6 +249,10 @@ impl StorageFile for DiskFile {
         if owner.is_some() || group.is_some() {
             fchown(&self.file, owner, group)?;
         }
+        extended::set_of_users(&self.file, &attributes.extended)?;
+        // Before the mode: its group bits are the mask of a list, and the file may have inherited another list from
+        // its directory. Until here only the owner has access.
+        extended::set_access_list(&self.file, attributes.access_list.as_deref())?;
         let permissions = fs::Permissions::from_mode(attributes.mode);
         self.file.set_permissions(permissions)
     }

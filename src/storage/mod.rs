@@ -7,6 +7,7 @@
 #[cfg(feature = "simulation")]
 mod crash;
 mod disk;
+mod extended;
 #[cfg(feature = "simulation")]
 mod faulty;
 #[cfg(feature = "server")]
@@ -104,11 +105,15 @@ pub(crate) struct FileId {
 }
 
 /// Whose a file is, and who may do what with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Attributes {
     pub(crate) owner: u32,
     pub(crate) group: u32,
     pub(crate) mode: u32,
+    /// The access control list as the kernel encodes it, if the file has one.
+    pub(crate) access_list: Option<Vec<u8>>,
+    /// The extended attributes of users, `user.*`, with their values.
+    pub(crate) extended: Vec<(String, Vec<u8>)>,
 }
 
 /// An open file. Several handles may be open on the same one.

@@ -58,7 +58,7 @@ fn a_file_takes_the_mode_of_another() {
     let file = create(&DiskStorage, &path);
     let own = file.attributes().unwrap().unwrap();
     let wanted = Attributes { mode: 0o640, ..own };
-    file.set_attributes(wanted).unwrap();
+    file.set_attributes(wanted.clone()).unwrap();
     assert_eq!(file.attributes().unwrap(), Some(wanted));
 }
 
