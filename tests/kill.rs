@@ -408,3 +408,39 @@ impl Random {
         usize::try_from(self.next() % limit).unwrap()
     }
 }
+
+/// The kernel's signal for a file that grows beyond the limit would end the process.
+#[test]
+fn a_limit_for_the_size_of_files_is_an_error_and_no_signal() {
+    const LIMITED: &str = "BRASA_LIMITED_FILE";
+    if let Ok(path) = std::env::var(LIMITED) {
+        for mapped in [true, false] {
+            let options = Db::options()
+                .durability(Durability::Os)
+                .mapped_append(mapped);
+            let db = options.open(&path).unwrap();
+            let refused =
+                (0..10_000).find_map(|number: u32| db.set(number.to_string(), [7; 1_000]).err());
+            let refused = refused.expect("the limit was not reached").to_string();
+            assert!(refused.contains("large"), "{refused}");
+            assert_eq!(db.get("0").unwrap().unwrap(), [7; 1_000]);
+            db.del("0").unwrap();
+            db.set("0", [7; 1_000]).unwrap_err();
+            db.clear().unwrap();
+            db.compact().unwrap();
+            db.set("0", [7; 1_000]).unwrap();
+            db.clear().unwrap();
+            db.close().unwrap();
+        }
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let status = Command::new("sh")
+        .args(["-c", "ulimit -f 1000; exec \"$0\" --exact \"$1\""])
+        .arg(std::env::current_exe().unwrap())
+        .arg("a_limit_for_the_size_of_files_is_an_error_and_no_signal")
+        .env(LIMITED, directory.path().join("cache.brasa"))
+        .status()
+        .unwrap();
+    assert!(status.success(), "{status:?}");
+}

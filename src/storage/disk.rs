@@ -177,6 +177,16 @@ fn network_file_system_named(name: &[u8]) -> Option<&'static str> {
     found.map(|(_, name)| *name)
 }
 
+/// Refuses what would exceed the limit for the size of files (`ulimit -f`). The kernel would send SIGXFSZ, which ends
+/// the process unless it is handled, and how signals are handled is not a library's to say.
+fn check_size_limit(end: u64) -> io::Result<()> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize);
+    match limit.current {
+        Some(limit) if end > limit => Err(io::Error::from_raw_os_error(libc::EFBIG)),
+        _ => Ok(()),
+    }
+}
+
 /// The directory in which the path's last part is a name.
 pub(super) fn directory_of(path: &Path) -> &Path {
     match path.parent() {
@@ -274,6 +284,7 @@ impl StorageFile for DiskFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        check_size_limit(offset.saturating_add(bytes.len() as u64))?;
         self.file.write_all_at(bytes, offset)
     }
 
@@ -282,6 +293,7 @@ impl StorageFile for DiskFile {
         if size <= old_size {
             return Ok(());
         }
+        check_size_limit(size)?;
         #[cfg(target_os = "linux")]
         match rustix::fs::fallocate(
             &self.file,
