@@ -397,6 +397,23 @@ fn a_file_that_was_replaced_by_hand_is_left_alone() {
 }
 
 #[test]
+fn a_new_file_has_the_mode_of_the_options_and_keeps_it_through_compactions() {
+    use std::os::unix::fs::PermissionsExt;
+    for mode in [0o600, 0o640, 0o660] {
+        let (_directory, path) = temporary();
+        let found = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+        let db = by_hand().mode(mode).open(&path).unwrap();
+        assert_eq!(found(), mode);
+        db.compact().unwrap();
+        assert_eq!(found(), mode);
+        db.close().unwrap();
+        let db = by_hand().mode(0o666).open(&path).unwrap();
+        assert_eq!(found(), mode, "a file that exists is not changed");
+        drop(db);
+    }
+}
+
+#[test]
 fn owner_and_mode_are_kept() {
     use std::os::unix::fs::PermissionsExt;
     let (_directory, path) = temporary();

@@ -90,7 +90,7 @@ impl Engine {
             let (file, created) = match storage.open(path, settings.access()) {
                 Ok(file) => (file, false),
                 Err(error) if error.kind() == io::ErrorKind::NotFound && may_create => {
-                    match create(&*storage, path, &*options.clock)? {
+                    match create(&*storage, path, &*options.clock, options.mode)? {
                         Some(file) => (file, true),
                         // Somebody else was faster: theirs is as good.
                         None => continue,
@@ -227,12 +227,18 @@ fn create(
     storage: &dyn Storage,
     path: &Path,
     clock: &dyn Clock,
+    mode: u32,
 ) -> Result<Option<Arc<dyn StorageFile>>> {
     let header = draw_header(storage, path, clock)?;
     let temporary = Rewrite::begin(storage, path, header, 0)?
         .finish()?
         .temporary;
     let file = temporary.file();
+    // A temporary file has this mode; some file systems know no other, and refuse to set one.
+    if mode != 0o600 {
+        file.set_mode(mode)
+            .map_err(Error::io("set the mode of", path))?;
+    }
     match temporary.persist_new(path) {
         Ok(()) => Ok(Some(file)),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),

@@ -49,6 +49,7 @@ pub struct Options {
     pub(crate) lock_timeout: Duration,
     pub(crate) mapping_step_bytes: u64,
     pub(crate) mapped_append: bool,
+    pub(crate) mode: u32,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) auto_compact: bool,
     pub(crate) compact_dead_percent: u8,
@@ -77,6 +78,7 @@ impl Default for Options {
             lock_timeout: Duration::from_secs(5),
             mapping_step_bytes: 64 << 20,
             mapped_append: true,
+            mode: 0o600,
             clock: Arc::new(SystemClock),
             auto_compact: true,
             compact_dead_percent: 50,
@@ -214,6 +216,26 @@ impl Options {
     /// is the same either way.
     pub fn mapped_append(mut self, mapped_append: bool) -> Self {
         self.mapped_append = mapped_append;
+        self
+    }
+
+    /// The permissions of a file that is created; `0o600` by default, whatever the umask. The umask does not
+    /// take bits away from this mode: `0o660` lets a group read and write. Compactions keep the file's own
+    /// permissions; a file that exists is not changed.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// # use std::os::unix::fs::PermissionsExt;
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("cache.brasa");
+    /// let db = brasa::Db::options().mode(0o660).open(&path)?;
+    /// # drop(db);
+    /// assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = mode & 0o777;
         self
     }
 
@@ -366,6 +388,7 @@ impl fmt::Debug for Options {
             .field("lock_timeout", &self.lock_timeout)
             .field("mapping_step_bytes", &self.mapping_step_bytes)
             .field("mapped_append", &self.mapped_append)
+            .field("mode", &format_args!("{:o}", self.mode))
             .field("auto_compact", &self.auto_compact)
             .field("compact_dead_percent", &self.compact_dead_percent)
             .field("compact_floor_bytes", &self.compact_floor_bytes)

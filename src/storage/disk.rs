@@ -267,6 +267,10 @@ impl StorageFile for DiskFile {
         self.file.set_permissions(permissions)
     }
 
+    fn set_mode(&self, mode: u32) -> io::Result<()> {
+        self.file.set_permissions(fs::Permissions::from_mode(mode))
+    }
+
     fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut filled = 0;
         while filled < out.len() {

@@ -151,6 +151,11 @@ pub(crate) trait StorageFile: Debug + Send + Sync {
         Ok(())
     }
 
+    /// Sets the permissions alone.
+    fn set_mode(&self, _mode: u32) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Reads until `out` is full or the file ends; gives back how many bytes there were.
     fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize>;
 
