@@ -1,9 +1,10 @@
 //! A budget of live bytes: it holds whatever is written, the right keys go, and nothing goes without one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use brasa::{Db, Durability, Error, Evict, ManualClock, Options, SetOptions};
+use brasa::{ChangeKind, Db, Durability, Error, Evict, ManualClock, Options, SetOptions};
 
 /// Bytes of a record with a key of nine bytes and a value of a hundred.
 const RECORD_BYTES: u64 = 144;
@@ -175,6 +176,117 @@ fn a_write_that_would_not_fit_into_an_empty_file_is_refused_and_evicts_nothing()
     let refused = db.set("large", [0; 2_000]).unwrap_err();
     assert!(matches!(refused, Error::OverBudget { .. }), "{refused}");
     assert!(db.exists(key(0)).unwrap());
+}
+
+/// Keys that take about 4 MiB, half of them read since they were set.
+fn fill(db: &Db, count: usize) {
+    for number in 0..count {
+        db.set(key(number), [0; 140]).unwrap();
+    }
+    for number in (0..count).step_by(2) {
+        db.get(key(number)).unwrap();
+    }
+}
+
+#[test]
+fn one_write_evicts_so_many_keys_that_the_mapping_must_grow() {
+    const MAX_BYTES: u64 = 4 << 20;
+    let directory = tempfile::tempdir().unwrap();
+    let options = cache(MAX_BYTES).auto_compact(false);
+    let on_disk = |step: u64, count: usize| {
+        let options = options.clone().mapping_step_bytes(step);
+        options.open(directory.path().join(format!("{step}:{count}")))
+    };
+    for count in [2_500, 7_000, 20_000] {
+        for db in [
+            options.clone().open_in_memory(),
+            on_disk(4_096, count),
+            on_disk(64 << 20, count),
+        ] {
+            let db = db.unwrap();
+            fill(&db, count);
+            db.set("large", vec![1; 3_900_000]).unwrap();
+            assert_eq!(db.get("large").unwrap().unwrap().len(), 3_900_000);
+            let stats = db.stats().unwrap();
+            assert!(stats.live_bytes <= MAX_BYTES);
+            assert!(stats.evicted_keys > 0);
+        }
+    }
+}
+
+#[test]
+fn a_write_that_cannot_fit_beside_the_keys_that_it_touches_evicts_nothing() {
+    let db = cache(20 * RECORD_BYTES).open_in_memory().unwrap();
+    db.set("large", [0; 1_500]).unwrap();
+    for number in 0..5 {
+        db.set(key(number), [0; 100]).unwrap();
+    }
+    let refused = db.transaction(|tx| -> brasa::Result<()> {
+        tx.append("large", [0; 8])?;
+        tx.expire("large", Duration::from_secs(9))?;
+        tx.set("other", [0; 1_400])
+    });
+    assert!(
+        matches!(refused, Err(Error::OverBudget { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(there(&db, 5), [0, 1, 2, 3, 4]);
+    assert_eq!(db.stats().unwrap().evicted_keys, 0);
+    assert_eq!(db.strlen("large").unwrap(), 1_500);
+}
+
+#[test]
+fn evictions_and_the_write_that_they_make_room_for_are_one_commit() {
+    let db = cache(10 * RECORD_BYTES).open_in_memory().unwrap();
+    for number in 0..10 {
+        db.set(key(number), [0; 100]).unwrap();
+    }
+    let mut watch = db.watch().unwrap();
+    db.set(key(10), [0; 400]).unwrap();
+    let changes: Vec<_> = watch.by_ref().map(|change| change.unwrap()).collect();
+    let kinds: Vec<_> = changes.iter().map(|change| change.kind).collect();
+    let deletes = [ChangeKind::Delete; 4];
+    assert_eq!((kinds[0], &kinds[1..]), (ChangeKind::Set, &deletes[..]));
+}
+
+#[test]
+fn marks_that_readers_set_all_the_time_do_not_make_a_write_fail() {
+    let db = cache(10 * RECORD_BYTES).open_in_memory().unwrap();
+    for number in 0..10 {
+        db.set(key(number), [0; 100]).unwrap();
+    }
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                there(&db, 10);
+                (0..2_000).for_each(|number| drop(db.get(key(number)).unwrap()));
+            }
+        });
+        let mut numbers = 10..2_000;
+        let written = numbers.try_for_each(|number| db.set(key(number), [0; 100]));
+        over.store(true, Ordering::Relaxed);
+        written.unwrap();
+    });
+}
+
+#[test]
+fn a_file_far_above_the_budget_is_brought_down_by_several_commits() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cache.brasa");
+    let long_key = |number: usize| format!("{number:060000}");
+    let db = Db::options().auto_compact(false).durability(Durability::Os);
+    let db = db.open(&path).unwrap();
+    for number in 0..700 {
+        db.set(long_key(number), "").unwrap();
+    }
+    db.close().unwrap();
+    let db = cache(1 << 20).auto_compact(false).open(&path).unwrap();
+    db.set("new", "1").unwrap();
+    let stats = db.stats().unwrap();
+    assert!(stats.live_bytes <= 1 << 20);
+    assert_eq!(stats.evicted_keys + stats.key_count, 701);
+    assert!(db.exists("new").unwrap() && db.exists(long_key(699)).unwrap());
 }
 
 #[test]

@@ -11,9 +11,11 @@
 //!
 //! Invariants:
 //!
-//! 1. What is to be evicted is judged against the index as it is: tombstones are committed before the hand goes round
-//!    again, and before the write that needs the room.
-//! 2. What the write itself touches is spared: it was put together from what is there.
+//! 1. Tombstones stand in the commit of the write that they make room for: where the write fails, nothing is evicted. Only where they
+//!    take more than [`MAX_TOMBSTONE_BYTES`], as in a file far above a new budget, the first ones are committed by themselves.
+//! 2. Nothing is evicted for a write that cannot fit: the bytes that would remain if every other key were gone are counted first.
+//! 3. Keys that the write itself touches are never evicted: the write was put together from their values.
+//! 4. No mapping outlives a commit: the commit makes the log grow, and an older mapping does not show it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,14 +27,55 @@ use super::read::has_passed;
 use super::transaction::Staged;
 use super::{Engine, Generation};
 use crate::index::KeyHash;
-use crate::log::{LOG_START, stored_change};
+use crate::limits::DATABASE_COUNT;
+use crate::log::LOG_START;
 use crate::options::Evict;
 use crate::record::{self, Change, Kind};
-use crate::storage::Mapping;
 use crate::{Error, Result};
 
-/// How many tombstones one commit takes.
-const MAX_TOMBSTONES: usize = 256;
+/// How many bytes of tombstones are staged before they are committed.
+const MAX_TOMBSTONE_BYTES: usize = 16 << 20;
+
+/// How often the hand comes to the end of the log for one write, and what it takes until then; at first from wherever it stood.
+const PASSES: [Pass; 4] = [
+    Pass::SparesMarked,
+    Pass::SparesMarked,
+    Pass::TakesMarked,
+    Pass::TakesExpired,
+];
+
+/// What the hand may evict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    /// Keys that were not read since the hand last passed.
+    SparesMarked,
+    /// Marked keys too: readers may set marks faster than the hand takes them away.
+    TakesMarked,
+    /// Expired keys too.
+    TakesExpired,
+}
+
+/// Keys that are chosen, and not evicted yet.
+#[derive(Default)]
+struct Victims {
+    tombstones: Staged,
+    /// Which keys they are: the hand may come round to them again.
+    chosen: BTreeSet<(u8, KeyHash)>,
+    freed_bytes: u64,
+    /// Where the hand stands behind them.
+    hand: u64,
+}
+
+/// What one call of [`Engine::choose_victims`] looks for.
+#[derive(Clone, Copy)]
+struct Hunt<'a> {
+    /// How many bytes the victims have when there are enough.
+    enough_bytes: u64,
+    now_ms: u64,
+    /// Hashes of the keys that the write touches, sorted.
+    touched: &'a [KeyHash],
+    pass: Pass,
+}
 
 /// How many live bytes there may be.
 #[derive(Debug, Clone, Copy)]
@@ -42,111 +85,161 @@ pub(super) struct Budget {
 }
 
 impl Engine {
-    /// Makes room for a commit, where there is a budget.
-    pub(super) fn make_room(&self, writer: &mut Writer, staged: &Staged) -> Result<()> {
-        let Some(budget) = self.settings.budget else {
-            return Ok(());
+    /// Commits what is staged, with the evictions that it needs where there is a budget; returns where the commit ends.
+    pub(super) fn commit_within_budget(
+        &self,
+        writer: &mut Writer,
+        generation: &Arc<Generation>,
+        staged: &mut Staged,
+    ) -> Result<u64> {
+        let victims = match self.settings.budget {
+            Some(budget) if !staged.frugal => {
+                generation.with_sound_checkpoint(|| self.make_room(writer, staged, budget))?
+            }
+            _ => None,
         };
-        if staged.frugal {
-            return Ok(());
+        let Some(mut victims) = victims else {
+            return self.commit(writer, generation, staged);
+        };
+        if !staged.append(&victims.tombstones) {
+            self.evict(writer, &mut victims)?;
+            return self.commit(writer, generation, staged);
         }
-        let generation = Arc::clone(&writer.generation);
-        generation.with_sound_checkpoint(|| self.make_room_within(writer, staged, budget))
+        let end = self.commit(writer, generation, staged)?;
+        self.count_evicted(writer, &victims);
+        Ok(end)
     }
 
-    fn make_room_within(&self, writer: &mut Writer, staged: &Staged, budget: Budget) -> Result<()> {
+    /// Chooses what is to be evicted for a commit; `None` where it fits.
+    fn make_room(
+        &self,
+        writer: &mut Writer,
+        staged: &Staged,
+        budget: Budget,
+    ) -> Result<Option<Victims>> {
         let now_ms = self.now_ms();
         let generation = Arc::clone(&writer.generation);
-        let mapping = generation.mapping();
-        let mut touched: Vec<KeyHash> = staged.records.iter().map(|record| record.hash).collect();
-        touched.sort_unstable();
-        touched.dedup();
-        let (added, replaced) = generation.sizes_of(mapping, staged, now_ms)?;
-        let needed = |generation: &Generation| {
+        let (added, replaced) = generation.sizes_of(staged, now_ms)?;
+        let needed = || {
             let live_bytes = generation.statistics().live_bytes(now_ms);
             live_bytes.saturating_add(added).saturating_sub(replaced)
         };
-        let over_budget = |needed| {
-            Err(Error::OverBudget {
-                path: self.path.clone(),
-                needed,
-                max_bytes: budget.max_bytes,
-            })
+        let over_budget = |needed| Error::OverBudget {
+            path: self.path.clone(),
+            needed,
+            max_bytes: budget.max_bytes,
         };
-        let first_needed = needed(&generation);
-        if first_needed > budget.max_bytes && budget.evict == Evict::Reject {
-            return over_budget(first_needed);
+        if needed() <= budget.max_bytes {
+            return Ok(None);
         }
-        if added > budget.max_bytes {
-            return over_budget(added);
+        if budget.evict == Evict::Reject {
+            return Err(over_budget(needed()));
         }
-        let mut rounds = 0;
+        // Invariant 2.
+        let spared = generation.spared_bytes(staged, now_ms)?;
+        let least = spared.saturating_add(added).saturating_sub(replaced);
+        if least > budget.max_bytes {
+            return Err(over_budget(least));
+        }
+        let mut touched: Vec<KeyHash> = staged.records.iter().map(|record| record.hash).collect();
+        touched.sort_unstable();
+        touched.dedup();
+        let mut victims = Victims {
+            hand: writer.hand,
+            ..Victims::default()
+        };
+        let mut passes = PASSES.into_iter();
+        let mut pass = passes.next().unwrap_or(Pass::TakesExpired);
         loop {
-            let excess = needed(&generation).saturating_sub(budget.max_bytes);
-            if excess == 0 {
-                return Ok(());
+            let hunt = Hunt {
+                enough_bytes: needed().saturating_sub(budget.max_bytes),
+                now_ms,
+                touched: &touched,
+                pass,
+            };
+            if victims.freed_bytes >= hunt.enough_bytes {
+                return Ok(Some(victims));
             }
-            // The first round may find marks alone, the second takes them all.
-            if rounds > 2 {
-                return over_budget(needed(&generation));
+            if self.choose_victims(&generation, hunt, &mut victims)? {
+                let Some(next) = passes.next() else {
+                    return Err(over_budget(needed() - victims.freed_bytes));
+                };
+                pass = next;
             }
-            let mut victims = Staged::default();
-            let reached_end =
-                self.choose_victims(writer, mapping, excess, now_ms, &touched, &mut victims)?;
-            rounds += usize::from(reached_end);
-            if !victims.records.is_empty() {
-                self.commit(writer, &generation, &mut victims)?;
+            if victims.tombstones.bytes.len() >= MAX_TOMBSTONE_BYTES {
+                self.evict(writer, &mut victims)?;
             }
         }
     }
 
-    /// Walks the hand on and stages tombstones for so many bytes; ends early at the end of the log, and says so.
+    /// Moves the hand and stages tombstones until there are enough. Returns early, with `true`, at the end of the log.
     fn choose_victims(
         &self,
-        writer: &mut Writer,
-        mapping: &Mapping,
-        excess: u64,
-        now_ms: u64,
-        touched: &[KeyHash],
-        victims: &mut Staged,
+        generation: &Generation,
+        hunt: Hunt<'_>,
+        victims: &mut Victims,
     ) -> Result<bool> {
-        let generation = &writer.generation;
         let end = generation.published_upto();
-        let mut freed = 0;
-        let mut hand = writer.hand.max(LOG_START);
-        let mut reached_end = false;
-        while freed < excess && victims.records.len() < MAX_TOMBSTONES {
+        // Taken after the end was read, so that it shows the log up to there (invariant 4).
+        let mapping = generation.mapping();
+        // An expired key may still count as live: deadlines are counted in steps.
+        let now_ms = match hunt.pass {
+            Pass::TakesExpired => 0,
+            _ => hunt.now_ms,
+        };
+        let mut hand = victims.hand.max(LOG_START);
+        while victims.freed_bytes < hunt.enough_bytes
+            && victims.tombstones.bytes.len() < MAX_TOMBSTONE_BYTES
+        {
             if hand >= end {
-                reached_end = true;
-                break;
+                victims.hand = LOG_START;
+                return Ok(true);
             }
-            let Some(change) = stored_change(mapping, hand) else {
-                let reason = "there is no valid record any more";
-                return Err(Error::corrupt(&self.path, hand, reason));
-            };
-            if let Some(database) = generation.queued_key(hand, &change, now_ms)? {
+            let logged = generation.logged(mapping, hand, self.settings.verify_on_read)?;
+            if let Some(change) = &logged.change
+                && let Some(database) = generation.queued_key(hand, change, now_ms)?
+            {
                 let hash = generation.hasher.hash(change.key);
                 let was_read = generation.visited.as_ref().is_some_and(|v| v.take(hand));
-                if !was_read && touched.binary_search(&hash).is_err() {
+                let is_spared = was_read && hunt.pass == Pass::SparesMarked
+                    || hunt.touched.binary_search(&hash).is_ok();
+                if !is_spared && victims.chosen.insert((database, hash)) {
                     let tombstone = Change::of_key(Kind::Delete, database, change.key);
-                    freed += generation.key_bytes(mapping, &tombstone, hash, now_ms)?;
-                    victims.push(&tombstone, hash)?;
+                    victims.freed_bytes += generation.key_bytes(&tombstone, hash, now_ms)?;
+                    victims.tombstones.push(&tombstone, hash)?;
                 }
             }
-            hand += change.size_bytes();
+            hand = logged.end;
         }
-        writer.hand = if reached_end { LOG_START } else { hand };
-        let count = victims.records.len() as u64;
+        victims.hand = hand;
+        Ok(false)
+    }
+
+    /// Evicts what is chosen, in a commit of its own.
+    fn evict(&self, writer: &mut Writer, victims: &mut Victims) -> Result<()> {
+        let generation = Arc::clone(&writer.generation);
+        self.commit(writer, &generation, &mut victims.tombstones)?;
+        self.count_evicted(writer, victims);
+        *victims = Victims {
+            hand: victims.hand,
+            ..Victims::default()
+        };
+        Ok(())
+    }
+
+    fn count_evicted(&self, writer: &mut Writer, victims: &Victims) {
+        writer.hand = victims.hand;
+        let count = victims.chosen.len() as u64;
         self.evicted_keys.fetch_add(count, Ordering::Relaxed);
-        self.evicted_bytes.fetch_add(freed, Ordering::Relaxed);
-        Ok(reached_end)
+        self.evicted_bytes
+            .fetch_add(victims.freed_bytes, Ordering::Relaxed);
     }
 }
 
 impl Generation {
     /// How many live bytes a commit adds, and how many of those that are there it replaces. Of a key that it changes
     /// more than once only the first change replaces anything.
-    fn sizes_of(&self, mapping: &Mapping, staged: &Staged, now_ms: u64) -> Result<(u64, u64)> {
+    fn sizes_of(&self, staged: &Staged, now_ms: u64) -> Result<(u64, u64)> {
         let (mut added, mut replaced) = (0, 0);
         let mut seen = BTreeSet::new();
         for staged_record in &staged.records {
@@ -160,8 +253,8 @@ impl Generation {
             }
             if is_first {
                 replaced += match change.kind {
-                    Kind::Set | Kind::Delete => self.key_bytes(mapping, &change, hash, now_ms)?,
-                    Kind::HashSet => self.field_bytes(mapping, &change, hash, now_ms)?,
+                    Kind::Set | Kind::Delete => self.key_bytes(&change, hash, now_ms)?,
+                    Kind::HashSet => self.field_bytes(&change, hash, now_ms)?,
                     _ => 0,
                 };
             }
@@ -169,19 +262,34 @@ impl Generation {
         Ok((added, replaced))
     }
 
+    /// How many live bytes the keys have that a commit touches, in every database: these are not evicted for it.
+    fn spared_bytes(&self, staged: &Staged, now_ms: u64) -> Result<u64> {
+        let mut seen = BTreeSet::new();
+        let mut bytes: u64 = 0;
+        for staged_record in &staged.records {
+            let hash = staged_record.hash;
+            let Some(change) = record::reparse_at(&staged.bytes, staged_record.start) else {
+                continue;
+            };
+            if !change.kind.is_key() || !seen.insert(hash) {
+                continue;
+            }
+            for database in 0..DATABASE_COUNT {
+                let change = Change { database, ..change };
+                bytes = bytes.saturating_add(self.key_bytes(&change, hash, now_ms)?);
+            }
+        }
+        Ok(bytes)
+    }
+
     /// How many live bytes a key has.
-    fn key_bytes(
-        &self,
-        mapping: &Mapping,
-        change: &Change<'_>,
-        hash: KeyHash,
-        now_ms: u64,
-    ) -> Result<u64> {
+    fn key_bytes(&self, change: &Change<'_>, hash: KeyHash, now_ms: u64) -> Result<u64> {
         let contents = self.contents();
         let Some(shard) = contents.index.read(change.database, hash.shard()) else {
             return Ok(0);
         };
-        let lookup = self.lookup(contents, mapping);
+        // Takes the mapping after the lock on the shard, so that it shows every record that the shard points at.
+        let lookup = self.lookup(contents, self.mapping());
         Ok(match lookup.key(&shard, hash, change.key)?.held {
             Held::Nothing => 0,
             Held::String(record) if has_passed(record.deadline_ms, now_ms) => 0,
@@ -191,18 +299,12 @@ impl Generation {
     }
 
     /// How many live bytes a field has.
-    fn field_bytes(
-        &self,
-        mapping: &Mapping,
-        change: &Change<'_>,
-        hash: KeyHash,
-        now_ms: u64,
-    ) -> Result<u64> {
+    fn field_bytes(&self, change: &Change<'_>, hash: KeyHash, now_ms: u64) -> Result<u64> {
         let contents = self.contents();
         let Some(shard) = contents.index.read(change.database, hash.shard()) else {
             return Ok(0);
         };
-        let lookup = self.lookup(contents, mapping);
+        let lookup = self.lookup(contents, self.mapping());
         let Held::Hash(hash) = lookup.key(&shard, hash, change.key)?.held else {
             return Ok(0);
         };

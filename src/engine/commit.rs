@@ -244,7 +244,7 @@ impl Engine {
         Ok(result)
     }
 
-    /// Commits what is staged, and makes room for it first; gives back where it ends, or 0 where there is nothing.
+    /// Commits what is staged, with the evictions that it needs; returns where the commit ends, or 0 where there is nothing.
     fn commit_with_room(
         &self,
         writer: &mut Writer,
@@ -254,8 +254,7 @@ impl Engine {
         if staged.records.is_empty() {
             return Ok(0);
         }
-        self.make_room(writer, staged)?;
-        self.commit(writer, generation, staged)
+        self.commit_within_budget(writer, generation, staged)
     }
 
     /// Brings a commit into file and index; gives back where it ends.

@@ -76,6 +76,22 @@ impl Staged {
         Ok(value_range(start, change))
     }
 
+    /// Adds the records of `other`; returns `false`, and adds none, where a commit may not have so many bytes.
+    pub(in crate::engine) fn append(&mut self, other: &Staged) -> bool {
+        let start = self.bytes.len();
+        if (start + other.bytes.len()) as u64 > MAX_COMMIT_BYTES {
+            return false;
+        }
+        self.bytes.extend_from_slice(&other.bytes);
+        self.records
+            .extend(other.records.iter().map(|record| StagedRecord {
+                start: start + record.start,
+                ..*record
+            }));
+        self.frugal &= other.frugal;
+        true
+    }
+
     pub(super) fn mark(&self) -> Mark {
         Mark {
             bytes: self.bytes.len(),
