@@ -1106,3 +1106,42 @@ fn command_that_panics_leaves_earlier_commands_of_its_pipeline() {
     running.handle().stop();
     running.wait().unwrap();
 }
+
+/// How many files of a directory this process has open or mapped that have no name any more.
+#[cfg(target_os = "linux")]
+fn deleted_files(directory: &std::path::Path) -> usize {
+    let directory = directory.to_str().unwrap();
+    let is_deleted = |name: &str| name.contains(directory) && name.ends_with("(deleted)");
+    let descriptors = std::fs::read_dir("/proc/self/fd").unwrap();
+    let targets = descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    let open = targets.filter(|target| target.to_str().is_some_and(is_deleted));
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    open.count() + maps.lines().filter(|line| is_deleted(line)).count()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn clients_that_watch_keep_no_replaced_file_and_get_the_right_answer() {
+    let served = Served::new(|server| server);
+    let db = Db::open(&served.path).unwrap();
+    let mut control = served.client();
+    let mut clients = Vec::new();
+    for number in 0..20 {
+        let mut client = served.client();
+        assert_eq!(client.say(&format!("WATCH k{number}")), "OK");
+        clients.push(client);
+        assert_eq!(control.say("SET other 1"), "OK");
+        db.compact().unwrap();
+        // The server notices with its next command.
+        assert_eq!(control.say("EXISTS other"), "1");
+        assert_eq!(deleted_files(served.path.parent().unwrap()), 0);
+    }
+    db.set("k7", "1").unwrap();
+    db.compact().unwrap();
+    for (number, client) in clients.iter_mut().enumerate() {
+        assert_eq!(client.say("MULTI"), "OK");
+        assert_eq!(client.say("GET other"), "QUEUED");
+        let replies = client.say("EXEC");
+        assert_eq!(replies == "nil", number == 7, "{number}: {replies}");
+    }
+}

@@ -1,12 +1,11 @@
 //! MULTI, EXEC, DISCARD, WATCH, UNWATCH: commands that take effect together, as one commit of the file.
 //!
-//! WATCH does nothing until EXEC: the file's log says whether a key was touched since, whoever did it. What it costs is memory for the
-//! names, and the disk space of the file as it was: who watches keeps it open, though it was compacted meanwhile. After a second
-//! compaction nobody knows what was touched, and EXEC does nothing.
+//! WATCH does nothing until EXEC: the file's log says whether a key was touched since, by any process. It costs memory for the names.
+//! Where a compaction replaces the file meanwhile, the handle reads the rest of the old file for the session and lets go of it. A
+//! session that is too far behind for that counts as touched, so that EXEC does nothing.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::thread;
 use std::time::Duration;
 
@@ -14,8 +13,9 @@ use super::client::name_bytes;
 use super::error::{ErrorReply, Failure};
 use super::table::{Command, Flags, Group, KeyPositions};
 use super::{Reply, Session};
+use crate::engine::{Observer, TrackedWatch};
 use crate::limits::{MAX_COMMIT_BYTES, MAX_WATCHED_BYTES};
-use crate::{Change, ChangeKind, Db, Error, KeyType, Result, Watch};
+use crate::{Change, ChangeKind, Db, Error, KeyType, Result};
 
 const FLAGS: Flags = Flags::NOSCRIPT
     .and(Flags::LOADING)
@@ -75,10 +75,15 @@ struct Queue {
 
 /// Keys that EXEC must find untouched.
 struct Watched {
-    changes: Watch,
-    keys: WatchedKeys,
+    changes: TrackedWatch<Touched>,
     /// What the names take.
     bytes: u64,
+}
+
+/// The watched keys, and whether one was touched.
+#[derive(Default)]
+struct Touched {
+    keys: WatchedKeys,
     is_touched: bool,
 }
 
@@ -111,7 +116,7 @@ impl Pending {
     pub(super) fn watched_count(&self) -> usize {
         self.watched
             .as_ref()
-            .map_or(0, |watched| watched.keys.values().map(BTreeMap::len).sum())
+            .map_or(0, |watched| watched.changes.with(|touched| touched.count()))
     }
 
     /// How many commands were collected, and of how many bytes; `None` outside of MULTI.
@@ -210,13 +215,13 @@ fn watch(session: &mut Session, keys: &[&[u8]]) -> Result<Reply, Failure> {
         return Err(Failure::text("WATCH inside MULTI is not allowed"));
     }
     let database = session.db().database_number();
-    let (known, known_bytes) = match &session.pending.watched {
-        Some(watched) => (watched.keys.get(&database), watched.bytes),
-        None => (None, 0),
+    let bytes = match &session.pending.watched {
+        Some(watched) => watched.bytes_with(database, keys),
+        None => keys
+            .iter()
+            .map(|key| name_bytes(key))
+            .fold(0, u64::saturating_add),
     };
-    let is_new = |key: &&&[u8]| known.is_none_or(|known| !known.contains_key(**key));
-    let new = keys.iter().filter(is_new).map(|key| name_bytes(key));
-    let bytes = new.fold(known_bytes, u64::saturating_add);
     if bytes > MAX_WATCHED_BYTES {
         return Err(Failure::text(
             "the names of all watched keys would take more than 64 MiB: UNWATCH, or watch fewer at a time",
@@ -227,22 +232,25 @@ fn watch(session: &mut Session, keys: &[&[u8]]) -> Result<Reply, Failure> {
     let watched = match &mut session.pending.watched {
         Some(watched) => {
             // What was done to the new keys until now does not count.
-            watched.look()?;
+            db.observe(&watched.changes)?;
             watched
         }
         none => none.insert(Watched {
-            changes: db.watch()?,
-            keys: BTreeMap::new(),
+            changes: db.track(Touched::default())?,
             bytes: 0,
-            is_touched: false,
         }),
     };
-    let known = watched.keys.entry(database).or_default();
     for key in keys {
-        if let Entry::Vacant(place) = known.entry(key.to_vec()) {
-            place.insert(field_count(&db, key)?);
-            watched.bytes += name_bytes(key);
+        let is_known = |touched: &mut Touched| touched.knows(database, key);
+        if watched.changes.with(is_known) {
+            continue;
         }
+        let before = field_count(&db, key)?;
+        watched.changes.with(|touched| {
+            let known = touched.keys.entry(database).or_default();
+            known.insert(key.to_vec(), before);
+        });
+        watched.bytes += name_bytes(key);
     }
     Ok(Reply::OK)
 }
@@ -271,15 +279,15 @@ fn exec(session: &mut Session, _: &[&[u8]]) -> Result<Reply, Failure> {
 fn execute_queue(
     session: &mut Session,
     queue: &Queue,
-    mut watched: Option<Watched>,
+    watched: Option<Watched>,
 ) -> Result<Option<Vec<Reply>>> {
-    if let Some(watched) = &mut watched {
+    if let Some(watched) = &watched {
         // Most of it, while others may write.
-        watched.look()?;
+        session.db().observe(&watched.changes)?;
     }
     if session.db().is_read_only() {
         // There is nothing to commit, and no lock to be had.
-        let is_touched = match &mut watched {
+        let is_touched = match &watched {
             None => false,
             Some(watched) => watched.is_touched_now(session.db())?,
         };
@@ -290,7 +298,7 @@ fn execute_queue(
     }
     let outside = session.db().clone();
     let done = outside.transaction(|tx| -> Result<Option<Vec<Reply>>> {
-        if let Some(watched) = &mut watched
+        if let Some(watched) = &watched
             && watched.is_touched_now(tx)?
         {
             return Ok(None);
@@ -319,31 +327,52 @@ impl Afterwards {
 }
 
 impl Watched {
-    /// Looks at what was changed since the last look, up to the first change that counts: EXEC fails for that one alone.
-    fn look(&mut self) -> Result<()> {
-        while !self.is_touched
-            && let Some(change) = self.changes.next()
-        {
-            self.is_touched = Watched::is_touched_by(&self.keys, &change?);
-        }
-        Ok(())
+    /// What the names take together with these.
+    fn bytes_with(&self, database: u8, keys: &[&[u8]]) -> u64 {
+        self.changes.with(|touched| {
+            let new = keys.iter().filter(|key| !touched.knows(database, key));
+            new.map(|key| name_bytes(key))
+                .fold(self.bytes, u64::saturating_add)
+        })
     }
 
-    /// As [`Watched::look`], and whether a key or a field has expired since: in the middle of a transaction, in which nothing else happens.
-    fn is_touched_now(&mut self, db: &Db) -> Result<bool> {
-        self.look()?;
-        if !self.is_touched {
-            for (database, keys) in &self.keys {
+    /// Whether a key was touched until now, or has expired, or a field of it: in the middle of a transaction, in which nothing else
+    /// happens.
+    fn is_touched_now(&self, db: &Db) -> Result<bool> {
+        db.observe(&self.changes)?;
+        self.changes.with(|touched| {
+            if touched.is_touched {
+                return Ok(true);
+            }
+            for (database, keys) in &touched.keys {
                 let db = db.database(*database)?;
                 for (key, before) in keys.iter().filter(|(_, before)| before.is_some()) {
                     if field_count(&db, key)? != *before {
-                        self.is_touched = true;
                         return Ok(true);
                     }
                 }
             }
-        }
-        Ok(self.is_touched)
+            Ok(false)
+        })
+    }
+}
+
+impl Observer for Touched {
+    /// The first change that touches a key is enough: EXEC fails for that one alone.
+    fn observe(&mut self, change: &Change) -> bool {
+        self.is_touched = Touched::is_touched_by(&self.keys, change);
+        !self.is_touched
+    }
+}
+
+impl Touched {
+    fn knows(&self, database: u8, key: &[u8]) -> bool {
+        let known = self.keys.get(&database);
+        known.is_some_and(|known| known.contains_key(key))
+    }
+
+    fn count(&self) -> usize {
+        self.keys.values().map(BTreeMap::len).sum()
     }
 
     fn is_touched_by(keys: &WatchedKeys, change: &Change) -> bool {
@@ -377,10 +406,15 @@ mod tests {
         for key in ["other", "a", "b", "other"] {
             db.set(key, "1").unwrap();
         }
-        let watched = session.pending.watched.as_mut().unwrap();
-        watched.look().unwrap();
-        assert!(watched.is_touched);
-        assert_eq!(watched.changes.by_ref().count(), 2);
+        let watched = session.pending.watched.as_ref().unwrap();
+        db.observe(&watched.changes).unwrap();
+        assert!(watched.changes.with(|touched| touched.is_touched));
+        // What happens later is not looked at.
+        watched.changes.with(|touched| touched.is_touched = false);
+        db.set("a", "2").unwrap();
+        db.observe(&watched.changes).unwrap();
+        assert!(!watched.changes.with(|touched| touched.is_touched));
+        watched.changes.with(|touched| touched.is_touched = true);
         session.execute(&["MULTI"]);
         session.execute(&["GET", "a"]);
         assert_eq!(session.execute(&["EXEC"]), Reply::NilArray);

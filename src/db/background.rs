@@ -272,6 +272,8 @@ impl IntervalSync {
                     {
                         // A sync that failed is reported by every later write; one that had to wait for too long is tried again.
                         let _ = engine.sync_if_behind();
+                        // If this fails, the next call that reads or writes says so.
+                        let _ = engine.follow_if_replaced();
                     }
                 }
             })

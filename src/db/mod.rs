@@ -108,7 +108,9 @@ impl Db {
     /// - [`Error::Io`] where the operating system refuses: no such directory, no permission.
     /// - [`Error::Locked`] where another handle is just cutting or repairing the file, and does not let go.
     /// - [`Error::NotLocal`] for a file on a network file system.
-    /// - [`Error::NotABrasaFile`] for a file of something else, an empty one too; it is left alone.
+    /// - [`Error::NotABrasaFile`] for a file of something else; it is left alone. An empty file counts as absent: an open that may
+    ///   create a file puts a new one in its place, with its owner and mode, and any other open returns this error. So do not open
+    ///   a path while another program is about to fill it.
     /// - [`Error::UnsupportedVersion`] for a file of a newer version.
     /// - [`Error::Corrupt`] for a file that is damaged where it was known to be on the device; see
     ///   [`Options::on_damage`].

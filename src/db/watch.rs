@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::engine::{Change, LogPlace, Seen};
+use crate::engine::{Change, LogPlace, Observer, Seen, TrackedWatch};
 use crate::{Db, Result};
 
 /// How often a [`Watch`] that waits looks.
@@ -86,6 +86,16 @@ impl Db {
             place: self.engine().place_now()?,
             db: self.clone(),
         })
+    }
+
+    /// Watches as [`Db::watch`] without keeping a file that a compaction replaces.
+    pub(crate) fn track<O: Observer + 'static>(&self, observer: O) -> Result<TrackedWatch<O>> {
+        self.engine().track(observer)
+    }
+
+    /// Lets a tracked watch see all that has happened so far.
+    pub(crate) fn observe<O: Observer>(&self, watch: &TrackedWatch<O>) -> Result<()> {
+        self.engine().observe(watch)
     }
 
     /// Watches what has happened since a position that an earlier [`Watch`] has given. Where the file no longer has it,

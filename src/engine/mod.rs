@@ -44,8 +44,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 pub use compaction::CompactionReport;
-pub use examine::{DamagedRange, LostRecord};
-pub(crate) use examine::{Findings, examine};
+pub use examine::{DamagedPage, DamagedRange, LostRecord};
+pub(crate) use examine::{Findings, examine, head_of};
 pub(crate) use nested::after_write;
 pub use open::Recovery;
 pub(crate) use open::{judge_end, parse_header};
@@ -56,8 +56,9 @@ pub use stats::Stats;
 pub(crate) use transaction::Transaction;
 pub(crate) use turn::LeaseState;
 pub use value::Value;
+use watch::TrackedWatches;
 pub use watch::{Change, ChangeKind};
-pub(crate) use watch::{Place as LogPlace, Seen};
+pub(crate) use watch::{Observer, Place as LogPlace, Seen, TrackedWatch};
 
 use crate::clock::Clock;
 use crate::storage::{Access, FileId, Storage};
@@ -84,6 +85,8 @@ pub(crate) struct Engine {
     device: u64,
     inode: AtomicU64,
     writer: Mutex<Writer>,
+    /// Watches to read on for when a compaction is followed.
+    tracked: TrackedWatches,
     /// Held by whoever goes on with another file that has taken the path.
     following: Mutex<()>,
     /// Whether this handle is about to give the path to a new file itself.
@@ -215,6 +218,8 @@ impl Engine {
             .unwrap_or_else(PoisonError::into_inner);
         self.inode.store(new.id.inode, Ordering::Release);
         *generation = new;
+        drop(generation);
+        self.move_tracked_watches();
     }
 
     /// Which file it is now, without a lock: a file that takes another's name is in the same directory, on the same device.

@@ -16,10 +16,11 @@ use super::turn::WaitedFor;
 use super::{Engine, Settings};
 use crate::clock::{Clock, Patience};
 use crate::log::{
-    Damage, FileHeader, HeaderProblem, LOG_START, MAJOR_VERSION, MINOR_VERSION, PAGE_BYTES, Slot,
-    Slots, Source,
+    Damage, FileHeader, HeaderProblem, LOG_START, MAGIC, MAJOR_VERSION, MINOR_VERSION, PAGE_BYTES,
+    Slot, Slots, Source,
 };
 use crate::mutation::{self, Mutation};
+use crate::record::{self, HEADER_BYTES};
 use crate::storage::{
     DiskStorage, LockByte, LockMode, MemoryStorage, Storage, StorageFile, acquire, fork_count,
 };
@@ -88,6 +89,12 @@ impl Engine {
         let may_create = options.create && !options.read_only;
         for _ in 0..MAX_ATTEMPTS {
             let (file, created) = match storage.open(path, settings.access()) {
+                Ok(file) if may_create && is_empty(&*file, path)? => {
+                    match create_over_empty(&*storage, &*file, path, options)? {
+                        Some(file) => (file, true),
+                        None => continue,
+                    }
+                }
                 Ok(file) => (file, false),
                 Err(error) if error.kind() == io::ErrorKind::NotFound && may_create => {
                     match create(&*storage, path, &*options.clock, options.mode)? {
@@ -143,6 +150,7 @@ impl Engine {
             place: Place::new(generation.id.device, path),
             device: generation.id.device,
             inode: AtomicU64::new(generation.id.inode),
+            tracked: Mutex::default(),
             following: Mutex::new(()),
             switching: AtomicBool::new(false),
             fork_count: fork_count(),
@@ -246,6 +254,45 @@ fn create(
     }
 }
 
+fn is_empty(file: &dyn StorageFile, path: &Path) -> Result<bool> {
+    let size = file.size().map_err(Error::io("read the size of", path))?;
+    Ok(size == 0)
+}
+
+/// Puts a new file in the place of an empty one, whose owner and mode it keeps; `None` where the path names something else by now.
+///
+/// Processes that do so at the same time take turns by the empty file's writer lock, so that none replaces another's new file.
+fn create_over_empty(
+    storage: &dyn Storage,
+    empty: &dyn StorageFile,
+    path: &Path,
+    options: &Options,
+) -> Result<Option<Arc<dyn StorageFile>>> {
+    let settings = Settings::of(options);
+    lock(
+        empty,
+        path,
+        LockByte::Writer,
+        LockMode::Exclusive,
+        &settings,
+    )?;
+    if !is_named(storage, empty, path)? || !is_empty(empty, path)? {
+        return Ok(None);
+    }
+    let header = draw_header(storage, path, &*options.clock)?;
+    let rewrite = Rewrite::begin(storage, path, header, 0)?;
+    let attributes = empty.attributes();
+    if let Some(attributes) = attributes.map_err(Error::io("look at", path))? {
+        let kept = rewrite.file().set_attributes(attributes);
+        kept.map_err(Error::io("keep owner and mode of", path))?;
+    }
+    let temporary = rewrite.finish()?.temporary;
+    let file = temporary.file();
+    let replaced = temporary.replace(path);
+    replaced.map_err(write_error("create", path, PAGE_BYTES as u64))?;
+    Ok(Some(file))
+}
+
 /// The header of a new file.
 pub(super) fn draw_header(
     storage: &dyn Storage,
@@ -274,11 +321,11 @@ pub(crate) fn read_header(
     file: &dyn StorageFile,
     path: &Path,
 ) -> Result<(FileHeader, Option<Slots>)> {
-    let mut pages = [0; 3 * PAGE_BYTES];
+    let mut start = [0; HEAD_BYTES];
     let count = file
-        .read_at(&mut pages, 0)
+        .read_at(&mut start, 0)
         .map_err(Error::io("read", path))?;
-    let (header, mut slots) = parse_header(&pages[..count], path)?;
+    let (header, mut slots) = parse_header(&start[..count], path)?;
     if mutation::is_on(Mutation::SkipNamed) {
         slots = slots.map(|slots| {
             slots.succeeded_by(Slot {
@@ -290,32 +337,45 @@ pub(crate) fn read_header(
     Ok((header, slots))
 }
 
-/// As [`read_header`], from a file's first bytes.
-pub(crate) fn parse_header(pages: &[u8], path: &Path) -> Result<(FileHeader, Option<Slots>)> {
+/// How much of a file [`parse_header`] looks at: the three pages, and the first record's header, which repeats the salt.
+pub(crate) const HEAD_BYTES: usize = 3 * PAGE_BYTES + HEADER_BYTES;
+
+/// As [`read_header`], from a file's first [`HEAD_BYTES`].
+pub(crate) fn parse_header(start: &[u8], path: &Path) -> Result<(FileHeader, Option<Slots>)> {
     let mut page = [0; PAGE_BYTES];
-    let there = pages.len().min(PAGE_BYTES);
-    page[..there].copy_from_slice(&pages[..there]);
+    let there = start.len().min(PAGE_BYTES);
+    page[..there].copy_from_slice(&start[..there]);
+    let corrupt = |offset: u64, reason: String| Err(Error::corrupt(path, offset, reason));
+    let too_short = || {
+        let reason = format!("the file ends within its header of {LOG_START} bytes");
+        corrupt(start.len() as u64, reason)
+    };
     let header = match FileHeader::decode(&page) {
         Ok(header) => header,
+        Err(HeaderProblem::Foreign) if is_cut_magic(start) => return too_short(),
+        Err(HeaderProblem::Foreign) if has_valid_slot(start) => {
+            let reason = "neither the magic nor the checksum of the header holds, and a slot does";
+            return corrupt(0, reason.to_owned());
+        }
         Err(HeaderProblem::Foreign) => {
             return Err(Error::NotABrasaFile {
                 path: path.to_owned(),
-                found: describe_foreign(&pages[..there]),
+                found: describe_foreign(&start[..there]),
             });
         }
-        Err(HeaderProblem::Checksum { .. }) if there < PAGE_BYTES => {
-            return Err(Error::corrupt(
-                path,
-                there as u64,
-                format!("the file ends within its header of {LOG_START} bytes"),
-            ));
+        Err(HeaderProblem::Magic { found }) => {
+            let (expected, found) = (MAGIC.escape_ascii(), found.escape_ascii());
+            let reason = format!(
+                "the magic is \"{found}\" instead of \"{expected}\", and the header's checksum says that it \
+                 was that"
+            );
+            return corrupt(0, reason);
         }
+        Err(HeaderProblem::Checksum { .. }) if there < PAGE_BYTES => return too_short(),
         Err(HeaderProblem::Checksum { expected, found }) => {
-            return Err(Error::corrupt(
-                path,
-                0,
-                format!("the header's checksum is {found:08x} and its bytes give {expected:08x}"),
-            ));
+            let reason =
+                format!("the header's checksum is {found:08x} and its bytes give {expected:08x}");
+            return corrupt(0, reason);
         }
         Err(HeaderProblem::Version { major, minor }) => {
             return Err(Error::UnsupportedVersion {
@@ -325,14 +385,30 @@ pub(crate) fn parse_header(pages: &[u8], path: &Path) -> Result<(FileHeader, Opt
             });
         }
     };
-    if (pages.len() as u64) < LOG_START {
-        return Err(Error::corrupt(
-            path,
-            pages.len() as u64,
-            format!("the file ends within its header of {LOG_START} bytes"),
-        ));
+    if (start.len() as u64) < LOG_START {
+        return too_short();
     }
-    Ok((header, Slots::decode(pages, header.salt)))
+    Ok((header, Slots::decode(start, header.salt)))
+}
+
+/// Whether a file was cut within its magic.
+fn is_cut_magic(start: &[u8]) -> bool {
+    !start.is_empty() && start.len() < MAGIC.len() && MAGIC.starts_with(start)
+}
+
+/// Whether a slot is valid under a salt that the file may have: then it is a brasa file, whatever its header says.
+fn has_valid_slot(start: &[u8]) -> bool {
+    salts(start).any(|salt| Slots::decode(start, salt).is_some())
+}
+
+/// The salts that a file may have whose header is damaged: the one in the header, and the one that stands in the first record in the
+/// place of a checksum before it.
+pub(super) fn salts(start: &[u8]) -> impl Iterator<Item = u32> {
+    let page = start.first_chunk::<PAGE_BYTES>();
+    let in_header = page.map(|page| FileHeader::read(page).salt);
+    let first_record = start.get(3 * PAGE_BYTES..HEAD_BYTES);
+    let in_record = first_record.and_then(record::stored_previous);
+    in_header.into_iter().chain(in_record)
 }
 
 /// What a file is that is not ours, as far as its first bytes tell.
@@ -347,7 +423,10 @@ fn describe_foreign(start: &[u8]) -> String {
         (b"redb", "it is a redb database"),
     ];
     if start.is_empty() {
-        return "it is empty".to_owned();
+        return "it is empty (an open that may create a file makes a new one of it)".to_owned();
+    }
+    if start.iter().all(|byte| *byte == 0) {
+        return "it begins with zeros alone".to_owned();
     }
     match KNOWN.iter().find(|(magic, _)| start.starts_with(magic)) {
         Some((_, what)) => (*what).to_owned(),

@@ -398,6 +398,18 @@ impl Engine {
         .map(Option::flatten)
     }
 
+    /// Does something that reads much of the file, and once more where the checkpoint turned out not to hold on the way. The caller
+    /// holds no lock of the index, and not the tail.
+    pub(super) fn with_sound_checkpoint<R>(&self, mut act: impl FnMut() -> Result<R>) -> Result<R> {
+        match act() {
+            Err(_) if self.generation().is_given_up() => {
+                self.generation().rebuild()?;
+                act()
+            }
+            done => done,
+        }
+    }
+
     /// Looks into the shard of a key, after what others have written was applied; `None` where the database never
     /// held anything.
     fn view_of<R>(

@@ -428,10 +428,32 @@ impl Engine {
         if !Arc::ptr_eq(old, &self.generation_now()) {
             return Ok(());
         }
-        let new = self.open_named()?;
-        self.set_generation(Arc::new(new));
+        let new = Arc::new(self.open_named()?);
+        // Tracked watches are to see all of the old file before they leave it.
+        let _ = old.catch_up(&mut old.lock_tail());
+        self.set_generation(Arc::clone(&new));
+        // A handle that only reads never begins a turn, which would let go of the old file. Where another thread has the writer, it is
+        // about to begin one.
+        if let Ok(mut writer) = self.writer.try_lock()
+            && !writer.lease.held
+        {
+            writer.go_on_with(&new, new.stored_hand(), &self.settings);
+        }
         let _ = old.file.unlock(LockByte::Users);
         Ok(())
+    }
+
+    /// Follows a compaction of another process although nobody reads or writes: else an idle handle would keep the replaced file, its
+    /// index and its space on the device.
+    pub(crate) fn follow_if_replaced(&self) -> Result<()> {
+        let generation = self.generation();
+        if self.closed.load(Ordering::Acquire)
+            || self.switching.load(Ordering::Acquire)
+            || self.named_id()?.is_none_or(|id| id == generation.id)
+        {
+            return Ok(());
+        }
+        self.look_for_news()
     }
 
     /// The file that the path names now, with everything applied.

@@ -9,7 +9,7 @@ use super::lookup::{HashAt, Held, Lookup, RecordAt};
 use super::read::{Dated, KeyState, Stored, has_passed};
 use super::{Engine, Value};
 use crate::index::{Item, KeyHash, Location, Shard};
-use crate::log::{Source, stored_change};
+use crate::log::stored_change;
 use crate::record::{self, Kind};
 use crate::storage::Mapping;
 use crate::{Error, Result};
@@ -171,6 +171,7 @@ impl<'a> View<'a> {
             && change.kind == Kind::Set
         {
             // Nearly all there are, by the shortest way.
+            self.check_at(offset)?;
             let key = self.part(change.key, offset + record::HEADER_BYTES as u64);
             let deadline_ms = self.shard.deadline_ms(offset, change.deadline_ms);
             let is_over = deadline_ms != 0 && has_passed(deadline_ms, self.engine.now_ms());
@@ -196,6 +197,7 @@ impl<'a> View<'a> {
             }
             Held::Nothing => return Ok(Value::owned(&[])),
         };
+        self.check_at(offset)?;
         Ok(self.part(change.key, offset + record::HEADER_BYTES as u64))
     }
 
@@ -215,20 +217,15 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Checks a record's checksum again, where the options ask for it.
+    /// Verifies a record again, where the options ask for it.
     pub(super) fn check(&self, record: &RecordAt<'a>) -> Result<()> {
+        self.check_at(record.offset)
+    }
+
+    fn check_at(&self, offset: u64) -> Result<()> {
         if !self.engine.settings.verify_on_read {
             return Ok(());
         }
-        let mapping: &Mapping = self.mapping;
-        let offset = record.offset;
-        let corrupt = |reason: &str| Error::corrupt(&self.engine.path, offset, reason);
-        let size = Source::word(mapping, offset)
-            .and_then(|word| record::size_of_record(word).ok())
-            .ok_or_else(|| corrupt("there is no record any more"))?;
-        let bytes = Source::bytes(mapping, offset, size)
-            .ok_or_else(|| corrupt("the record goes beyond the file"))?;
-        record::verify(bytes, self.generation.header.salt, offset)
-            .map_err(|reason| corrupt(&reason.to_string()))
+        self.generation.verified(self.mapping, offset).map(drop)
     }
 }

@@ -3,12 +3,14 @@
 //! A place in the log has a *position* that a compaction does not change (see [`crate::docs::format`]). Whoever has read
 //! the old file to its end goes on at the new one's first record that is no copy. Whoever comes later than that has
 //! missed something: a gap.
+//!
+//! A [`Place`] keeps its file, with index, mapping and descriptor, although a compaction has replaced it. A [`TrackedWatch`] does
+//! not: the handle reads on for it when it follows the compaction.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::{Engine, Generation};
 use crate::Result;
-use crate::log::{Source, stored_change};
 use crate::record::{self, HEADER_BYTES, Kind};
 
 /// Length of a record of the kind *moved*, whose value is the number of the new generation.
@@ -21,6 +23,33 @@ pub(crate) struct Place {
     /// Something was missed, and the reader does not know yet.
     has_gap: bool,
 }
+
+/// How many changes are read for all tracked watches together when a compaction is followed: others may be waiting to write.
+/// Watches that are further behind get a gap.
+const MAX_TRACKED_CHANGES: usize = 1 << 18;
+
+/// Receives the changes of a [`TrackedWatch`].
+pub(crate) trait Observer: Send {
+    /// Takes a change; returns whether it wants more.
+    fn observe(&mut self, change: &Change) -> bool;
+}
+
+/// A watch that keeps no replaced file.
+pub(crate) struct TrackedWatch<O: Observer + 'static> {
+    state: Arc<Mutex<Tracked<O>>>,
+}
+
+/// Where a tracked watch stands, and who receives its changes. It owns no handle: the engine may be the last to drop it.
+pub(super) struct Tracked<O: ?Sized> {
+    /// `None` once the observer wants no more.
+    place: Option<Place>,
+    observer: O,
+}
+
+/// What the engine keeps of the watches that it tracks.
+pub(super) type TrackedWatches = Mutex<Vec<WeakWatch>>;
+
+type WeakWatch = Weak<Mutex<Tracked<dyn Observer>>>;
 
 /// What has happened to a key; from [`Watch`](crate::Watch).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -98,6 +127,11 @@ impl Engine {
     /// The next change of data.
     pub(crate) fn next_change(&self, place: &mut Place) -> Result<Seen> {
         self.look_for_news()?;
+        self.next_known(place, true)
+    }
+
+    /// As [`Engine::next_change`], among those that are applied. Without `catch_up` the same holds for the rest of a replaced file.
+    fn next_known(&self, place: &mut Place, catch_up: bool) -> Result<Seen> {
         loop {
             if std::mem::take(&mut place.has_gap) {
                 return Ok(Seen::Change(Change::of_nothing(ChangeKind::Gap)));
@@ -105,12 +139,10 @@ impl Engine {
             while place.offset < place.generation.published_upto() {
                 // Not before: it shows all that was published when it is taken.
                 let mapping = place.generation.mapping();
-                let Some(change) = stored_change(&**mapping, place.offset) else {
-                    let reason = "there is no valid record any more";
-                    return Err(crate::Error::corrupt(&self.path, place.offset, reason));
-                };
-                place.offset += change.size_bytes();
-                if change.kind.is_data() {
+                let always = self.settings.verify_on_read;
+                let logged = place.generation.logged(mapping, place.offset, always)?;
+                place.offset = logged.end;
+                if let Some(change) = logged.change.filter(|change| change.kind.is_data()) {
                     return Ok(Seen::Change(of_record(&change)));
                 }
             }
@@ -118,9 +150,11 @@ impl Engine {
             if Arc::ptr_eq(&current, &place.generation) {
                 return Ok(Seen::Nothing);
             }
-            // Whoever followed in between may have left the end of the old file unread.
             let old = Arc::clone(&place.generation);
-            let _ = old.catch_up(&mut old.lock_tail())?;
+            if catch_up {
+                // Whoever followed in between may have left the end of the old file unread.
+                let _ = old.catch_up(&mut old.lock_tail())?;
+            }
             if place.offset < old.published_upto() {
                 continue;
             }
@@ -133,16 +167,122 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Begins to track what happens from now on.
+    pub(crate) fn track<O: Observer + 'static>(&self, observer: O) -> Result<TrackedWatch<O>> {
+        let place = self.place_now()?;
+        let state = Arc::new(Mutex::new(Tracked {
+            place: Some(place),
+            observer,
+        }));
+        let weak: Weak<Mutex<Tracked<O>>> = Arc::downgrade(&state);
+        let mut watches = self.lock_tracked();
+        if watches.len().is_power_of_two() {
+            watches.retain(|watch| watch.strong_count() > 0);
+        }
+        watches.push(weak);
+        drop(watches);
+        Ok(TrackedWatch { state })
+    }
+
+    /// Lets a tracked watch see all that has happened so far.
+    pub(crate) fn observe<O: Observer>(&self, watch: &TrackedWatch<O>) -> Result<()> {
+        loop {
+            let mut state = watch.lock();
+            let state = &mut *state;
+            let Some(place) = &mut state.place else {
+                return Ok(());
+            };
+            while let Seen::Change(change) = self.next_change(place)? {
+                if !state.observer.observe(&change) {
+                    state.place = None;
+                    return Ok(());
+                }
+            }
+            if place.generation.id == self.id_now() {
+                return Ok(());
+            }
+            // A compaction was followed just now, and passed this watch by because it was in use.
+        }
+    }
+
+    fn lock_tracked(&self) -> MutexGuard<'_, Vec<WeakWatch>> {
+        self.tracked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets tracked watches see what the replaced file still has, and go on in the new one. The caller may hold the writer lock, and
+    /// not the tail.
+    pub(super) fn move_tracked_watches(&self) {
+        let mut budget = MAX_TRACKED_CHANGES;
+        let watches: Vec<_> = {
+            let mut watches = self.lock_tracked();
+            watches.retain(|watch| watch.strong_count() > 0);
+            watches.iter().filter_map(Weak::upgrade).collect()
+        };
+        for watch in watches {
+            // Its own thread is about to read on, if it is in use.
+            if let Ok(mut state) = watch.try_lock() {
+                self.move_tracked(&mut state, &mut budget);
+            }
+        }
+    }
+
+    fn move_tracked(&self, state: &mut Tracked<dyn Observer>, budget: &mut usize) {
+        let Some(place) = &mut state.place else {
+            return;
+        };
+        loop {
+            let seen = match budget.checked_sub(1) {
+                None => None,
+                Some(left) => {
+                    *budget = left;
+                    self.next_known(place, false).ok()
+                }
+            };
+            let wants_more = match seen {
+                Some(Seen::Nothing) => return,
+                Some(Seen::Change(change)) => state.observer.observe(&change),
+                None => {
+                    place.go_to_end_of(self.generation());
+                    state.observer.observe(&Change::of_nothing(ChangeKind::Gap))
+                }
+            };
+            if !wants_more {
+                state.place = None;
+                return;
+            }
+        }
+    }
+}
+
+impl<O: Observer> TrackedWatch<O> {
+    fn lock(&self) -> MutexGuard<'_, Tracked<O>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at the observer, or changes it.
+    pub(crate) fn with<R>(&self, act: impl FnOnce(&mut O) -> R) -> R {
+        act(&mut self.lock().observer)
+    }
+}
+
 impl Place {
+    /// Goes to the end of a file, of which nothing more is read. The caller tells of the gap.
+    fn go_to_end_of(&mut self, generation: Arc<Generation>) {
+        self.offset = generation.published_upto();
+        self.generation = generation;
+        self.has_gap = false;
+    }
+
     /// The position of what comes next. Behind *moved*, with which an old file ends, it is the one before: what the new file goes on with has
     /// that.
     pub(crate) fn position(&self) -> u64 {
         let before = self.offset.saturating_sub(MOVED_BYTES);
-        let is_behind_moved = self.generation.may_have_moved()
-            && self
-                .generation
-                .record_at(before)
-                .is_some_and(|record| record.kind == Kind::Moved);
+        let is_moved = || {
+            let found = self.generation.verified(self.generation.mapping(), before);
+            found.is_ok_and(|record| record.kind == Kind::Moved)
+        };
+        let is_behind_moved = self.generation.may_have_moved() && is_moved();
         self.generation.position(match is_behind_moved {
             true => before,
             false => self.offset,
@@ -161,16 +301,11 @@ impl Generation {
         if offset > self.published_upto() || !offset.is_multiple_of(8) {
             return None;
         }
-        self.record_at(offset).map(|_| offset)
-    }
-
-    /// The record at an offset that may lie anywhere, even in the middle of a value: the checksum holds for one offset only.
-    fn record_at(&self, offset: u64) -> Option<record::Change<'_>> {
-        let mapping = self.mapping();
-        let size = record::size_of_record(Source::word(&**mapping, offset)?).ok()?;
-        let bytes = Source::bytes(&**mapping, offset, size)?;
-        record::verify(bytes, self.header.salt, offset).ok()?;
-        record::reparse(bytes)
+        // The first record that is no copy begins there, whether it is damaged or not.
+        let is_first = offset == self.header.copied_upto;
+        // Any other offset may lie in the middle of a value: the checksum of a record holds for one offset only.
+        let is_record = || self.logged(self.mapping(), offset, true).is_ok();
+        (is_first || is_record()).then_some(offset)
     }
 }
 

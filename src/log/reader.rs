@@ -76,6 +76,8 @@ pub(crate) struct Reader<'a, S: Source + ?Sized> {
     poisoned: bool,
     /// Damaged pages of checkpoints are passed over before this offset.
     synced_upto: u64,
+    /// Whether the last commit is such a page.
+    passed_over: bool,
 }
 
 impl<'a, S: Source + ?Sized> Reader<'a, S> {
@@ -99,6 +101,7 @@ impl<'a, S: Source + ?Sized> Reader<'a, S> {
             writer: 0,
             poisoned: false,
             synced_upto: 0,
+            passed_over: false,
         }
     }
 
@@ -127,6 +130,11 @@ impl<'a, S: Source + ?Sized> Reader<'a, S> {
         self.writer
     }
 
+    /// Whether the last commit is a damaged page of a checkpoint that was passed over. It has no records.
+    pub(crate) fn has_passed_over(&self) -> bool {
+        self.passed_over
+    }
+
     /// Whether the log can have nothing more: its last commit says so.
     pub(crate) fn has_ended(&self) -> bool {
         self.poisoned
@@ -143,6 +151,7 @@ impl<'a, S: Source + ?Sized> Reader<'a, S> {
         }
         self.first = None;
         self.others.clear();
+        self.passed_over = false;
         let start = self.link.offset;
         let mut link = self.link;
         loop {
@@ -194,7 +203,7 @@ impl<'a, S: Source + ?Sized> Reader<'a, S> {
 
     /// Moves on behind a page or closing record whose checksum does not hold; `None` where there is none that may be passed over. The
     /// commit has no records.
-    fn pass_over(&mut self) -> Option<Commit> {
+    pub(crate) fn pass_over(&mut self) -> Option<Commit> {
         let start = self.link.offset;
         let size = record::size_of_record(self.source.word(start)?).ok()?;
         let end = start.checked_add(size as u64)?;
@@ -221,6 +230,7 @@ impl<'a, S: Source + ?Sized> Reader<'a, S> {
             None => return None,
         };
         self.link = behind;
+        self.passed_over = true;
         Some(Commit { start, end })
     }
 

@@ -130,11 +130,12 @@ impl Options {
         self
     }
 
-    /// Whether each read checks the record's checksum again; no by default, since each record is
-    /// checked when the file is opened.
+    /// Whether each read verifies the record's checksum again; no by default: each record is verified once, when it is replayed, or
+    /// when it is first read through a checkpoint.
     ///
-    /// For those who distrust their memory more than their disk: damage is then
-    /// [`Error::Corrupt`](crate::Error::Corrupt) instead of a wrong value.
+    /// This is for data that may rot in memory or on the device after that. Damage is then
+    /// [`Error::Corrupt`](crate::Error::Corrupt) instead of a wrong value. It holds for values, fields, the names that a scan
+    /// returns, and [`Db::watch`](crate::Db::watch).
     pub fn verify_on_read(mut self, verify_on_read: bool) -> Self {
         self.verify_on_read = verify_on_read;
         self

@@ -234,17 +234,52 @@ fn another_handle_and_a_compaction_are_noticed() {
     }
 }
 
+/// The handle reads on for its sessions each time that it follows a compaction.
+#[test]
+fn watch_gives_the_right_answer_after_any_number_of_compactions() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file.brasa");
+    for compacts_itself in [true, false] {
+        for touched_in in [None, Some(0), Some(1), Some(2)] {
+            let db = Db::open(&path).unwrap();
+            let other = Db::open(&path).unwrap();
+            db.set("k", "1").unwrap();
+            let mut session = Session::new(db.clone());
+            assert_eq!(session.execute(&["WATCH", "k"]), Reply::OK);
+            for round in 0..3 {
+                let writer = if round == 1 { &db } else { &other };
+                writer.set("other", "1").unwrap();
+                if touched_in == Some(round) {
+                    writer.set("k", "2").unwrap();
+                }
+                let compacting = if compacts_itself { &db } else { &other };
+                compacting.compact().unwrap();
+                // The handle notices with its next call.
+                db.get("other").unwrap();
+            }
+            session.execute(&["MULTI"]);
+            session.execute(&["SET", "done", "1"]);
+            let expected = match touched_in {
+                Some(_) => Reply::NilArray,
+                None => Reply::Array(vec![Reply::OK]),
+            };
+            assert_eq!(session.execute(&["EXEC"]), expected, "{touched_in:?}");
+        }
+    }
+}
+
 /// What was touched between them is nowhere any longer.
 #[test]
-fn after_two_compactions_exec_does_nothing() {
+fn after_two_compactions_that_the_handle_missed_exec_does_nothing() {
     let directory = tempfile::tempdir().unwrap();
-    let db = Db::open(directory.path().join("file.brasa")).unwrap();
+    let path = directory.path().join("file.brasa");
+    let (db, other) = (Db::open(&path).unwrap(), Db::open(&path).unwrap());
     db.set("k", "1").unwrap();
     let mut session = Session::new(db.clone());
     assert_eq!(session.execute(&["WATCH", "k"]), Reply::OK);
     for number in ["1", "2"] {
-        db.set("other", number).unwrap();
-        db.compact().unwrap();
+        other.set("other", number).unwrap();
+        other.compact().unwrap();
     }
     session.execute(&["MULTI"]);
     session.execute(&["SET", "done", "1"]);

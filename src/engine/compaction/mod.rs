@@ -179,9 +179,11 @@ impl Engine {
         self.check_not_forked()?;
         let _alone = self.lock_compaction()?;
         let timeout = self.settings.lock_timeout;
-        let report = self.compact_alone(timeout, &mut |done, total| {
-            progress(done, total);
-            true
+        let report = self.with_sound_checkpoint(|| {
+            self.compact_alone(timeout, &mut |done, total| {
+                progress(done, total);
+                true
+            })
         })?;
         report.ok_or_else(|| Error::Locked {
             path: self.path.clone(),
@@ -225,7 +227,7 @@ impl Engine {
             return Ok(None);
         }
         let mut go_on = |_, _| !self.stopping.load(Ordering::Acquire);
-        self.compact_alone(Duration::ZERO, &mut go_on)
+        self.with_sound_checkpoint(|| self.compact_alone(Duration::ZERO, &mut go_on))
     }
 
     /// `None` where another handle was compacting for longer than the timeout, or `go_on` said no; the half
@@ -281,6 +283,14 @@ impl Engine {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<CompactionReport> {
         self.check_not_forked()?;
+        self.with_sound_checkpoint(|| self.back_up(target, progress))
+    }
+
+    fn back_up(
+        &self,
+        target: &Path,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<CompactionReport> {
         let begun = Instant::now();
         let storage = &*self.storage;
         let target = &storage.resolve(target).map_err(Error::io("find", target))?;

@@ -7,8 +7,8 @@ use super::super::apply::{Applied, apply_commit};
 use super::super::base::Layer;
 use super::{Contents, Generation};
 use crate::index::{Joint, Statistics};
-use crate::log::{Damage, END_WORD, Reader, Tail};
-use crate::record::Link;
+use crate::log::{Damage, END_WORD, LOG_START, Reader, Source, Tail, stored_change};
+use crate::record::{self, Change, Link};
 use crate::storage::Mapping;
 use crate::{Error, Result};
 
@@ -50,6 +50,13 @@ struct ReadCommit {
     /// What comes behind it.
     behind: Link,
     bytes: u64,
+}
+
+/// A record of the published log, and where the next one begins.
+pub(in crate::engine) struct Logged<'a> {
+    /// `None` for a damaged page of a checkpoint, which is passed over.
+    pub(in crate::engine) change: Option<Change<'a>>,
+    pub(in crate::engine) end: u64,
 }
 
 /// Why no more is read ahead.
@@ -243,6 +250,65 @@ impl Generation {
             });
         }
         Stop::Enough
+    }
+
+    /// The record at an offset of the published log at which one begins, for a reader that walks from record to record.
+    ///
+    /// What replay has not read is verified once: everything before the end of the checkpoint. With `always` each record is.
+    pub(in crate::engine) fn logged<'a>(
+        &self,
+        mapping: &'a Mapping,
+        offset: u64,
+        always: bool,
+    ) -> Result<Logged<'a>> {
+        let base = self.contents().base.as_ref();
+        let unread = base.filter(|base| offset < base.newest().end.offset);
+        let found = match unread {
+            _ if always => self.verified(mapping, offset),
+            Some(base) => base.record(mapping, offset),
+            None => stored_change(mapping, offset).ok_or_else(|| {
+                let reason = "there is no valid record any more";
+                Error::corrupt(&self.path, offset, reason)
+            }),
+        };
+        match found {
+            Ok(change) => Ok(Logged {
+                end: offset + change.size_bytes(),
+                change: Some(change),
+            }),
+            Err(error) => {
+                // The record before it is not needed to pass over a page.
+                let tail = Tail {
+                    offset,
+                    previous: 0,
+                };
+                let page = self.reader(mapping, tail).pass_over();
+                let page = page.ok_or(error)?;
+                Ok(Logged {
+                    change: None,
+                    end: page.end,
+                })
+            }
+        }
+    }
+
+    /// The record at an offset, after its own checksum was found to hold.
+    pub(in crate::engine) fn verified<'a>(
+        &self,
+        mapping: &'a Mapping,
+        offset: u64,
+    ) -> Result<Change<'a>> {
+        let corrupt = |reason: String| Error::corrupt(&self.path, offset, reason);
+        let found = Some(offset)
+            .filter(|offset| *offset >= LOG_START && offset.is_multiple_of(8))
+            .and_then(|offset| Source::word(mapping, offset))
+            .ok_or_else(|| corrupt("there is no record".to_owned()))?;
+        let size = record::size_of_record(found).map_err(|reason| corrupt(reason.to_string()))?;
+        let bytes = Source::bytes(mapping, offset, size)
+            .ok_or_else(|| corrupt("the record goes beyond the file".to_owned()))?;
+        let record = record::decode_unlinked(bytes, self.header.salt, offset);
+        let record = record.map_err(|reason| corrupt(reason.to_string()))?;
+        Ok(record.change)
     }
 
     fn reader<'a>(&self, mapping: &'a Mapping, tail: Tail) -> Reader<'a, Mapping> {
