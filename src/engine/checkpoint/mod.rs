@@ -85,7 +85,8 @@ impl Engine {
         let _alone = self.lock_compaction()?;
         self.look_for_news()?;
         let timeout = self.settings.lock_timeout;
-        match self.write_checkpoint(Reason::Asked, timeout, u64::MAX)? {
+        let write = || self.write_checkpoint(Reason::Asked, timeout, u64::MAX);
+        match self.with_sound_checkpoint(write)? {
             true => Ok(()),
             false => Err(Error::Locked {
                 path: self.path.clone(),
@@ -117,14 +118,16 @@ impl Engine {
         };
         // What takes up more than was written is left to those who have the time.
         let share_bytes = written_bytes.max(LONG_TAIL_BYTES);
-        let _ = self.write_checkpoint(Reason::Closing, Duration::ZERO, share_bytes);
+        let write = || self.write_checkpoint(Reason::Closing, Duration::ZERO, share_bytes);
+        let _ = self.with_sound_checkpoint(write);
     }
 
     /// What a thread in the background does when [`Engine::is_checkpoint_due`].
     pub(super) fn checkpoint_in_background(&self) {
         if self.look_for_news().is_ok() && self.is_checkpoint_due(&self.generation()) {
             // It is tried again when the log has grown.
-            let _ = self.write_checkpoint(Reason::Due, Duration::ZERO, u64::MAX);
+            let write = || self.write_checkpoint(Reason::Due, Duration::ZERO, u64::MAX);
+            let _ = self.with_sound_checkpoint(write);
         }
     }
 
@@ -166,16 +169,23 @@ impl Engine {
         let Some(merged) = self.plan(reason, &generation, own, share_bytes) else {
             return Ok(false);
         };
-        let waits_nobody = || Ok(reason == Reason::Closing && self.is_alone(&generation)?);
-        let closed = if is_newest && (bytes <= LONG_LAYER_BYTES || waits_nobody()?) {
-            let written = self.write_own(&generation, merged);
-            self.let_others_in(&generation);
-            written?
-        } else {
-            self.write_frozen(&generation, merged)?
+        let is_long = bytes > LONG_LAYER_BYTES;
+        let mut own_layer = None;
+        if is_newest && (!is_long || reason == Reason::Closing) {
+            if is_long {
+                // Leaves little to sync for the time in which others wait to open the file.
+                self.sync()?;
+            }
+            own_layer = self.write_own(&generation, merged, is_long)?;
+        }
+        let closed = match own_layer {
+            Some(closed) => Ok(closed),
+            None => self.write_frozen(&generation, merged),
         };
-        self.name_checkpoint(&generation, closed)?;
-        Ok(true)
+        let named = closed.and_then(|closed| self.name_checkpoint(&generation, closed));
+        // Not before the checkpoint is named: a handle that waited to open the file would replay everything.
+        self.let_others_in(&generation);
+        named.map(|()| true)
     }
 
     /// How many layers are to be taken up; `None` where it is not worth it.
@@ -210,21 +220,33 @@ impl Engine {
         all_bytes.saturating_add(bytes) <= data_bytes
     }
 
-    /// Writes this handle's own index, which nobody changes meanwhile.
-    fn write_own(&self, generation: &Arc<Generation>, merged: usize) -> Result<ClosedAt> {
+    /// Writes this handle's own index, which does not change under the writer lock. With `alone` it does so only where no other handle
+    /// has the file open, and keeps others from opening it until [`Engine::let_others_in`]; returns `None` where there is one.
+    fn write_own(
+        &self,
+        generation: &Arc<Generation>,
+        merged: usize,
+        alone: bool,
+    ) -> Result<Option<ClosedAt>> {
         let _writing = self.enter()?;
         let mut writer = self.lock_writer()?;
         if !Arc::ptr_eq(&writer.generation, generation) {
             self.give_up_turn(&mut writer);
             return Err(replaced(self));
         }
-        let hand = writer.hand;
-        let written = {
-            let at = joint(generation);
-            let mut sink = LiveSink::holding(self, generation, &mut writer, at);
-            write_layer(generation, merged, at, hand, &mut sink)
+        let written = match alone.then(|| self.is_alone(generation)).transpose() {
+            Ok(Some(false)) => Ok(None),
+            Ok(_) => {
+                let (at, hand) = (joint(generation), writer.hand);
+                let mut sink = LiveSink::holding(self, generation, &mut writer, at);
+                write_layer(generation, merged, at, hand, &mut sink).map(Some)
+            }
+            Err(error) => Err(error),
         };
         self.give_up_turn(&mut writer);
+        if written.is_err() {
+            self.let_others_in(generation);
+        }
         written
     }
 
