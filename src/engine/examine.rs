@@ -4,16 +4,19 @@
 use std::path::Path;
 
 use super::generation::POISON_REASON;
-use super::open::{parse_header, torn_bytes};
+use super::open::{HEAD_BYTES, parse_header, salts, torn_bytes};
 use crate::log::{
     FileHeader, Gap, LOG_START, Lost, PAGE_BYTES, POISON_OFFSET, POISON_WORD, Reader, Slots,
     Source, Step, Survey,
 };
-use crate::record::{self, Change, Kind};
+use crate::record::{Change, Kind};
 use crate::{Error, Result};
 
 /// Bytes of keys and fields that are listed as lost; beyond them records are only counted.
 const MAX_LISTED_BYTES: usize = 16 << 20;
+
+/// How many damaged pages of checkpoints are listed.
+const MAX_DAMAGED_PAGES: usize = 1 << 16;
 
 /// A damaged part of a file, with all that is lost because of it.
 ///
@@ -71,6 +74,19 @@ pub struct LostRecord {
     pub certain: bool,
 }
 
+/// A damaged page of a checkpoint; from [`check`](crate::inspect::check).
+///
+/// It costs no data: opening ignores the checkpoint and replays the log, which takes longer. The next compaction leaves the page
+/// out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DamagedPage {
+    /// Where it begins, in bytes from the start of the file.
+    pub offset: u64,
+    /// How long it is.
+    pub bytes: u64,
+}
+
 /// What reading a whole file found.
 #[derive(Debug)]
 pub(crate) struct Findings {
@@ -80,6 +96,8 @@ pub(crate) struct Findings {
     pub(crate) synced_upto: u64,
     /// In the order of the file.
     pub(crate) damaged: Vec<DamagedRange>,
+    /// The first [`MAX_DAMAGED_PAGES`] damaged pages of checkpoints.
+    pub(crate) damaged_pages: Vec<DamagedPage>,
     pub(crate) commit_count: u64,
     pub(crate) record_count: u64,
     /// Where the last whole commit ends.
@@ -126,6 +144,7 @@ pub(crate) fn examine<S: Source + ?Sized>(
         header_holds: head.holds,
         synced_upto,
         damaged: head.damaged,
+        damaged_pages: Vec::new(),
         commit_count: 0,
         record_count: 0,
         commits_upto: LOG_START,
@@ -149,6 +168,15 @@ pub(crate) fn examine<S: Source + ?Sized>(
                     findings.poison = Some(reason.into_owned());
                 }
                 visit(commit.end, &changes)?;
+            }
+            Step::DamagedPage(page) => {
+                if findings.damaged_pages.len() < MAX_DAMAGED_PAGES {
+                    findings.damaged_pages.push(DamagedPage {
+                        offset: page.start,
+                        bytes: page.end - page.start,
+                    });
+                }
+                visit(page.end, &[])?;
             }
             Step::Gap(gap) => {
                 let reason = describe(&gap, synced_upto);
@@ -175,29 +203,18 @@ pub(crate) fn examine<S: Source + ?Sized>(
 }
 
 fn read_head<S: Source + ?Sized>(source: &S, path: &Path) -> Result<Head> {
-    let len = source.len().min(LOG_START);
-    let pages = usize::try_from(len)
-        .ok()
-        .and_then(|len| source.bytes(0, len))
-        .unwrap_or_default();
+    let start = head_of(source);
     let mut damaged = Vec::new();
-    let (header, slots, holds) = match parse_header(pages, path) {
+    let (header, slots, holds) = match parse_header(start, path) {
         Ok((header, slots)) => (header, slots, true),
-        Err(error @ Error::Corrupt { .. }) => {
-            let page = pages.first_chunk::<PAGE_BYTES>();
-            let Some(header) = page
-                .and_then(FileHeader::decode_damaged)
-                .filter(|_| len == LOG_START)
-            else {
-                return Err(error);
-            };
-            if let Error::Corrupt { reason, .. } = &error {
-                let page = PAGE_BYTES as u64;
-                damaged.push(DamagedRange::without_records(0, page, reason.clone()));
-            }
-            let salt = believable_salt(source, pages, header.salt);
+        Err(Error::Corrupt { reason, .. }) if start.len() as u64 >= LOG_START => {
+            let page = start.first_chunk::<PAGE_BYTES>();
+            let header = FileHeader::read(page.unwrap_or(&[0; PAGE_BYTES]));
+            let page = PAGE_BYTES as u64;
+            damaged.push(DamagedRange::without_records(0, page, reason));
+            let salt = believable_salt(source, start, header.salt);
             let header = FileHeader { salt, ..header };
-            (header, Slots::decode(pages, salt), false)
+            (header, Slots::decode(start, salt), false)
         }
         Err(error) => return Err(error),
     };
@@ -214,20 +231,22 @@ fn read_head<S: Source + ?Sized>(source: &S, path: &Path) -> Result<Head> {
     })
 }
 
-/// The salt of a file whose header is damaged: as it stands there, or as the first record has it in
-/// the place of a checksum before it; the one under which a slot or that record is valid.
-fn believable_salt<S: Source + ?Sized>(source: &S, pages: &[u8], stored: u32) -> u32 {
-    let in_first_record = source
-        .bytes(LOG_START, record::HEADER_BYTES)
-        .and_then(record::stored_previous);
-    [Some(stored), in_first_record]
-        .into_iter()
-        .flatten()
-        .find(|salt| {
-            Slots::decode(pages, *salt).is_some()
-                || matches!(Reader::from_start(source, *salt).next_commit(), Ok(Some(_)))
-        })
-        .unwrap_or(stored)
+/// What [`parse_header`] looks at.
+pub(crate) fn head_of<S: Source + ?Sized>(source: &S) -> &[u8] {
+    let len = source.len().min(HEAD_BYTES as u64);
+    let start = usize::try_from(len).ok();
+    start
+        .and_then(|len| source.bytes(0, len))
+        .unwrap_or_default()
+}
+
+/// The salt of a file whose header is damaged: the one under which a slot or the first record is valid.
+fn believable_salt<S: Source + ?Sized>(source: &S, start: &[u8], stored: u32) -> u32 {
+    let is_valid = |salt: &u32| {
+        Slots::decode(start, *salt).is_some()
+            || matches!(Reader::from_start(source, *salt).next_commit(), Ok(Some(_)))
+    };
+    salts(start).find(is_valid).unwrap_or(stored)
 }
 
 fn describe(gap: &Gap, synced_upto: u64) -> String {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::Look;
 use crate::Result;
-use crate::engine::{DamagedRange, Findings, examine};
+use crate::engine::{DamagedPage, DamagedRange, Findings, examine};
 use crate::log::{LOG_START, Source};
 
 /// How the log of a file ends.
@@ -41,6 +41,8 @@ pub struct CheckReport {
     pub synced_upto: u64,
     /// Each damaged part, in the order of the file; none in a sound file.
     pub damaged: Vec<DamagedRange>,
+    /// The damaged pages of checkpoints, 65,536 at most. They cost no data, so the file counts as sound: opening passes over them.
+    pub damaged_pages: Vec<DamagedPage>,
     /// Why the file takes no more writes, if a failed sync is recorded in it. It is sound all the same.
     pub poisoned: Option<String>,
     /// How the log ends, be there damage before or not.
@@ -114,6 +116,7 @@ fn report(findings: Findings, file_bytes: u64) -> CheckReport {
         record_count: findings.record_count,
         synced_upto: findings.synced_upto,
         damaged: findings.damaged,
+        damaged_pages: findings.damaged_pages,
         poisoned: findings.poison,
         end,
     }

@@ -37,7 +37,7 @@ pub use check::{CheckReport, LogEnd, check, check_bytes};
 pub use records::{RecordInfo, Records, records};
 pub use repair::{repair, salvage_bytes};
 
-pub use crate::engine::{DamagedRange, LostRecord, RepairOptions, RepairReport};
+pub use crate::engine::{DamagedPage, DamagedRange, LostRecord, RepairOptions, RepairReport};
 
 use crate::clock::Patience;
 use crate::storage::{

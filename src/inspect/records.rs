@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use super::Look;
-use crate::engine::{judge_end, parse_header};
-use crate::log::{Commit, LOG_START, PAGE_BYTES, Reader, Slots, Source};
+use crate::engine::{head_of, judge_end, parse_header};
+use crate::log::{Commit, PAGE_BYTES, Reader, Slots, Source};
 use crate::record::Link;
 use crate::storage::Mapping;
 use crate::{Error, Result};
@@ -37,6 +37,8 @@ pub struct RecordInfo {
 }
 
 /// The records of a file's whole commits, in the order they were written; from [`records`].
+///
+/// Damaged pages of checkpoints are left out, as opening passes over them; [`check`](super::check) names them.
 #[derive(Debug)]
 pub struct Records {
     path: PathBuf,
@@ -73,8 +75,11 @@ impl Iterator for Records {
     type Item = Result<RecordInfo>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.pending.is_empty() {
-            let mut reader = Reader::from_link(&self.look.mapping, self.link?);
+        // A damaged page of a checkpoint, which is passed over, gives no record.
+        while self.pending.is_empty() {
+            let synced_upto = self.synced_slot.current().synced_upto;
+            let mut reader =
+                Reader::from_link(&self.look.mapping, self.link?).passing_over_pages(synced_upto);
             let reached = reader.next_commit();
             self.link = Some(reader.link());
             match reached {
@@ -119,11 +124,6 @@ fn record_infos(reader: &Reader<'_, Mapping>, commit: Commit) -> VecDeque<Record
 
 /// The salt and, where one is valid, the slots.
 fn header<S: Source + ?Sized>(source: &S, path: &Path) -> Result<(u32, Option<Slots>)> {
-    let len = source.len().min(LOG_START);
-    let pages = usize::try_from(len)
-        .ok()
-        .and_then(|len| source.bytes(0, len))
-        .unwrap_or_default();
-    let (header, slots) = parse_header(pages, path)?;
+    let (header, slots) = parse_header(head_of(source), path)?;
     Ok((header.salt, slots))
 }

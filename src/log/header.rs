@@ -49,8 +49,12 @@ pub(crate) struct FileHeader {
 /// Why page 0 is not one that this build can use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HeaderProblem {
-    /// The magic is missing.
+    /// Neither the magic nor the checksum is that of a header page.
     Foreign,
+    /// The checksum holds for the page with the right magic, and the magic is another.
+    Magic {
+        found: [u8; 8],
+    },
     Checksum {
         expected: u32,
         found: u32,
@@ -73,36 +77,36 @@ impl FileHeader {
         LittleEndian::write_u64(&mut page[at::BASE_POSITION], self.base_position);
         LittleEndian::write_u64(&mut page[at::COPIED_UPTO], self.copied_upto);
         LittleEndian::write_u64(&mut page[at::CREATED_MS], self.created_ms);
-        let checksum = crc32fast::hash(&page[..at::CHECKSUM.start]);
+        let checksum = checksum(&page);
         LittleEndian::write_u32(&mut page[at::CHECKSUM], checksum);
         page
     }
 
     pub(crate) fn decode(page: &[u8; PAGE_BYTES]) -> Result<FileHeader, HeaderProblem> {
-        if page[at::MAGIC] != MAGIC {
-            return Err(HeaderProblem::Foreign);
-        }
+        let mut magic = [0; 8];
+        magic.copy_from_slice(&page[at::MAGIC]);
         // The checksum has its place in every version, so that a damaged version is told from a new one.
         let found = LittleEndian::read_u32(&page[at::CHECKSUM]);
-        let expected = crc32fast::hash(&page[..at::CHECKSUM.start]);
+        let expected = checksum(page);
         if found != expected {
-            return Err(HeaderProblem::Checksum { expected, found });
+            return Err(match magic == MAGIC {
+                true => HeaderProblem::Checksum { expected, found },
+                false => HeaderProblem::Foreign,
+            });
         }
         let major = LittleEndian::read_u16(&page[at::MAJOR]);
         let minor = LittleEndian::read_u16(&page[at::MINOR]);
         if major != MAJOR_VERSION || minor > MINOR_VERSION {
             return Err(HeaderProblem::Version { major, minor });
         }
+        if magic != MAGIC {
+            return Err(HeaderProblem::Magic { found: magic });
+        }
         Ok(FileHeader::read(page))
     }
 
-    /// What a page says that has the magic and is damaged elsewhere; `None` where not even the
-    /// magic is there.
-    pub(crate) fn decode_damaged(page: &[u8; PAGE_BYTES]) -> Option<FileHeader> {
-        (page[at::MAGIC] == MAGIC).then(|| FileHeader::read(page))
-    }
-
-    fn read(page: &[u8; PAGE_BYTES]) -> FileHeader {
+    /// What a page says, be it sound or damaged.
+    pub(crate) fn read(page: &[u8; PAGE_BYTES]) -> FileHeader {
         let mut hash_key = [0; 16];
         hash_key.copy_from_slice(&page[at::HASH_KEY]);
         FileHeader {
@@ -114,6 +118,14 @@ impl FileHeader {
             created_ms: LittleEndian::read_u64(&page[at::CREATED_MS]),
         }
     }
+}
+
+/// The checksum of a page that has the right magic, whichever it has.
+fn checksum(page: &[u8; PAGE_BYTES]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&MAGIC);
+    hasher.update(&page[at::MAGIC.end..at::CHECKSUM.start]);
+    hasher.finalize()
 }
 
 #[cfg(test)]
@@ -142,6 +154,24 @@ mod tests {
             damaged[bit / 8] ^= 1 << (bit % 8);
             assert!(FileHeader::decode(&damaged).is_err(), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn a_damaged_magic_is_told_from_a_foreign_file() {
+        for found in [[0; 8], *b"\x88brasa\r\n", *b"whatever"] {
+            let mut page = HEADER.encode();
+            page[at::MAGIC].copy_from_slice(&found);
+            assert_eq!(
+                FileHeader::decode(&page),
+                Err(HeaderProblem::Magic { found })
+            );
+            page[100] ^= 1;
+            assert_eq!(FileHeader::decode(&page), Err(HeaderProblem::Foreign));
+        }
+        assert_eq!(
+            FileHeader::decode(&[0; PAGE_BYTES]),
+            Err(HeaderProblem::Foreign)
+        );
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod slot;
 mod survey;
 mod writer;
 
-pub(crate) use header::{FileHeader, HeaderProblem, MAJOR_VERSION, MINOR_VERSION};
+pub(crate) use header::{FileHeader, HeaderProblem, MAGIC, MAJOR_VERSION, MINOR_VERSION};
 pub(crate) use reader::{Commit, Damage, Reader, Source, stored_change, stored_key, touch};
 pub(crate) use slot::{Slot, Slots};
 pub(crate) use survey::{Gap, Lost, Step, Survey};

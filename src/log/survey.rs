@@ -70,6 +70,8 @@ impl Gap {
 pub(crate) enum Step {
     /// A whole commit; its records are in [`Survey::records`].
     Commit(Commit),
+    /// A damaged page of a checkpoint. It costs no data.
+    DamagedPage(Commit),
     Gap(Gap),
 }
 
@@ -129,7 +131,10 @@ impl<'a, S: Source + ?Sized> Survey<'a, S> {
         let damage = match self.reader.next_commit() {
             Ok(Some(commit)) => {
                 self.commits_upto = commit.end;
-                return Some(Step::Commit(commit));
+                return Some(match self.reader.has_passed_over() {
+                    true => Step::DamagedPage(commit),
+                    false => Step::Commit(commit),
+                });
             }
             Ok(None) => None,
             Err(damage) => Some(damage),

@@ -252,7 +252,7 @@ fn survey(bytes: &[u8], synced_upto: u64) -> (usize, Vec<Gap>) {
     let (mut commit_count, mut gaps) = (0, Vec::new());
     while let Some(step) = survey.next_step() {
         match step {
-            Step::Commit(_) => commit_count += 1,
+            Step::Commit(_) | Step::DamagedPage(_) => commit_count += 1,
             Step::Gap(gap) => gaps.push(gap),
         }
     }

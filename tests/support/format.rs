@@ -458,20 +458,48 @@ pub enum Verdict {
     Opens,
 }
 
+const MAGIC: [u8; 8] = *b"\x89brasa\r\n";
+
+/// Whether a slot is valid under the salt in the header, or under the one in the first record.
+fn has_valid_slot(file: &[u8]) -> bool {
+    let places = [12, LOG_START + 12];
+    let salts = places
+        .into_iter()
+        .filter(|at| at + 20 <= file.len() && file.len() >= LOG_START)
+        .map(|at| u32_at(file, at));
+    salts.into_iter().any(|salt| {
+        let mut sealed = file[..LOG_START].to_vec();
+        sealed[12..16].copy_from_slice(&salt.to_le_bytes());
+        Slot::current(&sealed).is_some()
+    })
+}
+
 /// Judges a whole file.
 pub fn judge(file: &[u8]) -> Verdict {
-    if !file.starts_with(b"\x89brasa\r\n") {
+    let has_magic = file.starts_with(&MAGIC);
+    if file.is_empty() {
         return Verdict::NotABrasaFile;
     }
     if file.len() < PAGE_BYTES {
-        return Verdict::Corrupt(file.len() as u64);
+        return match has_magic || MAGIC.starts_with(file) {
+            true => Verdict::Corrupt(file.len() as u64),
+            false => Verdict::NotABrasaFile,
+        };
     }
-    if u32_at(file, PAGE_BYTES - 4) != crc32(&[&file[..PAGE_BYTES - 4]]) {
-        return Verdict::Corrupt(0);
+    let checksum = crc32(&[&MAGIC, &file[MAGIC.len()..PAGE_BYTES - 4]]);
+    let checksum_holds = u32_at(file, PAGE_BYTES - 4) == checksum;
+    if !checksum_holds {
+        return match has_magic || has_valid_slot(file) {
+            true => Verdict::Corrupt(0),
+            false => Verdict::NotABrasaFile,
+        };
     }
     let (major, minor) = (u16_at(file, 8), u16_at(file, 10));
     if major != 1 || minor > 0 {
         return Verdict::UnsupportedVersion(major, minor);
+    }
+    if !has_magic {
+        return Verdict::Corrupt(0);
     }
     if file.len() < LOG_START {
         return Verdict::Corrupt(file.len() as u64);

@@ -79,6 +79,15 @@ fn summarize(path: &Path, report: &CheckReport, output: &mut impl Write) -> io::
     if report.is_sound() {
         writeln!(output, "{}: sound: {}", path.display(), extent(report))?;
     }
+    for page in &report.damaged_pages {
+        writeln!(
+            output,
+            "a page of a checkpoint is damaged at offset {}, {} long: no data is lost; opening \
+             replays the log instead, `brasa compact` leaves the page out",
+            page.offset,
+            counted(page.bytes, "byte")
+        )?;
+    }
     if let LogEnd::Torn {
         offset,
         torn_bytes,
