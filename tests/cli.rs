@@ -578,8 +578,7 @@ fn foreign_files(scratch: &Scratch) -> Vec<(PathBuf, &'static str)> {
         bytes[4092..4096].copy_from_slice(&checksum.to_le_bytes());
         bytes
     };
-    let files: [(&str, &[u8], &str); 6] = [
-        ("empty", b"", "is not a brasa file: it is empty"),
+    let files: [(&str, &[u8], &str); 5] = [
         (
             "picture.png",
             b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
@@ -627,6 +626,21 @@ fn a_file_of_something_else_is_named_and_left_alone() {
         }
         assert_eq!(fs::read(&path).unwrap(), before, "{path_text}");
     }
+}
+
+#[test]
+fn empty_file_becomes_a_new_one() {
+    let scratch = Scratch::new();
+    let path = scratch.path("empty");
+    fs::write(&path, b"").unwrap();
+    let path = path.to_str().unwrap();
+    let run = |words: &[&str]| {
+        let mut program = scratch.program();
+        program.args(["-f", path]).args(words);
+        assert(program)
+    };
+    run(&["SET", "k", "v"]).success();
+    run(&["GET", "k"]).success().stdout("v\n");
 }
 
 #[test]
