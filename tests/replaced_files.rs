@@ -78,3 +78,17 @@ fn an_idle_handle_with_a_thread_in_the_background_lets_go_of_a_replaced_file() {
     }
     assert_eq!(idle.get("key 7").unwrap().unwrap(), [1; 2_000]);
 }
+
+/// Linux shows a file that was created without a name as deleted for as long as it is open.
+#[test]
+fn file_that_a_handle_created_or_compacted_is_not_shown_as_deleted() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = options()
+        .open(directory.path().join("cache.brasa"))
+        .unwrap();
+    fill(&db);
+    assert_eq!(deleted_files(directory.path()), (0, 0));
+    db.compact().unwrap();
+    assert!(db.exists("key 7").unwrap());
+    assert_eq!(deleted_files(directory.path()), (0, 0));
+}

@@ -87,28 +87,27 @@ impl Engine {
         let path = &storage.resolve(path).map_err(Error::io("find", path))?;
         let settings = Settings::of(options);
         let may_create = options.create && !options.read_only;
+        let mut created = false;
         for _ in 0..MAX_ATTEMPTS {
-            let (file, created) = match storage.open(path, settings.access()) {
+            // A new file is opened by its name, too: Linux shows a file that was created without a
+            // name as deleted for as long as its first descriptor is open.
+            let file = match storage.open(path, settings.access()) {
                 Ok(file) if may_create && is_empty(&*file, path)? => {
-                    match create_over_empty(&*storage, &*file, path, options)? {
-                        Some(file) => (file, true),
-                        None => continue,
-                    }
+                    created |= create_over_empty(&*storage, &*file, path, options)?;
+                    continue;
                 }
-                Ok(file) => (file, false),
+                Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::NotFound && may_create => {
-                    match create(&*storage, path, &*options.clock, options.mode)? {
-                        Some(file) => (file, true),
-                        // Somebody else was faster: theirs is as good.
-                        None => continue,
-                    }
+                    // If another process was faster, its file is as good.
+                    created |= create(&*storage, path, &*options.clock, options.mode)?;
+                    continue;
                 }
                 Err(error) => return Err(Error::io("open", path)(error)),
             };
             // What is no file of ours is refused before it is waited for.
             read_header(&*file, path)?;
             lock_for_life(&*file, path, &settings)?;
-            if !created && !is_named(&*storage, &*file, path)? {
+            if !is_named(&*storage, &*file, path)? {
                 // It lost its name while the lock was waited for: what was written to it would be gone.
                 continue;
             }
@@ -230,13 +229,8 @@ pub(super) fn load(
 }
 
 /// Makes a file under another name, syncs it, and then gives it its own: it appears complete.
-/// `None` where there is one by now.
-fn create(
-    storage: &dyn Storage,
-    path: &Path,
-    clock: &dyn Clock,
-    mode: u32,
-) -> Result<Option<Arc<dyn StorageFile>>> {
+/// Returns `false` if there is one by now.
+fn create(storage: &dyn Storage, path: &Path, clock: &dyn Clock, mode: u32) -> Result<bool> {
     let header = draw_header(storage, path, clock)?;
     let temporary = Rewrite::begin(storage, path, header, 0)?
         .finish()?
@@ -248,8 +242,8 @@ fn create(
             .map_err(Error::io("set the mode of", path))?;
     }
     match temporary.persist_new(path) {
-        Ok(()) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(write_error("create", path, PAGE_BYTES as u64)(error)),
     }
 }
@@ -259,7 +253,8 @@ fn is_empty(file: &dyn StorageFile, path: &Path) -> Result<bool> {
     Ok(size == 0)
 }
 
-/// Puts a new file in the place of an empty one, whose owner and mode it keeps; `None` where the path names something else by now.
+/// Puts a new file in the place of an empty one, whose owner and mode it keeps. Returns `false` if
+/// the path names another file by now.
 ///
 /// Processes that do so at the same time take turns by the empty file's writer lock, so that none replaces another's new file.
 fn create_over_empty(
@@ -267,7 +262,7 @@ fn create_over_empty(
     empty: &dyn StorageFile,
     path: &Path,
     options: &Options,
-) -> Result<Option<Arc<dyn StorageFile>>> {
+) -> Result<bool> {
     let settings = Settings::of(options);
     lock(
         empty,
@@ -277,7 +272,7 @@ fn create_over_empty(
         &settings,
     )?;
     if !is_named(storage, empty, path)? || !is_empty(empty, path)? {
-        return Ok(None);
+        return Ok(false);
     }
     let header = draw_header(storage, path, &*options.clock)?;
     let rewrite = Rewrite::begin(storage, path, header, 0)?;
@@ -287,10 +282,9 @@ fn create_over_empty(
         kept.map_err(Error::io("keep owner and mode of", path))?;
     }
     let temporary = rewrite.finish()?.temporary;
-    let file = temporary.file();
     let replaced = temporary.replace(path);
     replaced.map_err(write_error("create", path, PAGE_BYTES as u64))?;
-    Ok(Some(file))
+    Ok(true)
 }
 
 /// The header of a new file.

@@ -66,7 +66,26 @@ impl Rewrite {
         header: FileHeader,
         writer: u32,
     ) -> Result<Rewrite> {
-        let temporary = storage.create_temporary(path).map_err(write_error(
+        Rewrite::begin_in(storage.create_temporary(path), path, header, writer)
+    }
+
+    /// Like [`Rewrite::begin`], for a file that stays open after it has replaced the one at `path`.
+    pub(super) fn begin_replacement(
+        storage: &dyn Storage,
+        path: &Path,
+        header: FileHeader,
+        writer: u32,
+    ) -> Result<Rewrite> {
+        Rewrite::begin_in(storage.create_replacement(path), path, header, writer)
+    }
+
+    fn begin_in(
+        created: io::Result<Box<dyn TemporaryFile>>,
+        path: &Path,
+        header: FileHeader,
+        writer: u32,
+    ) -> Result<Rewrite> {
+        let temporary = created.map_err(write_error(
             "create a temporary file beside",
             path,
             file_bytes_needed(LOG_START),

@@ -88,6 +88,10 @@ impl Storage for DiskStorage {
         Ok(Box::new(DiskTemporary::create(path)?))
     }
 
+    fn create_replacement(&self, path: &Path) -> io::Result<Box<dyn TemporaryFile>> {
+        Ok(Box::new(DiskTemporary::create_named(directory_of(path))?))
+    }
+
     fn link_new(&self, path: &Path, further: &Path) -> io::Result<()> {
         fs::hard_link(path, further)
     }

@@ -57,8 +57,15 @@ pub(crate) trait Storage: Debug + Send + Sync {
     /// Which file a path names; `None` where there is none.
     fn id_of(&self, path: &Path) -> io::Result<Option<FileId>>;
 
-    /// Creates a file beside `path`, under a name of its own, that only its owner may read.
+    /// Creates a file beside `path` that only its owner may read. It may have no name yet.
     fn create_temporary(&self, path: &Path) -> io::Result<Box<dyn TemporaryFile>>;
+
+    /// Like [`Storage::create_temporary`], for a file that stays open after it has taken the name
+    /// `path`. It has a name from the start: Linux shows a file that was created without one as
+    /// deleted for as long as it is open.
+    fn create_replacement(&self, path: &Path) -> io::Result<Box<dyn TemporaryFile>> {
+        self.create_temporary(path)
+    }
 
     /// Gives a file a further name, unless there is one of that name: then it fails with
     /// [`io::ErrorKind::AlreadyExists`].

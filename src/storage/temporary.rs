@@ -1,9 +1,10 @@
 //! New files on the real disk, before they have their name.
 //!
-//! Where the file system can, the file has no name at all (`O_TMPFILE`), and the kernel frees it when
-//! its process dies. Elsewhere, and for the moment in which it takes another file's place, it has a
-//! name of the form `.brasa-XXXXXXXXXXXXXXXX.new`, whose length does not depend on the file's. A
-//! process that is killed then leaves it behind, and the next one that needs such a name removes it.
+//! Where the file system can, a file that is closed once it has its name has none before
+//! (`O_TMPFILE`), and the kernel frees it when its process dies. Elsewhere, and if the file stays
+//! open after it has taken another file's place, it has a name of the form
+//! `.brasa-XXXXXXXXXXXXXXXX.new`, whose length does not depend on the file's. A process that is killed
+//! leaves such a file behind, and the next one that needs such a name removes it.
 //!
 //! Invariant: whoever has such a name holds the compaction lock of the file, from before the name is
 //! there, or at least before anything is written, until it is gone. So a name whose lock is free is
@@ -49,7 +50,8 @@ impl DiskTemporary {
         }
     }
 
-    fn create_named(directory: &Path) -> io::Result<DiskTemporary> {
+    /// Creates a file that has a name from the start.
+    pub(super) fn create_named(directory: &Path) -> io::Result<DiskTemporary> {
         sweep(directory);
         for _ in 0..MAX_ATTEMPTS {
             let (file, name) = builder().tempfile_in(directory)?.into_parts();

@@ -530,7 +530,8 @@ impl Engine {
         source.check_not_overwritten()?;
         self.check_compactable(source)?;
         let header = self.next_header(source)?;
-        let rewrite = Rewrite::begin(&*self.storage, &self.path, header, self.draw_writer()?)?;
+        let writer = self.draw_writer()?;
+        let rewrite = Rewrite::begin_replacement(&*self.storage, &self.path, header, writer)?;
         let file = Arc::clone(rewrite.file());
         let (new, _) = Generation::open(file, header, &self.path, &self.settings, 0)?;
         Ok(Running {
