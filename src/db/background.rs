@@ -105,8 +105,9 @@ impl Drop for Running {
 
 impl Drop for Compactor {
     fn drop(&mut self) {
-        // Else closing would begin what is dropped here again.
-        if !self.engine.is_due_on_close() {
+        // Else closing would begin what is dropped here again. The child of a fork takes no lock, which a
+        // thread of the parent may have held.
+        if !self.engine.is_forked() && !self.engine.is_due_on_close() {
             self.engine.stop_compaction();
         }
         let thread = self.thread.get_mut();

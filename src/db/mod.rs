@@ -75,7 +75,9 @@ impl Handle {
     /// Stops the background work, which must be over before the engine closes, and closes it.
     fn close(&mut self) -> Result<()> {
         let threads = std::mem::take(&mut self.threads);
-        if let Err(reentered) = self.engine.refuse_within_write() {
+        if !self.engine.is_forked()
+            && let Err(reentered) = self.engine.refuse_within_write()
+        {
             // Closing waits for locks that others may hold while they wait for this very write.
             let engine = Arc::clone(&self.engine);
             after_write(Box::new(move || {

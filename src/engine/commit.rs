@@ -177,7 +177,10 @@ impl Engine {
         let result = change(&mut transaction);
         let mut staged = transaction.into_staged();
         let committed = match &result {
-            Ok(_) => self.commit_with_room(writer, generation, &mut staged),
+            // The closure may have forked, and this may be the child.
+            Ok(_) => self
+                .check_not_forked()
+                .and_then(|()| self.commit_with_room(writer, generation, &mut staged)),
             Err(_) => Ok(0),
         };
         writer.staged = staged.emptied();

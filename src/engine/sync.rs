@@ -429,8 +429,7 @@ impl Engine {
     /// Syncs what is behind, and gives reserved space back if nobody else has the file open.
     pub(crate) fn shutdown(&self) -> Result<()> {
         if self.is_forked() {
-            // The locks are the parent's: to unlock here would unlock there.
-            self.leave_to_parent();
+            // The file and its locks are the parent's.
             return Ok(());
         }
         if self.closed.swap(true, Ordering::AcqRel) || self.settings.read_only {
@@ -461,15 +460,6 @@ impl Engine {
                 .map_err(Error::io("unlock", &self.path))?;
         }
         Ok(())
-    }
-
-    /// Lets go of the descriptor in the child of a fork, whoever else has it there: threads of the
-    /// parent, which are not there to drop it.
-    fn leave_to_parent(&self) {
-        // A thread of the parent may have held it: then the descriptor stays open.
-        if let Ok(generation) = self.generation.try_read() {
-            generation.file.close_in_child();
-        }
     }
 
     /// Cuts reserved space off, unless somebody else has the file open.

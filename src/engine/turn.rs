@@ -338,6 +338,10 @@ impl Engine {
             return;
         }
         lease.held = false;
+        if self.is_forked() {
+            // The lock is the parent's.
+            return;
+        }
         lease.gave_way = writer.generation.ask_word() != lease.ask_word;
         // If it fails, closing the file releases it; until then others wait.
         let _ = writer.generation.file.unlock(LockByte::Writer);

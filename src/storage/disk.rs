@@ -11,6 +11,7 @@ use std::sync::Arc;
 use tempfile::TempPath;
 
 use super::extended;
+use super::lock::LeftInParent;
 use super::temporary::DiskTemporary;
 use super::{
     Access, Attributes, Directory, FileId, LockByte, LockMode, Mapping, Storage, StorageFile,
@@ -201,6 +202,8 @@ pub(super) fn directory_of(path: &Path) -> &Path {
 
 #[derive(Debug)]
 pub(super) struct DiskFile {
+    /// Before the file, since fields are dropped in this order.
+    _left_in_parent: LeftInParent,
     pub(super) file: File,
 }
 
@@ -354,15 +357,14 @@ impl StorageFile for DiskFile {
     fn unlock(&self, byte: LockByte) -> io::Result<()> {
         lock::unlock_file(&self.file, byte)
     }
-
-    fn close_in_child(&self) {
-        lock::replace_descriptor(&self.file);
-    }
 }
 
 impl DiskFile {
     pub(super) fn new(file: File) -> DiskFile {
-        DiskFile { file }
+        DiskFile {
+            _left_in_parent: LeftInParent::new(&file),
+            file,
+        }
     }
 
     /// Whether space that the file has stays its own, so that a write to a page of it cannot run out of space. Where a page is copied to

@@ -12,7 +12,7 @@
 use std::fs::File;
 use std::io;
 use std::sync::Once;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::{Access, StorageFile};
@@ -131,8 +131,8 @@ fn wait_for(
 pub(crate) fn fork_count() -> u64 {
     static REGISTER: Once = Once::new();
     REGISTER.call_once(|| {
-        // SAFETY: the handler does nothing but add to an atomic number, which is allowed in the child of a
-        // process with several threads. The test `a_forked_child_is_told_from_its_parent` would notice a handler
+        // SAFETY: the handler works on atomic numbers and makes system calls, which is allowed in the child of
+        // a process with several threads. The test `a_forked_child_is_told_from_its_parent` would notice a handler
         // that does not run.
         unsafe {
             libc::pthread_atfork(None, None, Some(count_fork));
@@ -151,6 +151,7 @@ static FORK_COUNT: AtomicU64 = AtomicU64::new(0);
 
 extern "C" fn count_fork() {
     FORK_COUNT.fetch_add(1, Ordering::Relaxed);
+    leave_files();
 }
 
 /// Opens a file once more, for a mapping of it. A mapping keeps the description alive that it was made
@@ -166,22 +167,70 @@ pub(super) fn reopen(file: &File, access: Access) -> io::Result<File> {
         .open(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
-/// Lets a descriptor stand for the root directory from now on, which closes the file behind it. The
-/// number stays taken until `file` is dropped, so that nobody else's file is closed or written then.
-pub(super) fn replace_descriptor(file: &File) {
-    use std::os::fd::AsRawFd;
+/// How many files of a process lose their descriptors in the child of a fork. Those beyond it are kept there.
+const MAX_LEFT_FILES: usize = 1_024;
 
-    let Ok(root) = File::open("/") else {
+/// The descriptors that the child of a fork closes, each with 1 added; 0 is a free place. An array of
+/// atomic numbers, since the child must not wait for a lock or ask for memory.
+static LEFT_FILES: [AtomicI32; MAX_LEFT_FILES] = [const { AtomicI32::new(0) }; MAX_LEFT_FILES];
+
+/// Closes a descriptor in every child that is forked while this lives. A child would keep the locks of the
+/// open file description beyond the death of the parent, and nothing in the child may use the file:
+/// [`Error::Forked`](crate::Error::Forked). No drop of the child could do it, since threads of the
+/// parent that are not there may own the handle, too.
+///
+/// Must be dropped before the descriptor is closed.
+#[derive(Debug)]
+pub(super) struct LeftInParent {
+    place: Option<&'static AtomicI32>,
+}
+
+impl LeftInParent {
+    pub(super) fn new(file: &File) -> LeftInParent {
+        use std::os::fd::AsRawFd;
+
+        fork_count(); // Registers the handler.
+        let descriptor = file.as_raw_fd() + 1;
+        let place = LEFT_FILES.iter().find(|place| {
+            let taken = place.compare_exchange(0, descriptor, Ordering::Relaxed, Ordering::Relaxed);
+            taken.is_ok()
+        });
+        LeftInParent { place }
+    }
+}
+
+impl Drop for LeftInParent {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            place.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Makes each descriptor of [`LEFT_FILES`] one of the root directory, which closes the file behind it. Its
+/// number stays taken until its owner is dropped, so that the owner closes no other file then.
+fn leave_files() {
+    let is_taken = |place: &&AtomicI32| place.load(Ordering::Relaxed) != 0;
+    if !LEFT_FILES.iter().any(|place| is_taken(&place)) {
         return;
-    };
-    // SAFETY: both descriptors are open. `file` goes on to own its number, which nobody else has: the
-    // call closes what it stood for and makes it stand for the directory in one step.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    let result = unsafe { libc::dup3(root.as_raw_fd(), file.as_raw_fd(), libc::O_CLOEXEC) };
-    // SAFETY: as above.
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    let result = unsafe { libc::dup2(root.as_raw_fd(), file.as_raw_fd()) };
-    debug_assert!(result >= 0);
+    }
+    // SAFETY: open(2), dup3(2), dup2(2) and close(2) are allowed in the child of a process with several
+    // threads. The path is a C string. Each descriptor that is replaced is open and belongs to a
+    // `DiskFile`, which takes it out of the array before it closes it.
+    unsafe {
+        let root = libc::open(c"/".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        if root < 0 {
+            return;
+        }
+        for place in LEFT_FILES.iter().filter(is_taken) {
+            let descriptor = place.load(Ordering::Relaxed) - 1;
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            libc::dup3(root, descriptor, libc::O_CLOEXEC);
+            #[cfg(not(any(target_os = "linux", target_os = "android")))]
+            libc::dup2(root, descriptor);
+        }
+        libc::close(root);
+    }
 }
 
 /// What to do to a lock.
@@ -456,6 +505,93 @@ mod tests {
         });
         assert!(is_free);
         assert!(cache.get::<Vec<u8>>("key 1").unwrap().is_some());
+    }
+
+    /// A thread of the parent that owns the handle as well, and is within a write, is not there in the
+    /// child to drop it.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_child_that_is_forked_while_another_thread_writes_keeps_no_descriptor() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().canonicalize().unwrap().join("t.brasa");
+        let db = Db::open(&path).unwrap();
+        let (is_within, end) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
+        let is_free = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let written = db.transaction(|tx| {
+                    tx.set("key", "1")?;
+                    is_within.wait();
+                    end.wait();
+                    Ok::<_, Error>(())
+                });
+                written.unwrap();
+            });
+            is_within.wait();
+            let is_free = is_true_in_child(|| {
+                // SAFETY: see `a_forked_child_that_drops_the_handle_keeps_nothing_of_the_file`.
+                drop(unsafe { std::ptr::read(&db) });
+                let is_forked = matches!(db.get("key"), Err(Error::Forked { .. }));
+                is_forked && descriptors_and_mappings(&path).0 == 0
+            });
+            end.wait();
+            is_free
+        });
+        assert!(is_free);
+        assert_eq!(db.get("key").unwrap().unwrap(), "1");
+        db.close().unwrap();
+    }
+
+    /// The child committed what the closure had staged, and gave up the parent's writer lock.
+    #[test]
+    fn a_child_that_is_forked_within_a_closure_commits_nothing_and_unlocks_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        for durability in [Durability::Os, Durability::Always] {
+            for writes_before in [0, 300] {
+                let name = format!("{durability:?}-{writes_before}.brasa");
+                let path = directory.path().join(name);
+                let db = Db::options().durability(durability).open(&path).unwrap();
+                let impatient = Db::options().lock_timeout(Duration::from_millis(1));
+                let other = impatient.open(&path).unwrap();
+                for _ in 0..writes_before {
+                    db.set("key", "0").unwrap();
+                }
+                let mut parent = 0;
+                let written = db.transaction(|tx| {
+                    tx.set("key", "1")?;
+                    let before = fork_count();
+                    // SAFETY: the child returns from the transaction and ends.
+                    parent = unsafe { libc::fork() };
+                    assert!(parent >= 0);
+                    if fork_count() != before {
+                        return tx.set("key", "child");
+                    }
+                    let mut status = 0;
+                    // SAFETY: `status` lives throughout the call.
+                    unsafe { libc::waitpid(parent, &raw mut status, 0) };
+                    assert_eq!(status, 0, "the child was not refused");
+                    assert!(matches!(
+                        other.set("key", "other"),
+                        Err(Error::Reentered { .. })
+                    ));
+                    let held = std::thread::scope(|scope| {
+                        let set = || other.set("key", "other");
+                        scope.spawn(set).join().unwrap()
+                    });
+                    assert!(matches!(held, Err(Error::Locked { .. })), "{held:?}");
+                    assert!(other.get("key")?.is_none_or(|value| value == "0"));
+                    Ok(())
+                });
+                if parent == 0 {
+                    let is_refused = matches!(written, Err(Error::Forked { .. }));
+                    // SAFETY: ends the process at once.
+                    unsafe { libc::_exit(i32::from(!is_refused)) };
+                }
+                written.unwrap();
+                assert_eq!(other.get("key").unwrap().unwrap(), "1");
+                db.set("key", "2").unwrap();
+                db.close().unwrap();
+            }
+        }
     }
 
     /// In the child nothing is done but to count and to call: other threads, which may have held locks, are not there.

@@ -193,10 +193,6 @@ pub(crate) trait StorageFile: Debug + Send + Sync {
     fn try_lock(&self, byte: LockByte, mode: LockMode) -> io::Result<bool>;
 
     fn unlock(&self, byte: LockByte) -> io::Result<()>;
-
-    /// Closes the descriptor in the child of a fork, so that the locks are the parent's alone. Nothing
-    /// works on the file any more afterwards; its mappings stay.
-    fn close_in_child(&self) {}
 }
 
 #[cfg(test)]
