@@ -4,11 +4,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use brasa::{Db, Durability, Error, Options, ScanOptions};
+use brasa::{Cache, Db, Durability, Error, Options, ScanOptions};
 
 /// Far longer than any run takes: what is not done by then hangs.
 const HANG: Duration = Duration::from_secs(120);
@@ -383,5 +383,38 @@ fn opening_the_file_alone_within_a_closure_is_refused() {
             None
         })
         .unwrap();
+    });
+}
+
+/// A thread that computes a value may wait for the write within which the value is asked for.
+#[test]
+fn cache_within_a_closure_does_not_wait_for_a_thread_that_computes() {
+    let (directory, path) = temporary();
+    returns("a look into the cache", move || {
+        let _directory = directory;
+        let db = options().open(&path).unwrap();
+        let cache = Cache::options().file(options()).open(&path).unwrap();
+        let (is_within, computes) = (Barrier::new(2), Barrier::new(2));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let value = cache.get_or_insert_with("k", || {
+                    computes.wait();
+                    is_within.wait();
+                    db.set("x", "1")?;
+                    Ok::<_, Error>("stored".to_owned())
+                });
+                assert_eq!(value.unwrap(), "stored");
+            });
+            computes.wait();
+            db.update("y", |_| {
+                is_within.wait();
+                let compute = || Ok::<_, Error>("not stored".to_owned());
+                let value = cache.get_or_insert_with("k", compute);
+                assert_eq!(value.unwrap(), "not stored");
+                None
+            })
+            .unwrap();
+        });
+        assert_eq!(cache.get::<String>("k").unwrap().unwrap(), "stored");
     });
 }

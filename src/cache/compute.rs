@@ -132,6 +132,10 @@ impl Cache {
     ) -> Result<T, CacheError<E>> {
         let counters = &self.inner.counters;
         count(&counters.misses);
+        if let Err(error) = self.inner.store.refuse_wait_within_write() {
+            self.inner.forgive(Err(error), ())?;
+            return self.compute_alone(None, compute);
+        }
         let begun = Instant::now();
         let mut patience = Patience::new(self.settings.patience);
         let leader = loop {

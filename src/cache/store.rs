@@ -44,6 +44,15 @@ impl Stored<'_> {
 }
 
 impl Store {
+    /// Refuses to wait for another thread that may wait for a write of this one.
+    pub(super) fn refuse_wait_within_write(&self) -> Result<()> {
+        match self {
+            Store::Db(db) => db.refuse_wait_within_write(),
+            #[cfg(feature = "redis")]
+            Store::Remote(_) => Ok(()),
+        }
+    }
+
     /// The time by which deadlines are judged.
     pub(super) fn now_ms(&self) -> u64 {
         match self {

@@ -172,6 +172,15 @@ impl Db {
         }
     }
 
+    /// Refuses to wait for other threads within a write to the same file, for which they may wait. A handle
+    /// on the transaction itself is shared with none of them.
+    pub(crate) fn refuse_wait_within_write(&self) -> Result<()> {
+        match &self.scope {
+            None => self.engine().refuse_within_write(),
+            Some(_) => Ok(()),
+        }
+    }
+
     fn is_over(&self) -> Error {
         Error::TransactionOver {
             path: self.path().to_owned(),
