@@ -15,6 +15,7 @@ use super::arguments::{integer, is};
 use super::error::{ErrorReply, Failure};
 use super::table::{Command, Flags, Group, KeyPositions};
 use super::{Reply, Session};
+use crate::db::scattered;
 use crate::{Db, ExpireCondition, KeyType, SetOptions};
 
 const VERSION: [u8; 2] = 0xb001_u16.to_le_bytes();
@@ -180,7 +181,7 @@ fn restore(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure>
 }
 
 fn restore_hash(tx: &Db, key: &[u8], fields: &[Field<'_>]) -> Result<(), Failure> {
-    for (field, value, deadline_ms) in fields {
+    for (field, value, deadline_ms) in scattered(fields.len()).filter_map(|at| fields.get(at)) {
         let options = match deadline_ms {
             0 => SetOptions::new(),
             deadline_ms => SetOptions::new().deadline_ms(*deadline_ms),

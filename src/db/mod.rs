@@ -27,6 +27,7 @@ pub use expiry::{ExpireCondition, Ttl, TtlChange};
 pub use fields::FieldExpiry;
 pub use keys::KeyType;
 pub(crate) use numbers::parse_integer;
+pub(crate) use places::scattered;
 pub use scan::{FieldPage, Keys, ScanOptions, ScanPage};
 pub use watch::Watch;
 
