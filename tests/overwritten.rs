@@ -4,6 +4,8 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use brasa::{Cache, Db, Durability, Error, Options, inspect};
 
@@ -216,6 +218,43 @@ fn slots_that_other_handles_write_are_not_mistaken_for_a_copy() {
         for db in [&one, &other, &reader] {
             assert_eq!(db.get("key").unwrap().unwrap(), number.to_string());
         }
+    }
+}
+
+/// A thread read the slots, another one wrote two newer ones, and what the first had read was taken for an earlier
+/// state of the file.
+#[test]
+fn slots_that_another_thread_writes_during_a_look_are_not_mistaken_for_a_copy() {
+    const SYNCS: usize = 1_000;
+    const READERS: usize = 4;
+    let files = files();
+    let (db, other) = (
+        options().open(&files.path).unwrap(),
+        options().open(&files.path).unwrap(),
+    );
+    db.set("key", "0").unwrap();
+    let syncing = AtomicUsize::new(2);
+    let sync = |db: &Db| -> Result<(), Error> {
+        let synced = (0..SYNCS).try_for_each(|number| {
+            db.set("key", number.to_string())?;
+            db.sync()
+        });
+        syncing.fetch_sub(1, Ordering::Relaxed);
+        synced
+    };
+    let read = || -> Result<(), Error> {
+        while syncing.load(Ordering::Relaxed) > 0 {
+            db.get("key")?;
+        }
+        Ok(())
+    };
+    let outcomes: Vec<Result<(), Error>> = thread::scope(|scope| {
+        let mut threads = vec![scope.spawn(|| sync(&db)), scope.spawn(|| sync(&other))];
+        threads.extend((0..READERS).map(|_| scope.spawn(read)));
+        threads.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    for outcome in outcomes {
+        outcome.unwrap();
     }
 }
 

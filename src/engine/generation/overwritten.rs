@@ -62,7 +62,7 @@ impl Generation {
         let marks = &self.marks;
         marks
             .sequence
-            .fetch_max(slots.current().sequence, Ordering::Relaxed);
+            .fetch_max(slots.current().sequence, Ordering::Release);
         marks
             .slot_word
             .store(u64::from_le_bytes(word), Ordering::Relaxed);
@@ -73,7 +73,8 @@ impl Generation {
     pub(in crate::engine) fn note_record(&self, offset: u64, word: [u8; 8]) {
         let print = u64::from_le_bytes(word) & PRINT_MASK;
         let record = ((offset / 8) << PRINT_BITS) | print;
-        self.marks.record.store(record, Ordering::Relaxed);
+        // With it comes the mapping that shows the record.
+        self.marks.record.store(record, Ordering::Release);
     }
 
     /// Notes a commit of this handle that was published at an offset.
@@ -107,7 +108,7 @@ impl Generation {
     /// Fails where the log ends before a record that this handle knows.
     #[inline]
     pub(in crate::engine) fn check_record(&self) -> Result<()> {
-        let record = self.marks.record.load(Ordering::Relaxed);
+        let record = self.marks.record.load(Ordering::Acquire);
         // Where none is known this is the salt, of which nothing is compared.
         let word = self
             .mapping()
@@ -127,6 +128,8 @@ impl Generation {
         if self.marks.is_overwritten.load(Ordering::Acquire) {
             return Err(self.overwritten());
         }
+        // Before the read: a slot that another thread writes after it is newer than what was read.
+        let known = self.marks.sequence.load(Ordering::Acquire);
         let mut pages = [0; 3 * PAGE_BYTES];
         let count = self.file.read_at(&mut pages, 0);
         let count = count.map_err(Error::io("read", &self.path))?;
@@ -135,7 +138,6 @@ impl Generation {
             Err(_) => false,
         };
         let slots = Slots::decode(&pages[..count], self.header.salt);
-        let known = self.marks.sequence.load(Ordering::Relaxed);
         let is_current = match &slots {
             Some(slots) if slots.current().sequence >= known => true,
             // A slot that is torn or damaged leaves the one before it; an earlier state has none there.
