@@ -352,6 +352,26 @@ fn a_handle_without_threads_compacts_before_it_writes_beyond_the_bound() {
     }
 }
 
+/// Without live data and with a floor of 0, four times both is 0.
+#[cfg(feature = "simulation")]
+#[test]
+fn write_into_small_file_does_not_compact_it_first() {
+    let disk = brasa::simulation::SimulatedDisk::new(1);
+    let options = Db::options().durability(Durability::Os);
+    let options = options.compact_dead_percent(0).compact_floor_bytes(0);
+    let (options, told) = listening(options);
+    let db = options.open_on(&disk, "cache.brasa").unwrap();
+    db.transaction(|transaction| {
+        transaction.set("", "")?;
+        transaction.clear()
+    })
+    .unwrap();
+    db.set("", "").unwrap();
+    assert!(told.lock().unwrap().is_empty());
+    db.close().unwrap();
+    assert_eq!(told.lock().unwrap().len(), 1);
+}
+
 #[test]
 fn who_only_reads_does_not_compact() {
     let (_directory, path) = temporary();

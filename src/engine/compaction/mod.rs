@@ -79,6 +79,9 @@ pub(super) struct Trigger {
 /// Live bytes that a handle copies at the ordinary dead share for each byte that it has written.
 const COPIED_PER_WRITTEN: u64 = 16;
 
+/// Dead bytes that no writer waits for, however low the floor is.
+const LEAST_FLOOR_BYTES: u64 = 64 << 10;
+
 /// What the log of a file consists of.
 #[derive(Debug, Clone, Copy)]
 struct Usage {
@@ -105,13 +108,15 @@ impl Trigger {
     }
 
     /// Whether the log is so long that writers wait for a compaction: twice as long as one that is due, and four
-    /// times the live data and the floor.
+    /// times the live data and the floor. The floor counts as [`LEAST_FLOOR_BYTES`] at least: otherwise a file
+    /// without live data and a floor of 0 would be compacted before each write.
     fn is_far_exceeded_by(&self, usage: Usage, written_bytes: u64) -> bool {
+        let floor_bytes = self.floor_bytes.max(LEAST_FLOOR_BYTES);
         let half = Usage {
             log_bytes: usage.log_bytes / 2,
             ..usage
         };
-        usage.log_bytes / 4 > usage.live_bytes.saturating_add(self.floor_bytes)
+        usage.log_bytes / 4 > usage.live_bytes.saturating_add(floor_bytes)
             && self.is_exceeded_by(half, written_bytes)
     }
 }
