@@ -873,6 +873,16 @@ fn a_pipeline_that_takes_long_gives_others_their_turn() {
 }
 
 #[test]
+fn reply_to_a_slow_command_does_not_wait_for_those_behind_it() {
+    let served = Served::new(|server| server);
+    let mut client = served.client();
+    client.send(&request(&["DEBUG", "SLEEP", "1"]).repeat(2));
+    assert_eq!(client.reply(), "OK");
+    assert!(client.read.is_empty() && has_no_reply(&client));
+    assert_eq!(client.reply(), "OK");
+}
+
+#[test]
 fn what_stands_behind_ones_own_end_is_not_executed() {
     let served = Served::new(|server| server);
     let mut client = served.client();

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::clients::NOT_YET;
 use super::connection::{Connection, ROUND_OUTPUT_BYTES};
 use super::monitor::show;
-use super::pace::{Pace, at_pace, takes_long};
+use super::pace::{Pace, at_pace, scans_much, takes_long};
 use super::reply::{encode, encode_pushes, within_limit};
 use super::request::{Decoded, Limits, ProtocolError};
 use crate::command::{Command, Flags, Reply, find};
@@ -20,7 +20,7 @@ use crate::command::{Command, Flags, Reply, find};
 /// Bytes of requests that are executed before the connection writes and other clients get their turn.
 const ROUND_INPUT_BYTES: usize = 1 << 20;
 
-/// How long a round may take, beyond the command that has gone over it. Only commands that may be slow are timed.
+/// How long a round may take, beyond the command that has gone over it. Fast reads are not timed.
 const ROUND_TIME: Duration = Duration::from_millis(10);
 
 /// Commands that become one commit, at most: others wait for their turn meanwhile.
@@ -74,7 +74,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.touch_ahead(start);
                     let was_trusted = self.session.is_trusted();
                     let command = self.command_at(start);
-                    let pace = self.pace_of(command);
+                    let pace = self.pace_of(start, command);
                     if pace != Pace::Quick {
                         // While it is the server that lets the client wait, that is no silence.
                         self.state.heard_at.store(NOT_YET, Ordering::Relaxed);
@@ -93,7 +93,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     if self.session.is_leaving() {
                         break Next::End;
                     }
-                    is_late = command.is_some_and(may_be_slow) && begun.elapsed() > ROUND_TIME;
+                    is_late = !command.is_some_and(is_fast_read) && begun.elapsed() > ROUND_TIME;
                     if self.session.is_trusted() != was_trusted {
                         self.renew_limits();
                     }
@@ -171,18 +171,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         find(self.decoder.word(bytes, 0))
     }
 
-    /// What the request that was decoded may make its thread do.
-    fn pace_of(&mut self, command: Option<&Command>) -> Pace {
+    /// What the request that was decoded, which begins at an offset of the input, may make its thread do.
+    fn pace_of(&mut self, start: usize, command: Option<&Command>) -> Pace {
         let Some(command) = command else {
             return Pace::Quick;
         };
         let is_exec = command.name == "exec";
+        let takes_long = self.takes_long(start, command);
         if self.session.is_collecting() && !is_exec {
-            self.collects_long |= takes_long(command);
+            self.collects_long |= takes_long;
             return Pace::Quick;
         }
         let has_collected = std::mem::take(&mut self.collects_long);
-        if takes_long(command) || (is_exec && has_collected) {
+        if takes_long || (is_exec && has_collected) {
             return Pace::Long;
         }
         let may_wait = command.flags.contains(Flags::WRITE) || is_exec;
@@ -253,7 +254,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let of_data =
             |flags: Flags| flags.contains(Flags::WRITE) || flags.contains(Flags::READONLY);
         self.command_at(start)
-            .is_some_and(|command| of_data(command.flags) && !takes_long(command))
+            .is_some_and(|command| of_data(command.flags) && !self.takes_long(start, command))
+    }
+
+    /// Whether the request that was decoded, which begins at an offset of the input, may take long by itself.
+    fn takes_long(&self, start: usize, command: &Command) -> bool {
+        let bytes = self.input.get(start..).unwrap_or_default();
+        // SCAN and HSCAN have their cursor before them.
+        let first = if command.name == "hscan" { 3 } else { 2 };
+        let options =
+            (first..self.decoder.word_count()).map(|index| self.decoder.word(bytes, index));
+        takes_long(command) || scans_much(command, options)
     }
 
     fn renew_limits(&mut self) {
@@ -349,9 +360,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 }
 
-/// Whether a command reads data and is none of the fast ones.
-fn may_be_slow(command: &Command) -> bool {
-    command.flags.contains(Flags::READONLY) && !command.flags.contains(Flags::FAST)
+/// Whether a command reads data and is one of the fast ones. A write that Redis calls fast may copy a large value.
+fn is_fast_read(command: &Command) -> bool {
+    command.flags.contains(Flags::READONLY) && command.flags.contains(Flags::FAST)
 }
 
 /// Why several requests did not become one commit: a command panicked, or the commit failed. They

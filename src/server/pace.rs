@@ -10,6 +10,9 @@ use crate::command::{Command, Flags};
 /// wait.
 const BLOCKED: usize = 64;
 
+/// A pattern of more bytes takes long to compare with names.
+const LONG_PATTERN_BYTES: usize = 1_024;
+
 /// What a command may make its thread do, which others need not wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pace {
@@ -62,10 +65,39 @@ pub(super) fn takes_long(command: &Command) -> bool {
         || matches!(command.name, "keys" | "lcs" | "waitaof")
 }
 
+/// Whether a SCAN or HSCAN may take long: it asks for a page of 10,000 entries or more, or compares names with a long pattern.
+pub(super) fn scans_much<'w>(command: &Command, mut words: impl Iterator<Item = &'w [u8]>) -> bool {
+    let is_large = |word: &[u8]| word.len() > 4 && word.iter().all(u8::is_ascii_digit);
+    matches!(command.name, "scan" | "hscan")
+        && words.any(|word| is_large(word) || word.len() > LONG_PATTERN_BYTES)
+}
+
 /// Does something; others are served meanwhile where it is not quick.
 pub(super) fn at_pace<R>(pace: Pace, work: impl FnOnce() -> R) -> R {
     match pace {
         Pace::Quick => work(),
         Pace::Waits | Pace::Long => tokio::task::block_in_place(work),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::scans_much;
+    use crate::command::find;
+
+    #[test]
+    fn scan_of_a_large_page_or_by_a_long_pattern_takes_long() {
+        let long = "x".repeat(1_025);
+        for (name, words, expected) in [
+            ("scan", vec!["COUNT", "9999"], false),
+            ("scan", vec!["MATCH", "user:*", "COUNT", "10000"], true),
+            ("hscan", vec!["count", "1000000000", "NOVALUES"], true),
+            ("hscan", vec!["MATCH", &long], true),
+            ("hget", vec!["1000000"], false),
+        ] {
+            let command = find(name.as_bytes()).unwrap();
+            let found = scans_much(command, words.iter().map(|word| word.as_bytes()));
+            assert_eq!(found, expected, "{name} {words:?}");
+        }
     }
 }
