@@ -418,3 +418,34 @@ fn cache_within_a_closure_does_not_wait_for_a_thread_that_computes() {
         assert_eq!(cache.get::<String>("k").unwrap().unwrap(), "stored");
     });
 }
+
+#[test]
+fn progress_of_a_compaction_may_wait_for_a_thread_that_writes_beyond_the_bound() {
+    returns("writes during a compaction", || {
+        let (_directory, path) = temporary();
+        let db = Db::options()
+            .durability(Durability::Os)
+            .compact_floor_bytes(64 << 10)
+            .lock_timeout(Duration::from_millis(100))
+            .open(path)
+            .unwrap();
+        for key in ["a", "b", "c"] {
+            db.set(key, vec![7; 300_000]).unwrap();
+        }
+        let mut is_done = false;
+        db.compact_with(|_, _| {
+            if std::mem::replace(&mut is_done, true) {
+                return;
+            }
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    for number in 0..90 {
+                        db.set("overwritten", vec![number; 100_000]).unwrap();
+                    }
+                });
+            });
+        })
+        .unwrap();
+        assert!(is_done);
+    });
+}

@@ -22,7 +22,7 @@ mod switch;
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::checkpoint::write_into_rewrite;
@@ -483,25 +483,54 @@ impl Engine {
         self.is_over_bound.store(false, Ordering::Relaxed);
         if let Some(outcome) = self.compact_overdue().transpose() {
             if outcome.is_err() {
-                // Without this each write would try again.
-                let end = self.generation().published_upto();
-                let retry_at = end.saturating_add((end - LOG_START) / 4);
-                self.relieve_at.store(retry_at, Ordering::Relaxed);
+                self.postpone_relief();
             }
             self.tell_of_compaction(outcome);
         }
     }
 
+    /// Stops [`Engine::relieve`] until the log has grown by a quarter. Without this each write would try again.
+    fn postpone_relief(&self) {
+        let end = self.generation().published_upto();
+        let retry_at = end.saturating_add((end - LOG_START) / 4);
+        self.relieve_at.store(retry_at, Ordering::Relaxed);
+    }
+
     fn compact_overdue(&self) -> Result<Option<CompactionReport>> {
         // Refused within a closure of a compaction, which must be able to write.
-        let Ok(_alone) = self.lock_compaction() else {
+        let Ok(_compacting) = self.enter_compaction() else {
+            return Ok(None);
+        };
+        let timeout = self.settings.lock_timeout;
+        let Some(_alone) = self.lock_compaction_within(timeout) else {
+            self.postpone_relief();
             return Ok(None);
         };
         if self.look_for_news().is_err() || !self.is_compaction_overdue(&self.generation()) {
             return Ok(None);
         }
         let mut go_on = |_, _| !self.stopping.load(Ordering::Acquire);
-        self.compact_alone(self.settings.lock_timeout, &mut go_on)
+        let report = self.compact_alone(timeout, &mut go_on)?;
+        if report.is_none() {
+            self.postpone_relief();
+        }
+        Ok(report)
+    }
+
+    /// Waits until no other thread of this handle compacts. Returns `None` after `timeout`: the closure
+    /// that follows the compaction's progress may itself wait for this writer.
+    fn lock_compaction_within(&self, timeout: Duration) -> Option<MutexGuard<'_, ()>> {
+        /// A mutex has no wait with a limit.
+        const PAUSE: Duration = Duration::from_micros(500);
+        let mut patience = Patience::new(timeout);
+        loop {
+            match self.compaction.try_lock() {
+                Ok(alone) => return Some(alone),
+                Err(TryLockError::Poisoned(panicked)) => return Some(panicked.into_inner()),
+                Err(TryLockError::WouldBlock) if patience.is_over() => return None,
+                Err(TryLockError::WouldBlock) => patience.sleep(PAUSE),
+            }
+        }
     }
 
     /// Acquires the right to compact or to write a checkpoint, between the threads of this handle.
