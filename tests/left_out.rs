@@ -35,6 +35,8 @@ fn fill(db: &Db) {
     db.hset_many("h", &[("f", "precious"), ("g", "other")])
         .unwrap();
     db.hexpire("h", "f", secs(1)).unwrap();
+    db.hset_many("whole", &[("a", "1"), ("b", "2")]).unwrap();
+    db.expire("whole", secs(1)).unwrap();
     for number in 0..100 {
         db.set(format!("filler:{number}"), vec![7; 10_000]).unwrap();
     }
@@ -43,7 +45,15 @@ fn fill(db: &Db) {
 /// A change by which a key or a field that is about to expire is to live on.
 type Change = fn(&Db) -> Result<()>;
 
-const CHANGES: [(&str, Change); 6] = [
+const CHANGES: [(&str, Change); 8] = [
+    ("PERSIST of a hash", |db| {
+        assert!(db.persist("whole")?);
+        Ok(())
+    }),
+    ("EXPIRE of a hash", |db| {
+        assert!(db.expire("whole", secs(3600))?);
+        Ok(())
+    }),
     ("PERSIST", |db| {
         assert!(db.persist("k")?);
         Ok(())
@@ -69,6 +79,9 @@ const CHANGES: [(&str, Change); 6] = [
 ];
 
 fn lives_on(name: &str, db: &Db) -> bool {
+    if name.ends_with("of a hash") {
+        return db.hlen("whole").unwrap() == 2;
+    }
     match name.starts_with('H') {
         true => db.hget("h", "f").unwrap().is_some(),
         false => db.get("k").unwrap().is_some(),
@@ -225,7 +238,6 @@ fn compactor_with_a_wrong_clock_gives_no_writer_a_wrong_time() {
     db.set_with("counter", "41", day).unwrap();
     db.hset("dated", "f", "41").unwrap();
     db.hexpire("dated", "f", secs(86_400)).unwrap();
-    db.hset_many("whole", &[("a", "1"), ("b", "2")]).unwrap();
     db.expire("whole", secs(86_400)).unwrap();
     let ahead = ManualClock::new(START_MS + YEAR_MS);
     let compactor = by_hand(&ahead).open(&path).unwrap();
