@@ -144,11 +144,8 @@ impl Cache {
                 Boarding::Nested => return self.compute_alone(None, compute),
                 Boarding::Wait(waiting) => waiting,
             };
-            let limit = match self.settings.on_timeout {
-                WaitTimeout::Compute => None,
-                WaitTimeout::Error => Some(&mut patience),
-            };
-            let landing = match waiting.wait(limit) {
+            let is_limited = matches!(self.settings.on_timeout, WaitTimeout::Error);
+            let landing = match waiting.wait(&mut patience, is_limited) {
                 Waited::Landed(landing) => landing,
                 Waited::TimedOut => {
                     counters.waited(begun.elapsed());
@@ -165,10 +162,6 @@ impl Cache {
                 return answer;
             }
         };
-        if matches!(self.settings.on_timeout, WaitTimeout::Compute) {
-            // What the flight took counts, too.
-            patience = patience.after(begun.elapsed());
-        }
         match self.wait_for_lease(name, begun, patience)? {
             Turn::Ours(lease) => self.compute_and_store(name, lease, leader, false, compute),
             Turn::Alone => self.compute_alone(Some(leader), compute),

@@ -158,8 +158,9 @@ impl Drop for Leader {
 }
 
 impl Waiting {
-    /// Waits until the flight has ended, for `patience` at most; without end if that is `None`.
-    pub(super) fn wait(&self, mut patience: Option<&mut Patience>) -> Waited {
+    /// Waits until the flight has ended; where `is_limited`, until the timeout of `patience` at most. What was
+    /// waited is counted there in any case.
+    pub(super) fn wait(&self, patience: &mut Patience, is_limited: bool) -> Waited {
         /// Short, so that time for which the process is stopped is told from waiting.
         const STEP: Duration = Duration::from_millis(100);
         let Some(_entered) = Entered::new(&self.0) else {
@@ -170,17 +171,17 @@ impl Waiting {
             if let Some(landing) = &*end {
                 return Waited::Landed(landing.clone());
             }
-            let left = match &patience {
-                None => Duration::MAX,
-                Some(patience) if patience.is_over() => return Waited::TimedOut,
-                Some(patience) => patience.left().min(STEP),
+            if is_limited && patience.is_over() {
+                return Waited::TimedOut;
+            }
+            let step = match is_limited {
+                true => patience.left().min(STEP),
+                false => STEP,
             };
             let begun = Instant::now();
-            let waited = self.0.landed.wait_timeout(end, left);
+            let waited = self.0.landed.wait_timeout(end, step);
             end = waited.unwrap_or_else(PoisonError::into_inner).0;
-            if let Some(patience) = &mut patience {
-                patience.count(left, begun.elapsed());
-            }
+            patience.count(step, begun.elapsed());
         }
     }
 }
@@ -190,7 +191,7 @@ mod tests {
     use super::*;
 
     fn landed(waiting: &Waiting) -> Landing {
-        match waiting.wait(None) {
+        match waiting.wait(&mut Patience::new(Duration::MAX), false) {
             Waited::Landed(landing) => landing,
             other => unreachable!("{other:?}"),
         }
@@ -246,7 +247,7 @@ mod tests {
             scope.spawn(|| match flights.board(b"k") {
                 Boarding::Wait(waiting) => {
                     assert!(matches!(
-                        waiting.wait(Some(&mut Patience::new(Duration::ZERO))),
+                        waiting.wait(&mut Patience::new(Duration::ZERO), true),
                         Waited::TimedOut
                     ));
                 }
@@ -266,7 +267,10 @@ mod tests {
             let Boarding::Wait(waiting) = flights[(number + 1) % 3].board(b"k") else {
                 unreachable!("there is a leader")
             };
-            let is_deadlock = matches!(waiting.wait(None), Waited::Deadlock);
+            let is_deadlock = matches!(
+                waiting.wait(&mut Patience::new(Duration::MAX), false),
+                Waited::Deadlock
+            );
             drop(leader);
             is_deadlock
         };

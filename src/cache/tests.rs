@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::*;
+use crate::clock::Patience;
 use crate::{Db, ManualClock};
 
 type Never = std::convert::Infallible;
@@ -309,7 +310,11 @@ fn who_waits_for_what_cannot_be_stored_gets_it_all_the_same() {
         Ok::<_, Never>("1".to_owned())
     });
     assert_eq!(asked.unwrap(), "1");
-    match waiting.take().unwrap().wait(None) {
+    match waiting
+        .take()
+        .unwrap()
+        .wait(&mut Patience::new(Duration::MAX), false)
+    {
         flight::Waited::Landed(landing) => assert!(landing.entry.unwrap().ends_with(b"1")),
         other => unreachable!("{other:?}"),
     }
