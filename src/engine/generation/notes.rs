@@ -113,9 +113,14 @@ impl Generation {
         self.leave_word();
     }
 
-    /// Writes the word that says that a sync has failed, where that is owed.
+    /// Writes the word that says that a sync has failed, where that is owed. A file that was overwritten in
+    /// place meanwhile is another one, and gets no word.
     pub(in crate::engine) fn leave_word(&self) {
-        if self.owes_word() && self.file.write_at(&POISON_WORD, POISON_OFFSET).is_ok() {
+        if !self.owes_word() {
+            return;
+        }
+        let is_overwritten = matches!(self.check_not_overwritten(), Err(Error::Overwritten { .. }));
+        if is_overwritten || self.file.write_at(&POISON_WORD, POISON_OFFSET).is_ok() {
             self.owes_word.store(false, Ordering::Release);
         }
     }
@@ -146,5 +151,30 @@ impl Generation {
     pub(in crate::engine) fn poisoned(&self) -> Option<&str> {
         let reason = self.poison.get().or_else(|| self.failed_sync.get());
         reason.map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Db;
+    use crate::log::LOG_START;
+
+    #[test]
+    fn failed_sync_leaves_no_word_in_overwritten_file() {
+        for is_overwritten in [false, true] {
+            let db = Db::in_memory().unwrap();
+            db.set("key", "1").unwrap();
+            let generation = db.engine().generation();
+            if is_overwritten {
+                // The checksum of the record.
+                let copied = generation.file.write_at(&[1; 8], LOG_START + 8);
+                copied.unwrap();
+            }
+            generation.latch_failed_sync("the device is gone".to_owned());
+            let has_word = generation.mapping().word(POISON_OFFSET) == Some(POISON_WORD);
+            assert_eq!(has_word, !is_overwritten);
+            assert!(!generation.owes_word());
+        }
     }
 }
