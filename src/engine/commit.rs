@@ -195,7 +195,10 @@ impl Engine {
             ..Change::of_key(Kind::Set, database, key)
         };
         let set = || {
-            self.in_turn(Engine::lock_writer, |writer, generation| {
+            self.prepare_write()?;
+            // No closure of the caller runs below, so the write need not be marked for nested calls.
+            self.refuse_within_write()?;
+            self.hold_turn(Engine::lock_writer, |writer, generation| {
                 let mut staged = std::mem::take(&mut writer.staged);
                 let committed = staged
                     .push(change, generation.hasher.hash(change.key))
@@ -211,13 +214,9 @@ impl Engine {
         }
     }
 
-    /// Runs `act` with the right to append, which `lock` takes; it gives back where its commit ends, or 0 where there is none. Under
-    /// [`Durability::Always`] returns once that is on the device.
-    fn in_turn<'e, R>(
-        &'e self,
-        lock: impl FnOnce(&'e Self) -> Result<MutexGuard<'e, Writer>>,
-        act: impl FnOnce(&mut Writer, &Arc<Generation>) -> Result<(R, u64)>,
-    ) -> Result<R> {
+    /// Refuses a write that cannot be, and waits for a compaction that falls behind.
+    #[inline]
+    fn prepare_write(&self) -> Result<()> {
         if self.settings.read_only {
             return Err(Error::ReadOnly {
                 path: self.path.clone(),
@@ -227,7 +226,46 @@ impl Engine {
         if self.is_over_bound() {
             self.relieve();
         }
-        let writing = self.enter()?;
+        Ok(())
+    }
+
+    /// Runs `act`, which may call a closure of the caller, as [`Engine::hold_turn`] does.
+    fn in_turn<'e, R>(
+        &'e self,
+        lock: impl FnOnce(&'e Self) -> Result<MutexGuard<'e, Writer>>,
+        act: impl FnOnce(&mut Writer, &Arc<Generation>) -> Result<(R, u64)>,
+    ) -> Result<R> {
+        self.prepare_write()?;
+        let mut writing = Some(self.enter()?);
+        self.hold_turn_and(
+            lock,
+            |writer, generation| {
+                // A compaction of this handle may have replaced the file while the write waited.
+                self.note_file(generation)?;
+                act(writer, generation)
+            },
+            || drop(writing.take()),
+        )
+    }
+
+    /// Runs `act` with the right to append, which `lock` takes. `act` returns the end of its commit,
+    /// or 0 for none. Under [`Durability::Always`] returns once the commit is on the device.
+    fn hold_turn<'e, R>(
+        &'e self,
+        lock: impl FnOnce(&'e Self) -> Result<MutexGuard<'e, Writer>>,
+        act: impl FnOnce(&mut Writer, &Arc<Generation>) -> Result<(R, u64)>,
+    ) -> Result<R> {
+        self.hold_turn_and(lock, act, || ())
+    }
+
+    /// As [`Engine::hold_turn`], and calls `release` when the turn is over, before the sync.
+    #[inline]
+    fn hold_turn_and<'e, R>(
+        &'e self,
+        lock: impl FnOnce(&'e Self) -> Result<MutexGuard<'e, Writer>>,
+        act: impl FnOnce(&mut Writer, &Arc<Generation>) -> Result<(R, u64)>,
+        release: impl FnOnce(),
+    ) -> Result<R> {
         let mut writer = lock(self)?;
         let generation = Arc::clone(&writer.generation);
         let outcome = match generation.check_not_poisoned(&self.path) {
@@ -239,7 +277,7 @@ impl Engine {
         };
         self.end_turn(&mut writer);
         drop(writer);
-        drop(writing);
+        release();
         let (result, end) = outcome?;
         if self.settings.durability == Durability::Always {
             self.sync_covering(&generation, end)?;
