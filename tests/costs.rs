@@ -65,9 +65,11 @@ fn setting_a_string_that_is_there_asks_for_no_memory() {
                 db.set(key, VALUE).unwrap();
             }
         });
-        // Windows and the mapping grow with the log.
+        // Windows and the mapping grow with the log. A shared handle that is suspended for a
+        // millisecond loses its lease, and takes the lock anew: that asks for memory, too.
+        let most = if exclusive { 8 } else { 100 };
         assert!(
-            written.count_total <= 8,
+            written.count_total <= most,
             "{} pieces of memory for {KEYS} writes, exclusive: {exclusive}",
             written.count_total
         );
