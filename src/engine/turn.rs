@@ -32,7 +32,7 @@ use super::{Engine, Generation};
 use crate::clock::Patience;
 use crate::log::{ASK_OFFSET, PAGE_BYTES};
 use crate::mutation::{self, Mutation};
-use crate::storage::{FileId, LockByte, acquire_asking, has_forked_since};
+use crate::storage::{Access, FileId, LockByte, acquire_asking, has_forked_since};
 use crate::{Error, Result};
 
 /// How long a turn is kept without anything being written.
@@ -400,11 +400,15 @@ impl Engine {
             }
             generation.check_record()?;
             let has_news = generation.has_news();
-            if !has_news && !generation.may_have_moved() {
+            if !has_news && !generation.is_suspect() {
                 return Ok(generation);
             }
             let kept = Arc::clone(&generation);
             drop(generation);
+            if kept.is_look_due(has_news) && self.is_copied_up(&kept)? {
+                self.follow(&kept)?;
+                continue;
+            }
             if has_news {
                 let mut tail = kept.lock_tail();
                 // What is no commit yet may be one that is being written: who has the lock judges it.
@@ -421,6 +425,20 @@ impl Engine {
             // It has not moved yet, or was removed: what was there can still be read.
             return Ok(self.generation_now());
         }
+    }
+
+    /// Whether the path names a file that the mapping does not show: overlayfs has copied it to its
+    /// upper layer, or the file has grown since it was mapped.
+    fn is_copied_up(&self, generation: &Generation) -> Result<bool> {
+        let named = match self.storage.open(&self.path, Access::Read) {
+            Ok(named) => named,
+            // What was there can still be read.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(Error::io("open", &self.path)(error)),
+        };
+        generation
+            .is_shadowed_by(&*named)
+            .map_err(Error::io("look at", &self.path))
     }
 
     /// Goes on with the file that the path names by now, in place of `old`.

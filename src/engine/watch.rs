@@ -158,6 +158,11 @@ impl Engine {
             if place.offset < old.published_upto() {
                 continue;
             }
+            if current.header == old.header && place.offset <= current.published_upto() {
+                // The same file, which was opened again.
+                place.generation = current;
+                continue;
+            }
             let is_next = current.header.hash_key == old.header.hash_key
                 && current.header.generation == old.header.generation.saturating_add(1);
             place.has_gap = !is_next;

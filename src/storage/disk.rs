@@ -238,6 +238,12 @@ impl StorageFile for DiskFile {
         Ok(None)
     }
 
+    #[cfg(target_os = "linux")]
+    fn may_be_copied_up(&self) -> bool {
+        const OVERLAYFS: u32 = 0x794c_7630;
+        self.file_system().is_ok_and(|magic| magic == OVERLAYFS)
+    }
+
     fn free_bytes(&self) -> io::Result<Option<u64>> {
         let status = rustix::fs::fstatvfs(&self.file)?;
         Ok(Some(status.f_bavail.saturating_mul(status.f_frsize)))

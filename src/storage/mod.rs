@@ -139,6 +139,12 @@ pub(crate) trait StorageFile: Debug + Send + Sync {
         Ok(None)
     }
 
+    /// Whether the path may come to name a copy of the file under the same identity, as on overlayfs,
+    /// whose first writer copies the file from the lower layer to the upper one.
+    fn may_be_copied_up(&self) -> bool {
+        false
+    }
+
     /// Bytes that the file system has left for this user; `None` where it does not tell.
     fn free_bytes(&self) -> io::Result<Option<u64>> {
         Ok(None)

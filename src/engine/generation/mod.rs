@@ -4,6 +4,7 @@
 //! It must not know how it is written to, synced or replaced: that is the [`Engine`](super::Engine)'s,
 //! which holds the locks for it.
 
+mod layers;
 mod mappings;
 mod notes;
 mod overwritten;
@@ -24,6 +25,7 @@ use crate::record::{Change, HEADER_BYTES, Kind, Link};
 use crate::storage::{FileId, Mapping, StorageFile};
 use crate::{Error, Result};
 
+use layers::{Layers, Suspicion};
 use mappings::Mappings;
 pub(super) use notes::POISON_REASON;
 use overwritten::Marks;
@@ -51,8 +53,10 @@ pub(super) struct Generation {
     published_upto: AtomicU64,
     /// Leftovers at the tail that are no commit. They are judged again only when they have changed.
     passed_over: PassedOver,
-    /// Whether the log's last record says that the path may name another file by now.
-    may_have_moved: AtomicBool,
+    /// Why the path may name another file by now.
+    suspicion: Suspicion,
+    /// For a handle that only reads on overlayfs.
+    layers: Option<Layers>,
     /// Where the last commit of this handle ends.
     own_upto: AtomicU64,
     /// Everything before this is on the device, under the file's name, as far as this handle knows; 0 as long as it does not know that
@@ -164,6 +168,7 @@ impl Generation {
         let mapping = file
             .map(mapping_len(file_bytes, settings.mapping_step_bytes))
             .map_err(io_error("map"))?;
+        let layers = (settings.read_only && file.may_be_copied_up()).then(Layers::new);
         Ok(Generation {
             id,
             file,
@@ -179,7 +184,8 @@ impl Generation {
             tail: Mutex::new(Tail::first(header.salt)),
             published_upto: AtomicU64::new(LOG_START),
             passed_over: PassedOver::default(),
-            may_have_moved: AtomicBool::new(false),
+            suspicion: Suspicion::new(layers.is_some()),
+            layers,
             own_upto: AtomicU64::new(0),
             synced_upto: AtomicU64::new(0),
             advice: Mutex::new(Advice {

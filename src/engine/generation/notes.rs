@@ -58,15 +58,13 @@ impl Generation {
 
     /// Takes notice of what kind of record the log ends with.
     pub(in crate::engine) fn note_control_kind(&self, kind: Kind) {
-        let may_have_moved = matches!(kind, Kind::Moved | Kind::Poisoned);
-        if may_have_moved || self.may_have_moved.load(Ordering::Relaxed) {
-            self.may_have_moved.store(may_have_moved, Ordering::Release);
-        }
+        self.suspicion
+            .set_moved(matches!(kind, Kind::Moved | Kind::Poisoned));
     }
 
     /// Whether the path may name another file by now: the log's last record says so.
     pub(in crate::engine) fn may_have_moved(&self) -> bool {
-        self.may_have_moved.load(Ordering::Acquire)
+        self.suspicion.is_moved()
     }
 
     /// Notes that this handle has written a commit that ends here.

@@ -136,7 +136,9 @@ impl Generation {
                 return Ok((replayed, end));
             }
             // The file may have grown beyond what is known of it.
-            let file_bytes = self.file.size().map_err(Error::io("look at", &self.path))?;
+            let file_bytes = self
+                .mappable_bytes()
+                .map_err(Error::io("look at", &self.path))?;
             if file_bytes > self.mapping().readable_bytes() {
                 self.map_upto(file_bytes)?;
                 continue;
