@@ -1200,3 +1200,20 @@ fn completions_and_manual_know_the_commands() {
     }
     assert!(!scratch.file().exists());
 }
+
+#[test]
+fn a_new_file_has_the_mode_of_the_command_line_and_an_existing_file_keeps_its_own() {
+    use std::os::unix::fs::PermissionsExt;
+    let scratch = Scratch::new();
+    for nonsense in ["648", "0x1a", "+640", "-1", "1000", "", "000", "rw-r-----"] {
+        let mode = format!("--mode={nonsense}");
+        let refused = scratch.run(&[&mode, "set", "key", "1"]);
+        refused.code(2).stderr(contains("three octal digits"));
+        assert!(!scratch.file().exists());
+    }
+    for mode in ["640", "666"] {
+        scratch.run(&["--mode", mode, "set", "key", "1"]).success();
+        let found = fs::metadata(scratch.file()).unwrap().permissions().mode();
+        assert_eq!(found & 0o7777, 0o640);
+    }
+}

@@ -26,6 +26,11 @@ pub(super) struct Arguments {
     #[arg(short, long, value_name = "FILE", global = true)]
     pub(super) file: Option<PathBuf>,
 
+    /// The permissions of a file that is created, in octal. The umask does not change them, and
+    /// an existing file keeps its own.
+    #[arg(long, value_name = "MODE", default_value = "600", value_parser = file_mode, global = true)]
+    pub(super) mode: u32,
+
     /// Which of the file's 16 databases, from 0 to 15.
     #[arg(
         short = 'n',
@@ -46,6 +51,18 @@ pub(super) struct Arguments {
 
     #[command(subcommand)]
     pub(super) verb: Option<Verb>,
+}
+
+/// Parses the mode of a file. Its owner must be able to open the file again.
+fn file_mode(text: &str) -> Result<u32, String> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if digits && mode <= 0o777 && mode & 0o600 == 0o600 => Ok(mode),
+        _ => Err(
+            "a mode is three octal digits that let the owner read and write, such as 640"
+                .to_owned(),
+        ),
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -20,6 +20,7 @@ const LONGEST_LINE_BYTES: u64 = 4 * brasa::limits::MAX_VALUE_BYTES as u64;
 pub(super) fn say(
     words: &[&[u8]],
     locate: impl FnOnce() -> Result<PathBuf, Failure>,
+    mode: u32,
     database: u8,
     form: Form,
 ) -> Outcome {
@@ -34,7 +35,7 @@ pub(super) fn say(
         .first()
         .and_then(|name| command::find(name))
         .is_some_and(|verb| verb.flags.contains(Flags::READONLY));
-    let db = open(&locate()?, reads)?;
+    let db = open(&locate()?, mode, reads)?;
     let mut session = Session::new(db.database(database)?);
     drop(db);
     let reply = session.execute(words);
@@ -102,8 +103,8 @@ impl<W: Write> Write for Output<W> {
 
 /// Executes a command for each line of standard input, and goes on after those that fail, and after
 /// standard output was closed.
-pub(super) fn hold(path: &Path, database: u8, form: Form) -> Outcome {
-    let db = open(path, false)?;
+pub(super) fn hold(path: &Path, mode: u32, database: u8, form: Form) -> Outcome {
+    let db = open(path, mode, false)?;
     let mut session = Session::new(db.database(database)?);
     drop(db);
     let prompting = io::stdin().is_terminal() && io::stdout().is_terminal();
@@ -225,8 +226,9 @@ fn prompt(db: &Db, output: &mut impl Write) -> io::Result<()> {
 }
 
 /// Opens the file. Who only reads may do so without permission to write.
-fn open(path: &Path, only_reads: bool) -> Result<Db, Failure> {
+fn open(path: &Path, mode: u32, only_reads: bool) -> Result<Db, Failure> {
     let opened = Db::options()
+        .mode(mode)
         .on_compaction(|outcome| {
             if let Err(error) = outcome {
                 render::complain(&format!("the file was not compacted: {error}"));

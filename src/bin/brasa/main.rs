@@ -81,6 +81,7 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Outcome {
     let Arguments {
         file,
+        mode,
         database,
         raw,
         no_raw,
@@ -88,18 +89,18 @@ fn run(arguments: Arguments) -> Outcome {
     } = arguments;
     let form = Form::choose(raw, no_raw);
     match verb {
-        None => conversation::hold(&location::of_data(file)?, database, form),
+        None => conversation::hold(&location::of_data(file)?, mode, database, form),
         Some(Verb::Redis(words)) => {
             let words: Vec<&[u8]> = words.iter().map(|word| word.as_encoded_bytes()).collect();
             if let [name, b"--help"] = words[..] {
                 return arguments::print_help(Topic::Redis(name));
             }
-            conversation::say(&words, || location::of_data(file), database, form)
+            conversation::say(&words, || location::of_data(file), mode, database, form)
         }
         #[cfg(feature = "server")]
         Some(Verb::Serve { path, options }) => {
             let path = location::of_new_file(path, file)?;
-            serve::serve(&path, options)
+            serve::serve(&path, mode, options)
         }
         Some(Verb::Stats { path }) => inspection::stats(&location::of_file(path, file)?),
         Some(Verb::Check { path }) => inspection::check(&location::of_file(path, file)?),

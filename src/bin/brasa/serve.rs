@@ -78,7 +78,7 @@ fn append_fsync(text: &str) -> Result<AppendFsync, String> {
 }
 
 /// Serves the file until a signal or SHUTDOWN ends it.
-pub(super) fn serve(path: &Path, options: ServeOptions) -> Outcome {
+pub(super) fn serve(path: &Path, mode: u32, options: ServeOptions) -> Outcome {
     begin_log(&options.log)?;
     let password = options
         .requirepass_file
@@ -86,7 +86,7 @@ pub(super) fn serve(path: &Path, options: ServeOptions) -> Outcome {
         .map(read_password)
         .transpose()?;
     // The server says when it is synced.
-    let file = Db::options().durability(Durability::Os);
+    let file = Db::options().durability(Durability::Os).mode(mode);
     let mut server = Server::of_file(path, file)
         .bind(SocketAddr::new(options.bind, options.port))
         .max_clients(usize::try_from(options.maxclients).unwrap_or(usize::MAX))
