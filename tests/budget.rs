@@ -246,7 +246,7 @@ fn evictions_and_the_write_that_they_make_room_for_are_one_commit() {
     let changes: Vec<_> = watch.by_ref().map(|change| change.unwrap()).collect();
     let kinds: Vec<_> = changes.iter().map(|change| change.kind).collect();
     let deletes = [ChangeKind::Delete; 4];
-    assert_eq!((kinds[0], &kinds[1..]), (ChangeKind::Set, &deletes[..]));
+    assert_eq!((&kinds[..4], kinds[4]), (&deletes[..], ChangeKind::Set));
 }
 
 #[test]
@@ -454,4 +454,22 @@ fn the_hit_ratio_is_at_least_that_of_an_lru() {
             assert!(sieve <= best, "nothing beats the best");
         }
     }
+}
+
+#[test]
+fn evictions_of_a_commit_that_swaps_databases_free_what_they_count() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.brasa");
+    let options = Db::options().max_bytes(100_000).evict(Evict::Sieve);
+    let db = options.open(&path).unwrap();
+    for number in 0..40 {
+        db.set(format!("key {number}"), [1; 2_000]).unwrap();
+    }
+    db.transaction(|db| {
+        db.swap_databases(0, 1)?;
+        db.set("large", [2; 50_000])
+    })
+    .unwrap();
+    assert_eq!(db.get("large").unwrap().unwrap().len(), 50_000);
+    assert!(db.stats().unwrap().live_bytes <= 100_000);
 }

@@ -101,11 +101,12 @@ impl Engine {
         let Some(mut victims) = victims else {
             return self.commit(writer, generation, staged);
         };
-        if !staged.append(&victims.tombstones) {
+        // The tombstones come first: the write may swap the databases that they were chosen in.
+        if !victims.tombstones.append(staged) {
             self.evict(writer, &mut victims)?;
             return self.commit(writer, generation, staged);
         }
-        let end = self.commit(writer, generation, staged)?;
+        let end = self.commit(writer, generation, &mut victims.tombstones)?;
         self.count_evicted(writer, &victims);
         Ok(end)
     }
