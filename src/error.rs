@@ -98,9 +98,11 @@ pub enum Error {
     /// The device is full. Nothing was written; everything earlier is still
     /// there, and reads, deletions and `clear` go on.
     DiskFull {
+        /// What was tried.
+        operation: &'static str,
         /// The file.
         path: PathBuf,
-        /// How many bytes the operation needed.
+        /// How many more bytes the operation needed than there were.
         needed: u64,
     },
     /// The file cannot be rewritten where it stands. Nothing was changed.
@@ -315,10 +317,14 @@ impl fmt::Display for Error {
             Error::NoSuchDatabase { number } => {
                 write!(f, "there is no database {number}: they go from 0 to 15")
             }
-            Error::DiskFull { path, needed } => write!(
+            Error::DiskFull {
+                operation,
+                path,
+                needed,
+            } => write!(
                 f,
-                "the device of {} is full: {needed} more bytes were needed for a write or a compacted copy; \
-                 nothing was written, free so much space, or delete keys or clear",
+                "cannot {operation} {}: the device is full, {needed} more bytes are needed; \
+                 nothing was written; free some space, or delete keys or clear",
                 path.display()
             ),
             Error::Removed { path } => write!(

@@ -600,3 +600,29 @@ fn checkpoints_and_other_records_about_the_old_log_are_not_copied() {
         assert!(!kinds.contains(&kind), "{kinds:?}");
     }
 }
+
+/// A name of 255 bytes leaves no room for a suffix.
+#[test]
+fn file_with_the_longest_name_is_compacted_and_repaired() {
+    use brasa::inspect::{RepairOptions, repair};
+
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["n".repeat(255), format!("{}x", "é".repeat(127))] {
+        let path = directory.path().join(name);
+        let db = brasa::Db::open(&path).unwrap();
+        db.set("first", "1").unwrap();
+        db.set("second", "2").unwrap();
+        db.compact().unwrap();
+        db.checkpoint().unwrap();
+        db.close().unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[12_288 + 32] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let beside = repair(&path, &RepairOptions::new()).unwrap();
+        let saved = brasa::Db::open(beside.output.unwrap()).unwrap();
+        assert!(saved.exists("second").unwrap());
+        drop(saved);
+        repair(&path, &RepairOptions::new().in_place(true)).unwrap();
+        assert!(brasa::Db::open(&path).unwrap().exists("second").unwrap());
+    }
+}

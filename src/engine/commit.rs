@@ -509,6 +509,7 @@ impl Engine {
     fn write_error(&self, source: io::Error, needed: u64) -> Error {
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::DiskFull {
+                operation: "write to",
                 path: self.path.clone(),
                 needed,
             },

@@ -7,7 +7,9 @@
 //! 2. At each moment the path names a whole file: the original, or the finished and synced new one.
 //!    A repair that died is simply done again.
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -204,11 +206,19 @@ pub(super) fn id_of(storage: &dyn Storage, path: &Path) -> Result<Option<FileId>
     }
 }
 
-/// A path with something behind its name.
+/// A path with `suffix` behind its name. A name that would be too long for a file system is cut
+/// first.
 pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
+    /// NAME_MAX of Linux and macOS, in bytes.
+    const MAX_NAME_BYTES: usize = 255;
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    let mut cut = name.len().min(MAX_NAME_BYTES.saturating_sub(suffix.len()));
+    // Not within a character of UTF-8.
+    while cut > 0 && cut < name.len() && name[cut] & 0b1100_0000 == 0b1000_0000 {
+        cut -= 1;
+    }
+    let name = [&name[..cut], suffix.as_bytes()].concat();
+    path.with_file_name(OsStr::from_bytes(&name))
 }
 
 /// A repair of a file that is locked.

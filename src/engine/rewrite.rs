@@ -226,9 +226,11 @@ pub(super) fn write_error(
 ) -> impl FnOnce(io::Error) -> Error {
     let path = path.to_owned();
     move |source| match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Error::DiskFull { path, needed }
-        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::DiskFull {
+            operation,
+            path,
+            needed,
+        },
         _ => Error::io(operation, &path)(source),
     }
 }

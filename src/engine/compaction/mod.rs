@@ -261,8 +261,20 @@ impl Engine {
                 continue;
             }
             self.make_room_for_copy(&source)?;
-            let mut running = self.begin_compaction(&source)?;
-            match self.copy_in_rounds(&mut running, go_on)? {
+            let shortfall = self.copy_shortfall(&source);
+            let with_shortfall = |error| match error {
+                Error::DiskFull { path, needed, .. } => Error::DiskFull {
+                    operation: "compact",
+                    path,
+                    // A copy is written in pieces, and only the last one met the limit.
+                    needed: shortfall.max(needed),
+                },
+                error => error,
+            };
+            let running = self.begin_compaction(&source);
+            let mut running = running.map_err(with_shortfall)?;
+            let copied = self.copy_in_rounds(&mut running, go_on);
+            match copied.map_err(with_shortfall)? {
                 Stopped::Done => {}
                 Stopped::Void => continue,
                 Stopped::Asked => return Ok(None),
@@ -458,6 +470,13 @@ impl Engine {
             Some(free) if free < copy && kept > 0 => self.give_back_reserve(source),
             _ => Ok(()),
         }
+    }
+
+    /// How many bytes the file system lacks for a copy.
+    fn copy_shortfall(&self, source: &Generation) -> u64 {
+        let (copy, _) = self.copy_bytes(source);
+        let free = self.free_bytes(source);
+        free.map_or(0, |free| copy.saturating_sub(free))
     }
 
     /// Whether a compaction for want of space is worth its while.
