@@ -263,14 +263,14 @@ fn a_cache_goes_on_without_its_file() {
     let files = files();
     let cache = Cache::options().open(&files.path).unwrap();
     let other = Cache::options().open(&files.backup).unwrap();
-    other.insert("key", &1_u64).unwrap();
+    other.insert("key", &"1".to_owned()).unwrap();
     drop(other);
-    cache.insert("key", &2_u64).unwrap();
+    cache.insert("key", &"2".to_owned()).unwrap();
     copy_over(&files.backup, &files.path);
-    let computed = cache.get_or_insert_with("key", || Ok::<_, Error>(3_u64));
-    assert_eq!(computed.unwrap(), 3);
-    assert!(cache.insert("key", &4_u64).is_err());
+    let computed = cache.get_or_insert_with("key", || Ok::<_, Error>("3".to_owned()));
+    assert_eq!(computed.unwrap(), "3");
+    assert!(cache.insert("key", &"4".to_owned()).is_err());
     drop(cache);
     let reopened = Cache::options().open(&files.path).unwrap();
-    assert_eq!(reopened.get::<u64>("key").unwrap(), Some(1));
+    assert_eq!(reopened.get::<String>("key").unwrap().as_deref(), Some("1"));
 }

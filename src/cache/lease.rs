@@ -300,6 +300,7 @@ mod tests {
     fn lease_is_renewed_by_a_thread_while_its_owner_lives() {
         let (clock, store, [one, other, _]) = keepers();
         let lease = one.acquire(b"l").unwrap().unwrap();
+        #[cfg_attr(not(feature = "redis"), allow(irrefutable_let_patterns))]
         let Store::Db(db) = &*store else {
             unreachable!("it is in memory")
         };
@@ -326,6 +327,7 @@ mod tests {
     #[test]
     fn key_in_the_place_of_a_lease_that_is_none_does_not_block() {
         let (_, store, [one, ..]) = keepers();
+        #[cfg_attr(not(feature = "redis"), allow(irrefutable_let_patterns))]
         let Store::Db(db) = &*store else {
             unreachable!("it is in memory")
         };

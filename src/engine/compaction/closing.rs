@@ -50,7 +50,7 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Trigger, Usage};
+    use super::super::trigger::{Trigger, Usage};
 
     const TRIGGER: Trigger = Trigger {
         enabled: true,
