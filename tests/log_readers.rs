@@ -155,6 +155,11 @@ fn backup_compaction_and_inspection_report_a_flipped_bit_below_the_checkpoint() 
             let target = directory.path().join("backup.brasa");
             let refused = db.backup(&target).expect_err(&what);
             assert_eq!(damaged_at(&refused), start as u64, "{what}");
+            let said = refused.to_string();
+            assert!(
+                said.contains("cache.brasa"),
+                "the source is damaged: {said}"
+            );
             assert!(!target.exists(), "{what}");
             let refused = db.compact().expect_err(&what);
             assert_eq!(damaged_at(&refused), start as u64, "{what}");

@@ -19,8 +19,6 @@
 //!    they set. The copy remembers which records it left out, and copies them before such a commit.
 //!    A copy also ends when the clock is set back behind its horizon: what it left out is alive again.
 
-use std::path::Path;
-
 use super::super::Generation;
 use super::super::generation::ask_ahead;
 use super::super::liveness::Liveness;
@@ -118,7 +116,6 @@ impl LogCopy {
     pub(super) fn run(
         &mut self,
         source: &Generation,
-        path: &Path,
         rewrite: &mut Rewrite,
         upto: u64,
         now_ms: u64,
@@ -158,11 +155,11 @@ impl LogCopy {
                 }
                 Ok(None) => {
                     let reason = "the log ends before what was read of it when it was opened";
-                    return Err(Error::corrupt(path, self.source.offset, reason));
+                    return Err(Error::corrupt(&source.path, self.source.offset, reason));
                 }
                 Err(damage) => {
                     let reason = damage.reason.to_string();
-                    return Err(Error::corrupt(path, damage.offset, reason));
+                    return Err(Error::corrupt(&source.path, damage.offset, reason));
                 }
             }
             match self.phase {

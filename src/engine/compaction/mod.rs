@@ -266,7 +266,7 @@ impl Engine {
                     true
                 };
                 let now_ms = self.now_ms();
-                stopped = copy.run(source, target, &mut rewrite, upto, now_ms, &mut go_on)?;
+                stopped = copy.run(source, &mut rewrite, upto, now_ms, &mut go_on)?;
                 if stopped != Stopped::Done || source.published_upto() - upto <= LAST_ROUND_BYTES {
                     break;
                 }
@@ -276,7 +276,7 @@ impl Engine {
                 // The index, which is asked, must not run ahead of what is copied last.
                 let tail = source.lock_tail();
                 let (upto, now_ms) = (source.published_upto(), self.now_ms());
-                stopped = copy.run(source, target, &mut rewrite, upto, now_ms, &mut |_| true)?;
+                stopped = copy.run(source, &mut rewrite, upto, now_ms, &mut |_| true)?;
                 rewrite.end_copy(source.position(upto));
                 drop(tail);
             }
@@ -417,7 +417,7 @@ impl Engine {
             // What others have written is better copied now than while they wait.
             self.look_for_news()?;
             let upto = running.source.published_upto();
-            let stopped = running.copy_upto(&self.path, upto, self.now_ms(), &mut |at| {
+            let stopped = running.copy_upto(upto, self.now_ms(), &mut |at| {
                 go_on(at - LOG_START, upto - LOG_START)
             })?;
             if stopped != Stopped::Done {
@@ -473,7 +473,6 @@ impl Running {
     /// Copies up to an offset of the source; see [`LogCopy::run`].
     fn copy_upto(
         &mut self,
-        path: &Path,
         upto: u64,
         now_ms: u64,
         go_on: &mut dyn FnMut(u64) -> bool,
@@ -486,7 +485,7 @@ impl Running {
         };
         let rewrite = &mut self.rewrite;
         self.copy
-            .run(&self.source, path, rewrite, upto, now_ms, &mut carrier)
+            .run(&self.source, rewrite, upto, now_ms, &mut carrier)
     }
 
     /// Where the hand goes on in the new file that had come to `hand` in the old one.

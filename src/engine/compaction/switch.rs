@@ -89,7 +89,7 @@ impl Engine {
         // Where it could not be told before: behind this, nobody follows the log any more.
         self.append_poisoned_by(writer, &source);
         let upto = source.published_upto();
-        if running.copy_upto(&self.path, upto, self.now_ms(), &mut |_| true)? == Stopped::Void {
+        if running.copy_upto(upto, self.now_ms(), &mut |_| true)? == Stopped::Void {
             return Ok(None);
         }
         running.rewrite.end_copy(source.position(upto));

@@ -37,7 +37,7 @@ pub(super) struct Generation {
     pub(super) file: Arc<dyn StorageFile>,
     pub(super) id: FileId,
     pub(super) header: FileHeader,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     pub(super) hasher: KeyHasher,
     contents: Contents,
     /// What takes the place of `contents` where their checkpoint does not hold.
