@@ -293,6 +293,7 @@ fn run(
     if !inspect::check_bytes(bytes).is_ok_and(|report| report.is_sound()) {
         wrong.push("the file is damaged".to_owned());
     }
+    explorer.release();
     (wrong, explorer.decisions())
 }
 

@@ -51,7 +51,8 @@ pub struct Decision {
 }
 
 pub struct Explorer {
-    disk: SimulatedDisk,
+    /// The disk holds the explorer, too: the run ends the cycle by [`Explorer::release`].
+    disk: Mutex<Option<SimulatedDisk>>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -75,7 +76,7 @@ impl Explorer {
         prefix: Vec<usize>,
     ) -> Arc<Explorer> {
         let explorer = Arc::new(Explorer {
-            disk: disk.clone(),
+            disk: Mutex::new(Some(disk.clone())),
             state: Mutex::new(State {
                 threads: vec![None; processes],
                 status: vec![Status::Ready; processes],
@@ -114,6 +115,11 @@ impl Explorer {
             self.go_on(&mut state, None);
         }
         PROCESS.set(None);
+    }
+
+    /// Drops the disk. Without this the explorer and the disk keep each other alive for ever.
+    pub fn release(&self) {
+        *self.disk.lock().unwrap() = None;
     }
 
     pub fn decisions(&self) -> Vec<Decision> {
@@ -178,7 +184,9 @@ impl Explorer {
                 state.kills_left -= 1;
                 state.status[process] = Status::Killed;
                 if let Some(thread) = state.threads[process] {
-                    self.disk.release_locks_of(thread);
+                    if let Some(disk) = &*self.disk.lock().unwrap() {
+                        disk.release_locks_of(thread);
+                    }
                 }
                 state.unblock();
                 self.go_on(state, None);
