@@ -109,7 +109,7 @@ impl RemoteStore {
         self.ask::<Option<String>>("write to", &command).map(drop)
     }
 
-    /// What a lease holds, and what is left of its time to live.
+    /// The value of a lease, and its remaining TTL.
     pub(super) fn lease(&self, lease: &[u8]) -> Result<(Option<Value>, Option<Duration>)> {
         let held = self.get(lease)?;
         let left = match held {

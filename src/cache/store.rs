@@ -72,7 +72,7 @@ impl Store {
         }
     }
 
-    /// Reads a string. In a file this waits for nobody.
+    /// Reads a string. In a file this never blocks.
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Value>> {
         match self {
             Store::Db(db) => db.get(key),
@@ -96,7 +96,7 @@ impl Store {
         }
     }
 
-    /// Whether a lease has an owner that renews it. In a file this waits for nobody.
+    /// Whether a lease has an owner that renews it. In a file this never blocks.
     pub(super) fn is_held(&self, lease: &[u8]) -> Result<bool> {
         let (held, left) = match self {
             Store::Db(db) => (db.get(lease)?, left(db, lease)?),
@@ -349,7 +349,7 @@ fn life_of_stamp(ttl: Duration) -> Duration {
     ttl.saturating_mul(2).max(LEAST_STAMP_LIFE)
 }
 
-/// What is left of a key's time to live; `None` without one.
+/// The remaining TTL of a key; `None` without one.
 fn left(db: &Db, key: &[u8]) -> Result<Option<Duration>> {
     Ok(match db.ttl(key)? {
         Ttl::Remaining(left) => Some(left),

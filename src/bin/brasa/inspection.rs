@@ -62,7 +62,7 @@ pub(super) fn check(path: &Path) -> Outcome {
     if !report.is_sound() {
         for range in &report.damaged {
             damage::complain_about(path, range.damage_offset, &range.reason);
-            // As for all complaints: if nobody can read them, the exit status says it.
+            // The exit status reports the damage even if standard error is closed.
             let _ = damage::list_lost(range, &mut io::stderr());
         }
         complain(&format!(
