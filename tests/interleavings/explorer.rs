@@ -183,10 +183,10 @@ impl Explorer {
             (Choice::Kill, Some(process)) => {
                 state.kills_left -= 1;
                 state.status[process] = Status::Killed;
-                if let Some(thread) = state.threads[process] {
-                    if let Some(disk) = &*self.disk.lock().unwrap() {
-                        disk.release_locks_of(thread);
-                    }
+                if let Some(thread) = state.threads[process]
+                    && let Some(disk) = &*self.disk.lock().unwrap()
+                {
+                    disk.release_locks_of(thread);
                 }
                 state.unblock();
                 self.go_on(state, None);
