@@ -34,11 +34,11 @@ fn join(engine: &Engine, thread: Option<JoinHandle<()>>) {
     }
 }
 
-/// Compacts, and writes checkpoints, in a thread of its own, which lives as long as there is something to do.
+/// Compacts and writes checkpoints in a background thread, which ends when no work is due.
 pub(crate) struct Compactor {
     engine: Arc<Engine>,
-    /// Whether the thread will look again whether there is something to do.
-    is_running: Arc<Mutex<bool>>,
+    /// Set while the thread promises to look at the work that is due before it ends.
+    is_running: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -51,15 +51,22 @@ impl Compactor {
         }
     }
 
-    /// Starts the thread. One that is running looks at the file again before it ends.
-    pub(super) fn start(&self) {
-        let mut is_running = lock(&self.is_running);
-        if *is_running {
-            self.engine.note_work_due();
+    /// Starts the thread if work is due and no thread is running. Two loads, if there is nothing to
+    /// start: every write calls this.
+    #[inline]
+    pub(super) fn start_if_due(&self) {
+        if self.engine.is_work_due() && !self.is_running.load(Ordering::SeqCst) {
+            self.start();
+        }
+    }
+
+    #[cold]
+    fn start(&self) {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_running.swap(true, Ordering::SeqCst) {
             return;
         }
-        let mut thread = lock(&self.thread);
-        // It is ending.
+        // The previous thread is ending.
         join(&self.engine, thread.take());
         let (engine, running) = (
             Arc::clone(&self.engine),
@@ -68,27 +75,33 @@ impl Compactor {
         let started = thread::Builder::new()
             .name("brasa-compact".to_owned())
             .spawn(move || running.work(&engine));
-        // Without a thread the file grows on; closing compacts all the same.
-        *is_running = started.is_ok();
+        // Without a thread the file grows until the handle closes, which compacts it.
+        if started.is_err() {
+            self.is_running.store(false, Ordering::SeqCst);
+        }
         *thread = started.ok();
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Says that the thread is over, after a panic too.
-struct Running(Arc<Mutex<bool>>);
+/// The mark of the running thread, which a panic clears, too.
+struct Running(Arc<AtomicBool>);
 
 impl Running {
     fn work(&self, engine: &Engine) {
         loop {
+            engine.clear_work_due();
             engine.work_in_background();
-            let mut is_running = lock(&self.0);
-            // Under the lock, so that no call to start the thread is lost.
-            if !engine.takes_work_due() || engine.is_stopping() {
-                *is_running = false;
+            if engine.is_stopping() {
+                self.0.store(false, Ordering::SeqCst);
+                return;
+            }
+            if engine.is_work_due() {
+                continue;
+            }
+            self.0.store(false, Ordering::SeqCst);
+            // A write that found work due after the look above saw a running thread and left the
+            // work to it. If another thread has been started since, that one does the work.
+            if !engine.is_work_due() || self.0.swap(true, Ordering::SeqCst) {
                 return;
             }
         }
@@ -98,7 +111,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if thread::panicking() {
-            *lock(&self.0) = false;
+            self.0.store(false, Ordering::SeqCst);
         }
     }
 }

@@ -223,10 +223,8 @@ impl Db {
             sync.ensure_started()?;
         }
         let result = write(self.engine());
-        if let Some(compactor) = &threads.compactor
-            && self.engine().takes_work_due()
-        {
-            compactor.start();
+        if let Some(compactor) = &threads.compactor {
+            compactor.start_if_due();
         }
         if let Some(keeper) = &threads.lease_keeper
             && self.engine().takes_lease_started()

@@ -37,6 +37,7 @@ struct DatabaseStatistics {
 
 impl Statistics {
     /// Counts what a key takes; a deadline of 0 is none.
+    #[inline]
     pub(crate) fn add(&mut self, database: u8, deadline_ms: u64, size: Size) {
         let database = &mut self.databases[usize::from(database)];
         database.live.add(size);
@@ -46,6 +47,7 @@ impl Statistics {
     }
 
     /// Counts no longer what [`Statistics::add`] counted.
+    #[inline]
     pub(crate) fn remove(&mut self, database: u8, deadline_ms: u64, size: Size) {
         let database = &mut self.databases[usize::from(database)];
         database.live.remove(size);

@@ -74,13 +74,14 @@ impl Trigger {
 }
 
 impl Engine {
-    pub(crate) fn note_work_due(&self) {
-        self.work_due.store(true, Ordering::Release);
+    /// Returns whether a commit found that the file should be compacted, or get a checkpoint.
+    pub(crate) fn is_work_due(&self) -> bool {
+        self.work_due.load(Ordering::SeqCst)
     }
 
-    /// Whether a commit has found that the file should be compacted, or get a checkpoint; it says so once.
-    pub(crate) fn takes_work_due(&self) -> bool {
-        self.work_due.load(Ordering::Relaxed) && self.work_due.swap(false, Ordering::AcqRel)
+    /// Forgets the work that is due, before it is begun: a later commit may note it again.
+    pub(crate) fn clear_work_due(&self) {
+        self.work_due.store(false, Ordering::SeqCst);
     }
 
     /// After a commit: looks now and then whether the file should be compacted, or get a checkpoint.
@@ -93,7 +94,7 @@ impl Engine {
         writer.judge_at = end.saturating_add(step);
         let generation = &writer.generation;
         if self.is_compaction_due(generation) || self.is_checkpoint_due(generation) {
-            self.note_work_due();
+            self.work_due.store(true, Ordering::SeqCst);
         }
         if end >= self.relieve_at.load(Ordering::Relaxed) && self.is_compaction_overdue(generation)
         {
