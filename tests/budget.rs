@@ -1,10 +1,11 @@
 //! A budget of live bytes: it holds whatever is written, the right keys go, and nothing goes without one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use brasa::{ChangeKind, Db, Durability, Error, Evict, ManualClock, Options, SetOptions};
+use brasa::{ChangeKind, Db, Durability, Error, Evict, ManualClock, Options, SetOptions, inspect};
 
 /// Bytes of a record with a key of nine bytes and a value of a hundred.
 const RECORD_BYTES: u64 = 144;
@@ -217,27 +218,41 @@ fn one_write_evicts_so_many_keys_that_the_mapping_must_grow() {
 #[test]
 fn a_write_that_cannot_fit_beside_the_keys_that_it_touches_evicts_nothing() {
     let db = cache(20 * RECORD_BYTES).open_in_memory().unwrap();
-    db.set("large", [0; 1_500]).unwrap();
+    db.hset("large", "kept", [0; 1_500]).unwrap();
     for number in 0..5 {
         db.set(key(number), [0; 100]).unwrap();
     }
-    let refused = db.transaction(|tx| -> brasa::Result<()> {
-        tx.append("large", [0; 8])?;
-        tx.expire("large", Duration::from_secs(9))?;
-        tx.set("other", [0; 1_400])
-    });
+    // It would fit alone, and all other keys together are too few.
+    let refused = db.hset("large", "new", [0; 1_400]);
     assert!(
         matches!(refused, Err(Error::OverBudget { .. })),
         "{refused:?}"
     );
     assert_eq!(there(&db, 5), [0, 1, 2, 3, 4]);
     assert_eq!(db.stats().unwrap().evicted_keys, 0);
-    assert_eq!(db.strlen("large").unwrap(), 1_500);
+    assert_eq!(db.hlen("large").unwrap(), 1);
+}
+
+/// How many records each commit of a file has that deletes keys.
+fn deleting_commits(path: &Path) -> Vec<usize> {
+    let mut commits = vec![Vec::new()];
+    for record in inspect::records(path).unwrap() {
+        let record = record.unwrap();
+        commits.last_mut().unwrap().push(record.kind);
+        if !record.more {
+            commits.push(Vec::new());
+        }
+    }
+    commits.retain(|kinds| kinds.contains(&"delete"));
+    commits.iter().map(Vec::len).collect()
 }
 
 #[test]
 fn evictions_and_the_write_that_they_make_room_for_are_one_commit() {
-    let db = cache(10 * RECORD_BYTES).open_in_memory().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cache.brasa");
+    let options = cache(10 * RECORD_BYTES).auto_compact(false);
+    let db = options.open(&path).unwrap();
     for number in 0..10 {
         db.set(key(number), [0; 100]).unwrap();
     }
@@ -247,6 +262,7 @@ fn evictions_and_the_write_that_they_make_room_for_are_one_commit() {
     let kinds: Vec<_> = changes.iter().map(|change| change.kind).collect();
     let deletes = [ChangeKind::Delete; 4];
     assert_eq!((&kinds[..4], kinds[4]), (&deletes[..], ChangeKind::Set));
+    assert_eq!(deleting_commits(&path), [5]);
 }
 
 #[test]
@@ -270,23 +286,48 @@ fn marks_that_readers_set_all_the_time_do_not_make_a_write_fail() {
     });
 }
 
-#[test]
-fn a_file_far_above_the_budget_is_brought_down_by_several_commits() {
+/// A file whose keys are so long that their tombstones take more bytes than are staged at once.
+fn file_far_above_the_budget() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("cache.brasa");
-    let long_key = |number: usize| format!("{number:060000}");
     let db = Db::options().auto_compact(false).durability(Durability::Os);
     let db = db.open(&path).unwrap();
+    db.hset("large", "kept", vec![0; 800_000]).unwrap();
     for number in 0..700 {
         db.set(long_key(number), "").unwrap();
     }
     db.close().unwrap();
+    (directory, path)
+}
+
+fn long_key(number: usize) -> String {
+    format!("{number:060000}")
+}
+
+#[test]
+fn a_file_far_above_the_budget_is_brought_down_by_several_commits() {
+    let (_directory, path) = file_far_above_the_budget();
     let db = cache(1 << 20).auto_compact(false).open(&path).unwrap();
     db.set("new", "1").unwrap();
     let stats = db.stats().unwrap();
     assert!(stats.live_bytes <= 1 << 20);
-    assert_eq!(stats.evicted_keys + stats.key_count, 701);
+    assert_eq!(stats.evicted_keys + stats.key_count, 702);
     assert!(db.exists("new").unwrap() && db.exists(long_key(699)).unwrap());
+    assert!(deleting_commits(&path).len() > 1);
+}
+
+#[test]
+fn a_write_that_cannot_fit_evicts_nothing_of_a_file_far_above_the_budget() {
+    let (_directory, path) = file_far_above_the_budget();
+    let db = cache(1 << 20).auto_compact(false).open(&path).unwrap();
+    let refused = db.hset("large", "new", vec![0; 400_000]);
+    assert!(
+        matches!(refused, Err(Error::OverBudget { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(db.len().unwrap(), 701);
+    assert_eq!(db.stats().unwrap().evicted_keys, 0);
+    assert_eq!(deleting_commits(&path), []);
 }
 
 #[test]
