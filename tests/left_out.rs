@@ -155,11 +155,18 @@ fn backup_keeps_what_an_open_transaction_saves_from_expiry() {
 fn backup_within_a_transaction_waits_for_nothing() {
     let (directory, path) = temporary();
     let clock = ManualClock::new(START_MS);
-    let db = by_hand(&clock).open(&path).unwrap();
-    let other = by_hand(&clock).open(&path).unwrap();
+    let patient = by_hand(&clock).lock_timeout(secs(3600));
+    let other = patient.clone().open(&path).unwrap();
+    let db = patient.open(&path).unwrap();
     fill(&db);
-    db.transaction(|_| other.backup(directory.path().join("copy.brasa")))
-        .unwrap();
+    let (sender, done) = mpsc::channel();
+    let target = directory.path().join("copy.brasa");
+    thread::spawn(move || {
+        let backed_up = db.transaction(|_| other.backup(&target).map(drop));
+        let _ = sender.send(backed_up);
+    });
+    // A hang limit, and no more.
+    done.recv_timeout(secs(60)).unwrap().unwrap();
 }
 
 #[test]
