@@ -5,7 +5,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use brasa::server::{AppendFsync, Server};
+use brasa::server::Server;
 use brasa::{Db, Durability};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .open(directory.path().join("data.brasa"))?;
     let server = Server::new(db.clone())
         .bind("127.0.0.1:0".parse()?)
-        .append_fsync(AppendFsync::EverySecond)
+        .durability(Durability::default()) // each second
         .start()?;
     let address = server.local_addr().ok_or("it listens on no address")?;
     println!("redis-cli -p {}", address.port());

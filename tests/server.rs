@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use brasa::server::{AppendFsync, Server, ServerError};
+use brasa::server::{Server, ServerError};
 use brasa::{Db, Durability, ManualClock};
 use support::served::{Client, PATIENCE, Served, request};
 
@@ -291,19 +291,19 @@ fn what_expires_is_told_once_and_not_as_removed() {
 
 #[test]
 fn the_time_of_the_last_sync_is_told_whoever_has_made_it() {
-    for append_fsync in [AppendFsync::No, AppendFsync::Always] {
+    for durability in [Durability::Os, Durability::Always] {
         let clock = ManualClock::new(1_000_000);
         let directory = support::scratch_directory();
         let options = Db::options()
             .durability(Durability::Os)
             .clock(clock.clone());
         let db = options.open(directory.path().join("file.brasa")).unwrap();
-        let server = Server::new(db).append_fsync(append_fsync);
+        let server = Server::new(db).durability(durability);
         let running = server.bind("127.0.0.1:0".parse().unwrap()).start().unwrap();
         let mut client = Client::connect(running.local_addr().unwrap());
         let mut expected = client.say("LASTSAVE").parse::<u64>().unwrap();
-        let syncs: &[&str] = match append_fsync {
-            AppendFsync::Always => &["SET k v"],
+        let syncs: &[&str] = match durability {
+            Durability::Always => &["SET k v"],
             _ => &["SAVE", "BGSAVE", "WAITAOF 1 0 0", "BGREWRITEAOF"],
         };
         for line in syncs {
@@ -313,7 +313,7 @@ fn the_time_of_the_last_sync_is_told_whoever_has_made_it() {
             assert!(!said.starts_with('-'), "{said}");
             assert_eq!(client.say("LASTSAVE"), expected.to_string(), "{line}");
         }
-        if append_fsync == AppendFsync::No {
+        if durability == Durability::Os {
             clock.advance(Duration::from_secs(10));
             client.say("SET k v");
             client.say("WAITAOF 0 0 0");
@@ -901,7 +901,7 @@ fn what_stands_behind_ones_own_end_is_not_executed() {
 
 #[test]
 fn the_end_answers_what_has_arrived_and_syncs() {
-    let mut served = Served::new(|server| server.append_fsync(AppendFsync::No));
+    let mut served = Served::new(|server| server.durability(Durability::Os));
     let mut client = served.client();
     for number in 0..1_000 {
         client.send(&request(&["SET", &format!("key {number}"), "v"]));
@@ -918,7 +918,7 @@ fn the_end_answers_what_has_arrived_and_syncs() {
 
 #[test]
 fn an_acknowledged_write_is_on_the_device_where_that_is_asked_for() {
-    let served = Served::new(|server| server.append_fsync(AppendFsync::Always));
+    let served = Served::new(|server| server.durability(Durability::Always));
     let mut client = served.client();
     assert_eq!(client.say("SET k v"), "OK");
     let synced = |path: &Path| {
@@ -946,7 +946,7 @@ fn a_compaction_heals_what_a_failed_sync_has_broken() {
     let disk = SimulatedDisk::new(7);
     let options = Db::options().durability(Durability::Os);
     let db = options.open_on(&disk, "file.brasa").unwrap();
-    let server = Server::new(db).append_fsync(AppendFsync::Always);
+    let server = Server::new(db).durability(Durability::Always);
     let server = server.bind("127.0.0.1:0".parse().unwrap());
     let running = server.start().unwrap();
     let connect = || Client::connect(running.local_addr().unwrap());
@@ -990,7 +990,7 @@ fn what_could_not_be_synced_in_its_second_is_in_a_later_one() {
     let disk = SimulatedDisk::new(7);
     let options = Db::options().durability(Durability::Os);
     let db = options.open_on(&disk, "file.brasa").unwrap();
-    let server = Server::new(db.clone()).append_fsync(AppendFsync::EverySecond);
+    let server = Server::new(db.clone()).durability(Durability::default());
     let server = server.bind("127.0.0.1:0".parse().unwrap());
     disk.inject(Fault {
         after: 0,
@@ -1020,7 +1020,7 @@ fn commands_whose_common_commit_has_failed_are_counted_once_and_answered_as_want
     let disk = SimulatedDisk::new(7);
     let options = Db::options().durability(Durability::Os);
     let db = options.open_on(&disk, "file.brasa").unwrap();
-    let server = Server::new(db).append_fsync(AppendFsync::No);
+    let server = Server::new(db).durability(Durability::Os);
     let server = server.bind("127.0.0.1:0".parse().unwrap());
     let running = server.start().unwrap();
     let mut client = Client::connect(running.local_addr().unwrap());

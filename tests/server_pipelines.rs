@@ -8,8 +8,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use brasa::Db;
-use brasa::server::AppendFsync;
+use brasa::{Db, Durability};
 use support::served::{Client, PATIENCE, Served, request};
 
 const MIB: usize = 1 << 20;
@@ -154,7 +153,7 @@ fn limit_of_messages_is_not_one_of_replies() {
 
 #[test]
 fn transaction_with_large_replies_is_answered_after_what_follows_it_was_sent() {
-    let served = Served::new(|server| server.append_fsync(AppendFsync::Always));
+    let served = Served::new(|server| server.durability(Durability::Always));
     let mut client = served.client();
     let value = vec![b'v'; 8 * MIB];
     client.send(&set("v", &value));

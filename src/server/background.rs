@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::clients::{ClientState, NOT_YET};
-use super::settings::{AppendFsync, Settings};
+use super::settings::Settings;
 use super::shared::Shared;
-use crate::Error;
 use crate::limits::DATABASE_COUNT;
 use crate::storage::release_free_memory;
+use crate::{Durability, Error};
 
 /// How often the clock that costs nothing is set, and clients are looked after.
 const TICK: Duration = Duration::from_millis(100);
@@ -90,15 +90,28 @@ fn reason_to_disconnect(
     is_silent.then_some("nothing was heard of it in time")
 }
 
-/// Carries what was written through to the device each second, if that is what is wanted.
-pub(super) async fn sync_each_second(shared: Arc<Shared>) {
-    let mut seconds = interval(Duration::from_secs(1));
-    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+/// Syncs the file after each interval in which it was written to, under [`Durability::Interval`].
+pub(super) async fn sync_each_interval(shared: Arc<Shared>) {
+    /// The setting may change while the task sleeps.
+    const LONGEST: Duration = Duration::from_secs(1);
+    const SHORTEST: Duration = Duration::from_millis(1);
+    let interval_of = |durability| match durability {
+        Durability::Interval(interval) => Some(interval),
+        Durability::Always | Durability::Os => None,
+    };
+    let mut synced_at = Instant::now();
     loop {
-        seconds.tick().await;
-        let is_wanted =
-            shared.setting(|settings| settings.append_fsync) == AppendFsync::EverySecond;
-        if !is_wanted || !shared.has_written.swap(false, Ordering::AcqRel) {
+        let durability = shared.setting(|settings| settings.durability);
+        let pause = interval_of(durability).unwrap_or(LONGEST);
+        tokio::time::sleep(pause.clamp(SHORTEST, LONGEST)).await;
+        let durability = shared.setting(|settings| settings.durability);
+        let is_due =
+            interval_of(durability).is_some_and(|interval| synced_at.elapsed() >= interval);
+        if !is_due {
+            continue;
+        }
+        synced_at = Instant::now();
+        if !shared.has_written.swap(false, Ordering::AcqRel) {
             continue;
         }
         let db = shared.db.clone();

@@ -244,7 +244,7 @@ impl Clients {
             let Subscription::Pattern(pattern) = subscription else {
                 continue;
             };
-            if crate::command::matches_pattern(pattern, channel) {
+            if crate::glob::matches_pattern(pattern, channel) {
                 let parts = [&b"pmessage"[..], pattern, channel, message];
                 count += self.send_to(clients, Reply::Push(parts.map(Reply::bulk).into()));
             }

@@ -24,9 +24,9 @@ use super::execute::Next;
 use super::output::{Mark, Output};
 use super::reply::encode;
 use super::request::{Decoder, Limits};
-use super::settings::AppendFsync;
 use super::shared::{Shared, as_host};
 use super::transfer::{Moved, Reading, transfer};
+use crate::Durability;
 use crate::command::{Reply, Session};
 
 /// Memory of replies that wait, beyond which nothing is executed.
@@ -335,7 +335,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return true;
         }
         self.shared.has_written.store(true, Ordering::Release);
-        if self.shared.setting(|settings| settings.append_fsync) != AppendFsync::Always {
+        if self.shared.setting(|settings| settings.durability) != Durability::Always {
             return true;
         }
         let Err(failure) = self.shared.syncer.wait().await else {

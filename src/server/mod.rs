@@ -68,10 +68,9 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 pub use error::ServerError;
-pub use settings::AppendFsync;
 
 use crate::storage::UnixSocket;
-use crate::{Db, Options};
+use crate::{Db, Durability, Options};
 use clients::{ClientState, Clients};
 use connection::Connection;
 use errors::LoggedErrors;
@@ -123,7 +122,7 @@ impl Source {
 
 impl Server {
     /// A server over this file, with database 0 selected for who connects. Where the file was opened with
-    /// [`Durability::Os`](crate::Durability::Os), the server's own setting alone decides when it is synced.
+    /// [`Durability::Os`], the server's own setting alone decides when it is synced.
     pub fn new(db: Db) -> Server {
         Server::over(Source::Db(db))
     }
@@ -188,9 +187,13 @@ impl Server {
         self
     }
 
-    /// When writes are carried through to the device; each second by default.
-    pub fn append_fsync(mut self, append_fsync: AppendFsync) -> Server {
-        self.settings.append_fsync = append_fsync;
+    /// Sets when writes reach the device, as Redis's `appendfsync` does: before their replies
+    /// ([`Durability::Always`]), each second (the default), or when the operating system decides.
+    ///
+    /// The server syncs by itself, so open its `Db` with [`Durability::Os`]: otherwise the handle
+    /// syncs, too.
+    pub fn durability(mut self, durability: Durability) -> Server {
+        self.settings.durability = durability;
         self
     }
 
@@ -448,7 +451,7 @@ fn run(runtime: Runtime, listeners: Listeners, shared: Arc<Shared>) -> Result<()
     let (unix, socket) = unix.unzip();
     let path = socket.as_ref().map_or(Path::new(""), UnixSocket::path);
     runtime.spawn(background::look_after_clients(Arc::clone(&shared)));
-    runtime.spawn(background::sync_each_second(Arc::clone(&shared)));
+    runtime.spawn(background::sync_each_interval(Arc::clone(&shared)));
     runtime.spawn(background::remove_expired(Arc::clone(&shared)));
     runtime.spawn(events::tell_changes(Arc::clone(&shared)));
     runtime.block_on(async {

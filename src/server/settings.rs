@@ -7,52 +7,32 @@ use super::buffer_limits::{
     MIN_QUERY_BUFFER_BYTES, OutputLimits, QUERY_BUFFER_BYTES, parse_memory,
 };
 use super::descriptors;
+use crate::Durability;
 use crate::db::parse_integer;
 
-/// When what was written is carried through to the device; Redis's `appendfsync`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum AppendFsync {
-    /// Before the reply to a write is sent. Clients that wait share a sync.
-    Always,
-    /// Each second.
-    #[default]
-    EverySecond,
-    /// When the operating system thinks fit, and at the end.
-    No,
+/// Returns the value of Redis's `appendfsync` that stands for a durability.
+pub(super) fn append_fsync_name(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Always => "always",
+        Durability::Interval(_) => "everysec",
+        Durability::Os => "no",
+    }
 }
 
-impl AppendFsync {
-    /// Its name, as Redis's settings have it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            AppendFsync::Always => "always",
-            AppendFsync::EverySecond => "everysec",
-            AppendFsync::No => "no",
-        }
-    }
-
-    /// The one of this name.
-    ///
-    /// ```
-    /// use brasa::server::AppendFsync;
-    /// assert_eq!(AppendFsync::named("everysec"), Some(AppendFsync::EverySecond));
-    /// assert_eq!(AppendFsync::named("sometimes"), None);
-    /// ```
-    pub fn named(name: &str) -> Option<AppendFsync> {
-        [
-            AppendFsync::Always,
-            AppendFsync::EverySecond,
-            AppendFsync::No,
-        ]
-        .into_iter()
-        .find(|known| known.name() == name)
+/// Returns the durability that a value of Redis's `appendfsync` stands for.
+fn durability_named(name: &str) -> Option<Durability> {
+    match name {
+        "always" => Some(Durability::Always),
+        "everysec" => Some(Durability::Interval(Duration::from_secs(1))),
+        "no" => Some(Durability::Os),
+        _ => None,
     }
 }
 
 /// See the module.
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
-    pub(super) append_fsync: AppendFsync,
+    pub(super) durability: Durability,
     pub(super) password: Option<Vec<u8>>,
     pub(super) max_clients: usize,
     /// How long a client may say nothing; zero for ever.
@@ -74,7 +54,7 @@ pub(super) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Settings {
-            append_fsync: AppendFsync::default(),
+            durability: Durability::default(),
             password: None,
             max_clients: 10_000,
             idle_timeout: Duration::ZERO,
@@ -115,7 +95,7 @@ impl Settings {
     /// Names and values, for CONFIG GET. The password is not among them.
     pub(super) fn list(&self) -> Vec<(&'static str, String)> {
         vec![
-            ("appendfsync", self.append_fsync.name().to_owned()),
+            ("appendfsync", append_fsync_name(self.durability).to_owned()),
             ("maxclients", self.max_clients.to_string()),
             ("timeout", self.idle_timeout.as_secs().to_string()),
             ("notify-keyspace-events", self.notify_events_in_order()),
@@ -137,8 +117,8 @@ impl Settings {
         };
         match name {
             "appendfsync" => {
-                let chosen = AppendFsync::named(&text.to_ascii_lowercase());
-                self.append_fsync = chosen.ok_or_else(|| {
+                let chosen = durability_named(&text.to_ascii_lowercase());
+                self.durability = chosen.ok_or_else(|| {
                     wrong("argument(s) must be one of the following: everysec, always, no")
                 })?;
             }

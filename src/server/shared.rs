@@ -12,7 +12,7 @@ use super::clients::Clients;
 use super::errors::LoggedErrors;
 use super::events::{self, Events};
 use super::pace::Places;
-use super::settings::Settings;
+use super::settings::{Settings, append_fsync_name};
 use super::syncer::Syncer;
 use crate::Db;
 use crate::command::host::{ClientFilter, ClientInfo, Host, InfoLine, Subscription};
@@ -132,6 +132,8 @@ fn count(counter: &AtomicU64) -> String {
     counter.load(Ordering::Relaxed).to_string()
 }
 
+impl crate::command::host::sealed::Sealed for Shared {}
+
 impl Host for Shared {
     fn info(&self, section: &str) -> Vec<InfoLine> {
         let counters = &self.counters;
@@ -160,7 +162,7 @@ impl Host for Shared {
                 ("rdb_last_save_time", count(&self.last_sync_seconds)),
                 (
                     "brasa_appendfsync",
-                    self.settings().append_fsync.name().to_owned(),
+                    append_fsync_name(self.settings().durability).to_owned(),
                 ),
             ],
             "stats" => {

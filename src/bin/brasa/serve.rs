@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use brasa::server::{AppendFsync, Server, ServerError};
+use brasa::server::{Server, ServerError};
 use brasa::{Db, Durability};
 
 use super::{Failure, Outcome};
@@ -39,7 +39,7 @@ pub(super) struct ServeOptions {
 
     /// When writes are carried through to the device: before their replies, each second, or when the system likes.
     #[arg(long, value_name = "WHEN", default_value = "everysec", value_parser = append_fsync)]
-    appendfsync: AppendFsync,
+    appendfsync: Durability,
 
     /// Disconnects clients that say nothing for so many seconds; 0 for never.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
@@ -73,8 +73,13 @@ fn octal(text: &str) -> Result<u32, String> {
     }
 }
 
-fn append_fsync(text: &str) -> Result<AppendFsync, String> {
-    AppendFsync::named(text).ok_or_else(|| "it is one of always, everysec and no".to_owned())
+fn append_fsync(text: &str) -> Result<Durability, String> {
+    match text {
+        "always" => Ok(Durability::Always),
+        "everysec" => Ok(Durability::Interval(Duration::from_secs(1))),
+        "no" => Ok(Durability::Os),
+        _ => Err("it is one of always, everysec and no".to_owned()),
+    }
 }
 
 /// Serves the file until a signal or SHUTDOWN ends it.
@@ -90,7 +95,7 @@ pub(super) fn serve(path: &Path, mode: u32, options: ServeOptions) -> Outcome {
     let mut server = Server::of_file(path, file)
         .bind(SocketAddr::new(options.bind, options.port))
         .max_clients(usize::try_from(options.maxclients).unwrap_or(usize::MAX))
-        .append_fsync(options.appendfsync)
+        .durability(options.appendfsync)
         .idle_timeout(Duration::from_secs(options.timeout))
         .notify_keyspace_events(options.notify_keyspace_events)
         .inline_commands(options.inline)
