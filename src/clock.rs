@@ -26,11 +26,13 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now_ms(&self) -> u64 {
-        let since_epoch = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        duration_ms(since_epoch)
+        unix_ms(SystemTime::now())
     }
+}
+
+/// Returns a time in Unix milliseconds, rounded down: 0 before 1970, `u64::MAX` beyond what fits.
+pub(crate) fn unix_ms(time: SystemTime) -> u64 {
+    duration_ms(time.duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 /// A clock that stands still until it is moved; clones share their time.

@@ -17,17 +17,17 @@ pub(crate) fn matches_pattern(pattern: &[u8], name: &[u8]) -> bool {
 
 /// A pattern that whole keys or fields are compared with.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Pattern<'p> {
+pub(crate) struct Pattern<'p> {
     pattern: &'p [u8],
 }
 
 impl<'p> Pattern<'p> {
     /// Every sequence of bytes is a pattern.
-    pub(super) fn new(pattern: &'p [u8]) -> Self {
+    pub(crate) fn new(pattern: &'p [u8]) -> Self {
         Self { pattern }
     }
 
-    pub(super) fn matches(&self, text: &[u8]) -> bool {
+    pub(crate) fn matches(&self, text: &[u8]) -> bool {
         let mut pattern = self.pattern;
         let mut text = text;
         let mut steps = 0;

@@ -57,6 +57,7 @@ pub mod command;
 mod db;
 mod engine;
 mod error;
+mod glob;
 mod index;
 pub mod inspect;
 pub mod limits;
@@ -82,8 +83,8 @@ pub use cache::{
 };
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use db::{
-    Batch, Db, ExpireCondition, FieldExpiry, FieldPage, KeyType, Keys, ScanOptions, ScanPage, Ttl,
-    TtlChange, Watch,
+    Batch, Db, Entries, ExpireCondition, FieldExpiry, FieldPage, Fields, KeyType, Keys,
+    ScanOptions, ScanPage, Ttl, TtlChange, Watch,
 };
 pub use engine::{Change, ChangeKind, CompactionReport, Recovery, Stats, Value};
 pub use error::{Error, Result};

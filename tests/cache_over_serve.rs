@@ -86,7 +86,7 @@ fn everything_goes_to_it_and_comes_back_with_the_deadlines_of_fields() {
     assert_eq!((pulled.moved_count, pulled.verified_count), (1_002, 1_002));
     assert_eq!(to.get("key:7").unwrap().unwrap(), "7");
     let deadlines = to.hdeadlines_ms("session", &["token", "user"]).unwrap();
-    assert_eq!(deadlines, [Some(FAR_MS), Some(0)]);
+    assert_eq!(deadlines, [Some(FAR_MS), None]);
     assert_eq!(
         to.database(3).unwrap().get("elsewhere").unwrap().unwrap(),
         "1"

@@ -197,3 +197,60 @@ proptest! {
         check_many(&db, &cursors);
     }
 }
+
+/// An iterator that drops part of a page, or stops at the first page without a match, would miss
+/// names here: each page has 256 entries, and most pages hold no name that matches.
+#[test]
+fn iterators_return_the_names_that_match_over_many_pages() {
+    let db = Db::in_memory().unwrap();
+    db.batch(|batch| {
+        for number in 0..3_000 {
+            batch.set(format!("key:{number:04}"), number.to_string());
+            batch.hset("h", format!("field:{number:04}"), number.to_string());
+        }
+    })
+    .unwrap();
+    let names = |found: Vec<Vec<u8>>| found.into_iter().collect::<BTreeSet<_>>();
+    let expected: BTreeSet<Vec<u8>> = (120..130)
+        .map(|number| format!("key:{number:04}").into_bytes())
+        .collect();
+
+    let keys = || db.keys().map(|key| key.unwrap().to_vec());
+    assert_eq!(keys().count(), 3_001);
+    let by_prefix = db.keys().prefix("key:012").map(|key| key.unwrap().to_vec());
+    assert_eq!(names(by_prefix.collect()), expected);
+    let by_pattern = db
+        .keys()
+        .matching("k*:012?")
+        .map(|key| key.unwrap().to_vec());
+    assert_eq!(names(by_pattern.collect()), expected);
+    let hashes = db.keys().key_type(brasa::KeyType::Hash).map(Result::unwrap);
+    assert_eq!(hashes.collect::<Vec<_>>(), ["h"]);
+
+    let entries: Vec<_> = db.entries().map(Result::unwrap).collect();
+    assert_eq!(entries.len(), 3_000, "the hash is no entry");
+    for (key, value) in db
+        .entries()
+        .prefix("key:1")
+        .matching("*9")
+        .map(Result::unwrap)
+    {
+        let number: u32 = value.to_str().unwrap().parse().unwrap();
+        assert_eq!(key, format!("key:{number:04}"));
+        assert!((1_000..2_000).contains(&number) && number % 10 == 9);
+    }
+
+    let fields: Vec<_> = db.fields("h").map(Result::unwrap).collect();
+    assert_eq!(fields.len(), 3_000);
+    let some = db.fields("h").matching("field:?007").map(Result::unwrap);
+    let mut values: Vec<_> = some.map(|(_, value)| value).collect();
+    values.sort();
+    assert_eq!(values, ["1007", "2007", "7"]);
+    assert_eq!(db.fields("absent").count(), 0);
+    let mut of_a_string = db.fields("key:0001");
+    assert!(matches!(
+        of_a_string.next(),
+        Some(Err(brasa::Error::WrongType))
+    ));
+    assert!(of_a_string.next().is_none(), "an error ends the iterator");
+}

@@ -15,7 +15,7 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use brasa::{Db, Durability, Error, KeyType};
+use brasa::{Db, Durability, Error, KeyType, SetOptions};
 use rustix::fs::{FallocateFlags, fallocate};
 use tempfile::TempDir;
 
@@ -184,8 +184,9 @@ const WRITES: [Operation; 13] = [
         db.hset_many("hash", &[("new", "v"), ("newer", "v")])
             .map(drop)
     }),
-    ("hset_if_absent", |db| {
-        db.hset_if_absent("hash", "new", "v").map(drop)
+    ("hset_with", |db| {
+        let options = SetOptions::new().only_if_absent();
+        db.hset_with("hash", &[("new", "v")], options).map(drop)
     }),
     ("hincr_by", |db| db.hincr_by("hash", "n", 1).map(drop)),
     ("expire", |db| db.expire("text", HOUR).map(drop)),

@@ -732,8 +732,7 @@ impl Run {
             let found = allowed(db.httl(key, name))?;
             prop_assert_eq!(found, ttl(deadline_ms, now_ms), "{:?} {:?}", key, name);
             let found = allowed(db.hdeadlines_ms(key, &[name]))?;
-            let expected = deadline_ms.map(|deadline_ms| deadline_ms.unwrap_or(0));
-            prop_assert_eq!(found, [expected], "{:?} {:?}", key, name);
+            prop_assert_eq!(found, [deadline_ms.flatten()], "{:?} {:?}", key, name);
             live.extend(value.map(|value| (name.clone(), value.clone())));
         }
         prop_assert_eq!(allowed(db.hlen(key))?, live.len() as u64);

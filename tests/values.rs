@@ -11,7 +11,7 @@ use std::thread;
 use brasa::limits::{
     DATABASE_COUNT, MAX_COMMIT_BYTES, MAX_FIELD_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES,
 };
-use brasa::{Db, Durability, Error, Value};
+use brasa::{Db, Durability, Error, SetOptions, Value};
 use tempfile::TempDir;
 
 /// A directory that goes with the test, and a path in it.
@@ -176,7 +176,15 @@ fn a_field_of_65_535_bytes_is_taken_and_one_more_is_refused() {
 
     let limit = MAX_FIELD_BYTES;
     assert_too_large(db.hset(&key, &too_long, "v"), "a field", limit);
-    assert_too_large(db.hset_if_absent(&key, &too_long, "v"), "a field", limit);
+    assert_too_large(
+        db.hset_with(
+            &key,
+            &[(&too_long, "v")],
+            SetOptions::new().only_if_absent(),
+        ),
+        "a field",
+        limit,
+    );
     assert_too_large(db.hincr_by(&key, &too_long, 1), "a field", limit);
     let fields = [(b"first".to_vec(), b"v"), (too_long.clone(), b"v")];
     assert_too_large(db.hset_many(&key, &fields), "a field", limit);

@@ -155,7 +155,7 @@ impl PackageCache {
     /// The fields of each package of this name, sorted, by key.
     pub fn show(&self, name: &str) -> brasa::Result<Vec<(Value, Fields)>> {
         let mut found = Vec::new();
-        for key in self.db.scan_prefix(format!("package:{name}:")) {
+        for key in self.db.keys().prefix(format!("package:{name}:")) {
             let key = key?;
             let mut fields = self.db.hgetall(&key)?;
             fields.sort_by(|(one, _), (other, _)| one.cmp_bytes(other));
@@ -168,7 +168,7 @@ impl PackageCache {
     /// The packages whose names begin with a prefix, sorted, each as `name:architecture`.
     pub fn list(&self, prefix: &str) -> brasa::Result<Vec<String>> {
         let mut names = Vec::new();
-        for key in self.db.scan_prefix(format!("package:{prefix}")) {
+        for key in self.db.keys().prefix(format!("package:{prefix}")) {
             let key = key?;
             let name = String::from_utf8_lossy(&key).into_owned();
             names.push(name.trim_start_matches("package:").to_owned());

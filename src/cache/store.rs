@@ -260,7 +260,7 @@ impl Store {
         match self {
             Store::Db(db) => {
                 let mut keys = Vec::with_capacity(PAGE_KEYS);
-                for key in db.scan_prefix(prefix) {
+                for key in db.keys().prefix(prefix) {
                     keys.push(key?);
                     if keys.len() >= PAGE_KEYS {
                         page(&keys.iter().map(|key| &key[..]).collect::<Vec<_>>())?;

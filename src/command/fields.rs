@@ -172,11 +172,11 @@ fn httl(
         return Err(Failure::Arity);
     };
     check_type(session, key)?;
-    let deadlines = session.db().hdeadlines_ms(key, fields(words, 1)?)?;
+    let deadlines = session.db().field_deadlines_ms(key, fields(words, 1)?)?;
     let times = deadlines.into_iter().map(|deadline_ms| match deadline_ms {
         None => -2,
-        Some(0) => -1,
-        Some(deadline_ms) => remaining(session, deadline_ms, unit, origin),
+        Some(None) => -1,
+        Some(Some(deadline_ms)) => remaining(session, deadline_ms, unit, origin),
     });
     Ok(Reply::Array(times.map(Reply::Integer).collect()))
 }

@@ -4,6 +4,7 @@ use super::arguments::{integer, is, pairs};
 use super::error::Failure;
 use super::table::{Command, Flags, Group, Handler, KeyPositions};
 use super::{Reply, Session};
+use crate::SetOptions;
 use crate::db::Draw;
 
 /// More fields than are ever drawn at once: a reply of them would fit into no memory.
@@ -145,7 +146,9 @@ fn hsetnx(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> 
     let [key, field, value] = arguments else {
         return Err(Failure::Arity);
     };
-    Ok(Reply::flag(session.db().hset_if_absent(key, field, value)?))
+    let options = SetOptions::new().only_if_absent();
+    let is_set = session.db().hset_with(key, &[(field, value)], options)?;
+    Ok(Reply::flag(is_set))
 }
 
 fn hdel(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {

@@ -73,8 +73,16 @@ pub struct ClientFilter {
 /// A line of INFO: its name and what stands behind the colon.
 pub type InfoLine = (&'static str, String);
 
-/// See the module.
-pub trait Host: Send + Sync {
+/// Keeps [`Host`] from being implemented outside this crate, so that it can gain methods.
+pub(crate) mod sealed {
+    pub trait Sealed {}
+}
+
+/// The services that a session needs from its server.
+///
+/// The trait is sealed: `brasa::server::Server` implements it, and other crates use a
+/// session without one. It may gain methods in any release.
+pub trait Host: sealed::Sealed + Send + Sync {
     /// What INFO says in a section of this name, beside what the file itself tells.
     fn info(&self, section: &str) -> Vec<InfoLine>;
 

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use super::arguments::is;
 use super::error::Failure;
-use super::glob::Pattern;
 use super::syntax::{self, Argument, Kind};
 use super::table::{Command, Flags, Group, KeyPositions, commands, find};
 use super::{Reply, Session};
+use crate::glob::Pattern;
 
 pub(super) static COMMANDS: &[Command] = &[Command::new(Group::Server, "command", -1, command)
     .subcommands(&[

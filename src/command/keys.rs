@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 
 use super::error::Failure;
-use super::glob::Pattern;
 use super::table::{Command, Flags, Group, KeyPositions};
 use super::{Reply, Session};
 use crate::KeyType;
+use crate::glob::Pattern;
 
 pub(super) static COMMANDS: &[Command] = &[
     Command::new(Group::Generic, "del", -2, del)

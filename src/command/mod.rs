@@ -33,7 +33,7 @@ mod dump;
 mod error;
 mod expiry;
 mod fields;
-mod glob;
+
 mod hashes;
 pub mod host;
 mod introspection;
@@ -58,7 +58,6 @@ mod words;
 
 pub use error::ErrorReply;
 #[cfg(feature = "server")]
-pub(crate) use glob::matches_pattern;
 pub use reply::{Bulk, Reply};
 pub use session::{Session, refusal};
 pub use settings::REDIS_VERSION;

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::error::Failure;
-use super::glob::Pattern;
 use super::host::{Host, Subscription};
 use super::table::{Command, Flags, Group};
 use super::{Reply, Session};
 use crate::command::arguments::is;
+use crate::glob::Pattern;
 
 const FLAGS: Flags = Flags::PUBSUB
     .and(Flags::NOSCRIPT)

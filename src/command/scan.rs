@@ -2,10 +2,10 @@
 
 use super::arguments::{integer, is};
 use super::error::Failure;
-use super::glob::Pattern;
 use super::keys::type_name;
 use super::table::{Command, Flags, Group, KeyPositions};
 use super::{Reply, Session};
+use crate::glob::Pattern;
 use crate::{Error, KeyType, ScanOptions};
 
 /// How many entries a page looks at where COUNT does not say.

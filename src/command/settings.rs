@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::arguments::{integer, is, pairs};
 use super::error::Failure;
-use super::glob::Pattern;
 use super::host::{Host, InfoLine};
 use super::table::{Command, Flags, Group};
 use super::{Reply, Session};
+use crate::glob::Pattern;
 use crate::limits::DATABASE_COUNT;
 use crate::{Db, Result as DbResult, Ttl};
 

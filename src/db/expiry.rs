@@ -1,8 +1,8 @@
 //! Deadlines of keys: EXPIRE, TTL, PERSIST.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::clock::duration_ms;
+use crate::clock::{duration_ms, unix_ms};
 use crate::engine::{KeyState, Transaction};
 use crate::limits::MAX_DEADLINE_MS;
 use crate::{Db, Error, Result, Value};
@@ -106,8 +106,8 @@ impl Db {
         })
     }
 
-    /// Sets the time at which the key is gone, in Unix milliseconds. Gives back whether there is
-    /// such a key. A time that has passed deletes it.
+    /// Sets the deadline of the key in Unix milliseconds (PEXPIREAT). Returns whether the key
+    /// exists. A deadline that has passed deletes the key.
     ///
     /// # Errors
     ///
@@ -123,6 +123,27 @@ impl Db {
     /// ```
     pub fn expire_at(&self, key: impl AsRef<[u8]>, deadline_ms: u64) -> Result<bool> {
         self.expire_at_if(key, deadline_ms, ExpireCondition::Always)
+    }
+
+    /// Like [`Db::expire_at`], with a time of the system's clock, rounded down to milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Db::expire`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use std::time::{Duration, SystemTime};
+    /// let db = brasa::Db::in_memory()?;
+    /// db.set("k", "v")?;
+    /// let tomorrow = SystemTime::now() + Duration::from_secs(86_400);
+    /// assert!(db.expire_at_time("k", tomorrow)?);
+    /// assert!(db.deadline("k")?.unwrap() <= tomorrow);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn expire_at_time(&self, key: impl AsRef<[u8]>, deadline: SystemTime) -> Result<bool> {
+        self.expire_at(key, unix_ms(deadline))
     }
 
     /// As [`Db::expire_at`], where the deadline that the key has allows it. Gives back whether it did.
@@ -241,12 +262,35 @@ impl Db {
         })
     }
 
-    /// The time at which the key is gone, in Unix milliseconds; `None` where there is no such key
-    /// or it has no deadline.
+    /// Returns the deadline of the key as a time of the system's clock. It is `None` if the key has
+    /// no deadline or does not exist; [`Db::ttl`] tells the two apart.
     ///
     /// # Errors
     ///
-    /// As [`Db::ttl`].
+    /// [`Error::Corrupt`] if a record is damaged.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use std::time::{Duration, SystemTime};
+    /// let db = brasa::Db::in_memory()?;
+    /// db.set("k", "v")?;
+    /// assert_eq!(db.deadline("k")?, None);
+    /// db.expire("k", Duration::from_secs(60))?;
+    /// assert!(db.deadline("k")?.unwrap() > SystemTime::now());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn deadline(&self, key: impl AsRef<[u8]>) -> Result<Option<SystemTime>> {
+        let deadline_ms = self.deadline_ms(key)?;
+        // The largest deadline that a file can hold is within the range of SystemTime.
+        Ok(deadline_ms.map(|deadline_ms| UNIX_EPOCH + Duration::from_millis(deadline_ms)))
+    }
+
+    /// Returns the deadline of the key in Unix milliseconds; see [`Db::deadline`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if a record is damaged.
     pub fn deadline_ms(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>> {
         Ok(self.state(key.as_ref())?.deadline_ms())
     }

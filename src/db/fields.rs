@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::expiry::{deadline_after, storable};
-use crate::engine::{KeyState, Transaction};
+use crate::engine::{Dated, KeyState, Transaction};
 use crate::options::{Condition, Expiry};
 use crate::{Db, Error, ExpireCondition, Result, SetOptions, Ttl, TtlChange, Value};
 
@@ -110,32 +110,55 @@ impl Db {
     /// # }
     /// ```
     pub fn httl(&self, key: impl AsRef<[u8]>, field: impl AsRef<[u8]>) -> Result<Ttl> {
-        let deadlines = self.hdeadlines_ms(key, &[field])?;
+        let deadlines = self.field_deadlines_ms(key, &[field])?;
         Ok(match deadlines.first().copied().flatten() {
             None => Ttl::Absent,
-            Some(0) => Ttl::Persistent,
-            Some(deadline_ms) => Ttl::Remaining(Duration::from_millis(
+            Some(None) => Ttl::Persistent,
+            Some(Some(deadline_ms)) => Ttl::Remaining(Duration::from_millis(
                 deadline_ms.saturating_sub(self.now_ms()),
             )),
         })
     }
 
-    /// The times at which several fields are gone, in Unix milliseconds, at one moment: `None` for a field that is not
-    /// there, 0 for one without a deadline.
+    /// Returns the deadlines of several fields in Unix milliseconds, as of one moment. A field
+    /// without a deadline gives `None`, and so does a field that does not exist; [`Db::httl`] tells
+    /// the two apart.
     ///
     /// # Errors
     ///
-    /// As [`Db::hget`].
+    /// - [`Error::WrongType`] if the key holds a string.
+    /// - [`Error::Corrupt`] if a record is damaged.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use brasa::{Db, SetOptions};
+    /// let db = Db::in_memory()?;
+    /// let year_2100_ms = 4_102_444_800_000;
+    /// db.hset("session", "user", "thailan")?;
+    /// db.hset_with("session", &[("token", "x")], SetOptions::new().deadline_ms(year_2100_ms))?;
+    /// assert_eq!(db.hdeadlines_ms("session", &["token", "user"])?, [Some(year_2100_ms), None]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn hdeadlines_ms<F: AsRef<[u8]>>(
         &self,
         key: impl AsRef<[u8]>,
         fields: &[F],
     ) -> Result<Vec<Option<u64>>> {
-        let found = self.some_fields(key.as_ref(), fields)?;
-        let deadlines = found.into_iter();
-        Ok(deadlines
-            .map(|found| found.map(|found| found.deadline_ms))
-            .collect())
+        let deadlines = self.field_deadlines_ms(key, fields)?;
+        Ok(deadlines.into_iter().map(Option::flatten).collect())
+    }
+
+    /// Like [`Db::hdeadlines_ms`], with `None` for an absent field and `Some(None)` for a field
+    /// without a deadline.
+    pub(crate) fn field_deadlines_ms<F: AsRef<[u8]>>(
+        &self,
+        key: impl AsRef<[u8]>,
+        fields: &[F],
+    ) -> Result<Vec<Option<Option<u64>>>> {
+        let found = self.some_fields(key.as_ref(), fields)?.into_iter();
+        let deadline_ms = |found: Dated| (found.deadline_ms != 0).then_some(found.deadline_ms);
+        Ok(found.map(|found| found.map(deadline_ms)).collect())
     }
 
     /// Takes the deadlines of several fields away, in one commit. Gives back for each whether it had one; `None` where there is no

@@ -66,26 +66,6 @@ impl Db {
         })
     }
 
-    /// Sets one field only if the hash does not have it (HSETNX). Gives back whether it was set.
-    ///
-    /// # Errors
-    ///
-    /// As [`Db::hset`].
-    pub fn hset_if_absent(
-        &self,
-        key: impl AsRef<[u8]>,
-        field: impl AsRef<[u8]>,
-        value: impl AsRef<[u8]>,
-    ) -> Result<bool> {
-        let (key, field, value) = (key.as_ref(), field.as_ref(), value.as_ref());
-        self.write(|tx| {
-            if tx.field(self.database, key, field)?.is_some() {
-                return Ok(false);
-            }
-            tx.hash_set(self.database, key, field, value, 0)
-        })
-    }
-
     /// The value of one field; `None` where there is no such field or no such key.
     ///
     /// # Errors

@@ -28,7 +28,7 @@ pub use fields::FieldExpiry;
 pub use keys::KeyType;
 pub(crate) use numbers::parse_integer;
 pub(crate) use places::scattered;
-pub use scan::{FieldPage, Keys, ScanOptions, ScanPage};
+pub use scan::{Entries, FieldPage, Fields, Keys, ScanOptions, ScanPage};
 pub use watch::Watch;
 
 use crate::engine::{CompactionReport, Engine, Recovery, Stats, Transaction, after_write};

@@ -1,6 +1,7 @@
-//! Bytes that are handed out without being copied.
+//! Bytes that are returned without a copy.
 
 use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Deref;
 use std::str::Utf8Error;
@@ -8,10 +9,11 @@ use std::sync::Arc;
 
 use crate::storage::Mapping;
 
-/// A value, field or key, as bytes.
+/// The bytes of a value, field or key.
 ///
-/// It points into the mapped file and keeps the mapping alive: it stays valid and unchanged for
-/// as long as it is kept, whatever is written meanwhile. Cloning copies no bytes.
+/// A `Value` points into the mapped file and keeps the mapping alive. It stays valid and unchanged
+/// for as long as it exists, whatever is written meanwhile. A clone copies no bytes. Values compare,
+/// sort and hash as their bytes do, and print as lossy UTF-8.
 ///
 /// ```
 /// # fn main() -> brasa::Result<()> {
@@ -19,8 +21,11 @@ use crate::storage::Mapping;
 /// db.set("pi", "3.21")?;
 /// let value = db.get("pi")?.unwrap();
 /// db.set("pi", "3.14")?;
-/// assert_eq!(value.to_str(), Ok("3.21"));
-/// assert_eq!(value.len(), 4);
+/// assert_eq!(value, "3.21");
+/// assert_eq!(format!("pi is {value}"), "pi is 3.21");
+/// assert!(value > db.get("pi")?.unwrap());
+/// let bytes: Vec<u8> = value.into();
+/// assert_eq!(bytes, b"3.21");
 /// # Ok(())
 /// # }
 /// ```
@@ -73,11 +78,11 @@ impl Value {
         }
     }
 
-    /// The bytes as text.
+    /// Returns the bytes as text, without copying them.
     ///
     /// # Errors
     ///
-    /// Where they are not UTF-8.
+    /// [`Utf8Error`] if the bytes are not UTF-8.
     pub fn to_str(&self) -> Result<&str, Utf8Error> {
         std::str::from_utf8(self)
     }
@@ -122,6 +127,26 @@ impl Eq for Value {}
 impl<T: AsRef<[u8]> + ?Sized> PartialEq<T> for Value {
     fn eq(&self, other: &T) -> bool {
         **self == *other.as_ref()
+    }
+}
+
+impl PartialOrd for Value {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// The order of the bytes, as slices have it.
+impl Ord for Value {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (**self).cmp(&**other)
+    }
+}
+
+/// The bytes as text, with U+FFFD for each sequence that is not UTF-8; [`Value::to_str`] is exact.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&String::from_utf8_lossy(self), f)
     }
 }
 

@@ -1,6 +1,8 @@
 //! How a string is set.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use crate::clock::unix_ms;
 
 /// Whether a `set` depends on what is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,43 +46,62 @@ pub struct SetOptions {
 }
 
 impl SetOptions {
-    /// Sets whatever was there, without a deadline.
+    /// Returns the defaults: sets the value unconditionally, without a deadline.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Gone after this time (EX, PX). Rounded down to milliseconds; zero deletes the key.
+    /// Sets the time to live (EX, PX), rounded down to milliseconds. Zero deletes the key.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.expiry = Expiry::After(ttl);
         self
     }
 
-    /// Gone at this time, in Unix milliseconds (EXAT, PXAT). A time that has passed deletes the key.
+    /// Sets the deadline in Unix milliseconds (EXAT, PXAT). A deadline that has passed deletes the
+    /// key.
     pub fn deadline_ms(mut self, deadline_ms: u64) -> Self {
         self.expiry = Expiry::At(deadline_ms);
         self
     }
 
-    /// Keeps the deadline that the key has (KEEPTTL), where it has one.
+    /// Sets the deadline as a time of the system's clock, rounded down to milliseconds. A deadline
+    /// that has passed deletes the key.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use brasa::{Db, SetOptions};
+    /// use std::time::{Duration, SystemTime};
+    /// let db = Db::in_memory()?;
+    /// let tomorrow = SystemTime::now() + Duration::from_secs(86_400);
+    /// db.set_with("offer", "3.21", SetOptions::new().deadline(tomorrow))?;
+    /// assert!(db.deadline("offer")?.unwrap() <= tomorrow);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn deadline(self, deadline: SystemTime) -> Self {
+        self.deadline_ms(unix_ms(deadline))
+    }
+
+    /// Keeps the deadline of the key (KEEPTTL), if it has one.
     pub fn keep_ttl(mut self) -> Self {
         self.expiry = Expiry::Keep;
         self
     }
 
-    /// Writes only if the key is not there (NX).
+    /// Writes only if the key does not exist (NX).
     pub fn only_if_absent(mut self) -> Self {
         self.condition = Condition::Absent;
         self
     }
 
-    /// Writes only if the key is there (XX).
+    /// Writes only if the key exists (XX).
     pub fn only_if_present(mut self) -> Self {
         self.condition = Condition::Present;
         self
     }
 
-    /// Also gives back what the key held before (GET). Fails with
-    /// [`Error::WrongType`](crate::Error::WrongType) where that was a hash.
+    /// Also returns the previous value (GET). The write fails with
+    /// [`Error::WrongType`](crate::Error::WrongType) if the key holds a hash.
     pub fn return_previous(mut self) -> Self {
         self.return_previous = true;
         self

@@ -196,7 +196,7 @@ fn pack(db: &Db, key: Value) -> Result<Option<Parcel>> {
                 commands.push(set);
             }
             for (field, deadline_ms) in names.iter().zip(deadlines) {
-                if let Some(deadline_ms) = deadline_ms.filter(|deadline_ms| *deadline_ms != 0) {
+                if let Some(deadline_ms) = deadline_ms {
                     has_field_deadlines = true;
                     let mut expire = cmd("HPEXPIREAT");
                     expire.arg(&key[..]).arg(deadline_ms);

@@ -426,12 +426,8 @@ fn dump_now(db: &Db) -> brasa::Result<Contents> {
                 Some(KeyType::Hash) => {
                     let (names, values): (Vec<_>, Vec<_>) = db.hgetall(&key)?.into_iter().unzip();
                     let deadlines = db.hdeadlines_ms(&key, &names)?.into_iter();
-                    let held = values.into_iter().zip(deadlines).map(|(value, until)| {
-                        (
-                            value.to_vec(),
-                            until.filter(|deadline_ms| *deadline_ms != 0),
-                        )
-                    });
+                    let values = values.into_iter().map(|value| value.to_vec());
+                    let held = values.zip(deadlines);
                     let names = names.iter().map(|name| name.to_vec());
                     Entry::Hash(names.zip(held).collect(), deadline_ms)
                 }

@@ -38,7 +38,8 @@ pub(crate) fn ask(db: &Db, op: &Op, now_ms: u64, kept: &mut Vec<(Value, Bytes)>)
             Op::Hset(key, field, value) => Answer::Whether(db.hset(key, field, value)?),
             Op::HsetMany(key, fields) => Answer::Count(db.hset_many(key, fields)?),
             Op::HsetIfAbsent(key, field, value) => {
-                Answer::Whether(db.hset_if_absent(key, field, value)?)
+                let options = SetOptions::new().only_if_absent();
+                Answer::Whether(db.hset_with(key, &[(field, value)], options)?)
             }
             Op::Hget(key, field) => Answer::Value(keep(db.hget(key, field)?)),
             Op::HgetMany(key, fields) => {
@@ -104,7 +105,7 @@ pub(crate) fn ask(db: &Db, op: &Op, now_ms: u64, kept: &mut Vec<(Value, Bytes)>)
             }
             Op::Len => Answer::Count(db.len()?),
             Op::KeysWith(prefix) => {
-                let keys = db.scan_prefix(prefix).map(|key| key.map(Vec::from));
+                let keys = db.keys().prefix(prefix).map(|key| key.map(Vec::from));
                 let mut keys = keys.collect::<brasa::Result<Vec<Bytes>>>()?;
                 keys.sort_unstable();
                 Answer::Names(keys)

@@ -271,7 +271,7 @@ impl View<'_> {
                 let mut deadlines = Vec::new();
                 for name in names {
                     let found = self.field(key, name)?;
-                    deadlines.push(found.map(|field| field.deadline_ms.unwrap_or(0)));
+                    deadlines.push(found.and_then(|field| field.deadline_ms));
                 }
                 Answer::Deadlines(deadlines)
             }

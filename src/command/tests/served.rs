@@ -26,6 +26,8 @@ impl Noting {
     }
 }
 
+impl crate::command::host::sealed::Sealed for Noting {}
+
 impl Host for Noting {
     fn info(&self, _: &str) -> Vec<InfoLine> {
         Vec::new()
