@@ -57,7 +57,6 @@ mod transactions;
 mod words;
 
 pub use error::ErrorReply;
-#[cfg(feature = "server")]
 pub use reply::{Bulk, Reply};
 pub use session::{Session, refusal};
 pub use settings::REDIS_VERSION;
