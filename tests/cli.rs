@@ -9,9 +9,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use assert_cmd::assert::Assert;
-use predicates::prelude::*;
-use predicates::str::{contains, is_empty, starts_with};
+use support::program::{Expected, Run, contains, is_empty, starts_with};
+
+mod support;
 
 /// A directory of its own, and in it the file that most tests work on.
 struct Scratch {
@@ -46,19 +46,17 @@ impl Scratch {
     }
 
     /// Runs it on the scratch file.
-    fn run(&self, arguments: &[&str]) -> Assert {
+    fn run(&self, arguments: &[&str]) -> Run {
         let mut program = self.program();
         program.arg("-f").arg(self.file()).args(arguments);
-        assert(program)
+        Run::of(program)
     }
 
     /// Runs it on the scratch file with lines on standard input.
-    fn feed(&self, arguments: &[&str], lines: impl Into<Vec<u8>>) -> Assert {
+    fn feed(&self, arguments: &[&str], lines: impl Into<Vec<u8>>) -> Run {
         let mut program = self.program();
         program.arg("-f").arg(self.file()).args(arguments);
-        assert_cmd::Command::from_std(program)
-            .write_stdin(lines)
-            .assert()
+        Run::with_input(program, lines)
     }
 
     /// Each command with the output it must have, raw.
@@ -66,19 +64,15 @@ impl Scratch {
     fn hold(&self, commands: &[(&[&str], &str)]) {
         for (command, expected) in commands {
             let output = self.run(command).success().stderr(is_empty());
-            let output = String::from_utf8(output.get_output().stdout.clone()).unwrap();
+            let output = String::from_utf8(output.output().stdout.clone()).unwrap();
             assert_eq!(output, *expected, "{command:?}");
         }
     }
 }
 
-fn assert(program: Command) -> Assert {
-    assert_cmd::Command::from_std(program).assert()
-}
-
 /// Standard output of a run that must succeed.
-fn stdout(run: Assert) -> String {
-    String::from_utf8(run.success().get_output().stdout.clone()).unwrap()
+fn stdout(run: Run) -> String {
+    String::from_utf8(run.success().output().stdout.clone()).unwrap()
 }
 
 // ---------------------------------------------------------------- verbs and replies
@@ -310,7 +304,7 @@ fn arguments_need_not_be_text() {
     let run = |words: [&OsStr; 3]| {
         let mut program = scratch.program();
         program.arg("-f").arg(scratch.file()).args(words);
-        assert(program).success()
+        Run::of(program).success()
     };
     run(["SET".as_ref(), odd, odd]);
     run(["MGET".as_ref(), odd, "x".as_ref()]).stdout(&b"\xff\xfe\n\n"[..]);
@@ -441,7 +435,7 @@ fn the_file_comes_from_the_option_then_the_variable() {
             program.arg("--file").arg(scratch.path(option));
         }
         program.args(words);
-        stdout(assert(program))
+        stdout(Run::of(program))
     };
     run(None, &["SET", "k", "variable"]);
     run(Some("option.brasa"), &["SET", "k", "option"]);
@@ -462,7 +456,7 @@ fn the_default_file_lies_in_the_cache_directory_and_is_private() {
     let mut program = scratch.program();
     program.env("XDG_CACHE_HOME", &cache).env("BRASA_FILE", "");
     program.args(["SET", "k", "v"]);
-    assert(program).success();
+    Run::of(program).success();
     assert_eq!(mode(&cache.join("brasa")), 0o700);
     assert_eq!(mode(&cache.join("brasa/cache.brasa")), 0o600);
 
@@ -470,14 +464,14 @@ fn the_default_file_lies_in_the_cache_directory_and_is_private() {
     for value in ["", "relative"] {
         let mut program = scratch.program();
         program.env("XDG_CACHE_HOME", value).args(["INCR", "n"]);
-        assert(program).success();
+        Run::of(program).success();
         assert!(!scratch.path("relative").exists());
     }
     let file = scratch.path("home/.cache/brasa/cache.brasa");
     assert_eq!(mode(&file), 0o600);
     let mut program = scratch.program();
     program.args(["GET", "n"]);
-    assert(program).success().stdout("2\n");
+    Run::of(program).success().stdout("2\n");
 }
 
 #[cfg(unix)]
@@ -491,7 +485,7 @@ fn a_directory_that_is_there_keeps_its_permissions() {
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
     let mut program = scratch.program();
     program.env("XDG_CACHE_HOME", scratch.path("cache"));
-    assert({
+    Run::of({
         program.args(["SET", "k", "v"]);
         program
     })
@@ -506,7 +500,7 @@ fn a_default_directory_that_cannot_be_made_is_named() {
     fs::write(scratch.path("home"), "a file").unwrap();
     let mut program = scratch.program();
     program.args(["SET", "k", "v"]);
-    assert(program)
+    Run::of(program)
         .code(1)
         .stderr(contains("cannot make the directory").and(contains("home/.cache/brasa")));
 }
@@ -517,7 +511,7 @@ fn without_any_place_for_a_file_it_says_what_to_do() {
     for words in [&["GET", "k"][..], &["stats"], &[]] {
         let mut program = scratch.program();
         program.env_remove("HOME").args(words);
-        assert(program)
+        Run::of(program)
             .code(2)
             .stdout(is_empty())
             .stderr(contains("-f or $BRASA_FILE"));
@@ -531,7 +525,7 @@ fn what_is_no_command_touches_no_file() {
         scratch.run(words).code(1);
         let mut program = scratch.program();
         program.args(words);
-        assert(program).code(1);
+        Run::of(program).code(1);
     }
     assert_eq!(fs::read_dir(scratch.directory.path()).unwrap().count(), 0);
     scratch
@@ -619,7 +613,7 @@ fn a_file_of_something_else_is_named_and_left_alone() {
         ] {
             let mut program = scratch.program();
             program.args(words);
-            assert(program)
+            Run::of(program)
                 .code(1)
                 .stdout(is_empty())
                 .stderr(contains(path_text).and(contains(said)));
@@ -637,7 +631,7 @@ fn empty_file_becomes_a_new_one() {
     let run = |words: &[&str]| {
         let mut program = scratch.program();
         program.args(["-f", path]).args(words);
-        assert(program)
+        Run::of(program)
     };
     run(&["SET", "k", "v"]).success();
     run(&["GET", "k"]).success().stdout("v\n");
@@ -656,7 +650,7 @@ fn a_directory_is_no_file() {
     ] {
         let mut program = scratch.program();
         program.args(words);
-        assert(program)
+        Run::of(program)
             .code(1)
             .stderr(contains(path).and(contains("give the path of a file")));
     }
@@ -673,7 +667,7 @@ fn a_missing_directory_is_named_and_not_made() {
     ] {
         let mut program = scratch.program();
         program.args(words);
-        assert(program)
+        Run::of(program)
             .code(1)
             .stderr(contains("missing/c.brasa").and(contains("its directory must exist")));
     }
@@ -738,7 +732,7 @@ fn without_permission_to_write_one_can_still_read() {
             program.uid(NOBODY).gid(NOBODY);
         }
         program.arg("-f").arg(scratch.file()).args(words);
-        assert(program)
+        Run::of(program)
     };
     let path = scratch.file().to_str().unwrap().to_owned();
     run(&["GET", "k"]).success().stdout("v\n");
@@ -962,7 +956,7 @@ fn the_file_is_an_argument_or_an_option_and_not_both() {
     ] {
         let mut program = scratch.program();
         program.args(words);
-        assert(program).success();
+        Run::of(program).success();
     }
     scratch
         .run(&["check", path])
@@ -1013,7 +1007,7 @@ fn check_names_the_offset_of_the_first_damage() {
             .run(&["log"])
             .code(1)
             .stderr(contains(format!("damaged at offset {offset}: ")));
-        let printed = String::from_utf8(printed.get_output().stdout.clone()).unwrap();
+        let printed = String::from_utf8(printed.output().stdout.clone()).unwrap();
         // The hash's two records are one commit.
         let whole = if index == 3 { 2 } else { index };
         assert_eq!(printed.lines().count(), 1 + whole);

@@ -3,12 +3,12 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
-use assert_cmd::Command;
-use assert_cmd::assert::Assert;
 use brasa::Db;
-use predicates::prelude::*;
-use predicates::str::{contains, is_empty};
+use support::program::{Expected, Run, contains, is_empty};
+
+mod support;
 
 const LOG_START: usize = 12_288;
 
@@ -49,12 +49,13 @@ impl Scratch {
         self.directory.path().join(name)
     }
 
-    fn run(&self, arguments: &[&str]) -> Assert {
-        Command::new(env!("CARGO_BIN_EXE_brasa"))
+    fn run(&self, arguments: &[&str]) -> Run {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_brasa"));
+        program
             .current_dir(self.directory.path())
             .env_remove("BRASA_FILE")
-            .args(arguments)
-            .assert()
+            .args(arguments);
+        Run::of(program)
     }
 }
 

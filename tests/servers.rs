@@ -17,6 +17,8 @@ use brasa::transfer::{self, Event, Position, Report};
 use brasa::{Cache, Db, DegradedTo, Error, ExpireCondition, KeyType, SetOptions};
 use redis::ConnectionLike;
 use support::conformance::TESTS;
+#[cfg(feature = "cli")]
+use support::program::Run;
 use support::stampede::{self, Place};
 
 const SERVER: &str = "BRASA_TEST_REDIS_URL";
@@ -477,13 +479,14 @@ fn the_command_line_moves_both_ways_and_lists_what_it_cannot() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     let brasa = |words: &[&str], files: [&std::path::Path; 1]| {
-        let mut command = assert_cmd::Command::cargo_bin("brasa").unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_brasa"));
         let words = words.iter().map(|word| match *word {
             "FILE" => files[0].as_os_str().to_owned(),
             "URL" => url.as_str().into(),
             word => word.into(),
         });
-        command.args(words).assert()
+        command.args(words);
+        Run::of(command)
     };
     let (from, to) = (path("from"), path("to"));
     let db = Db::open(&from).unwrap();
@@ -548,18 +551,19 @@ fn a_push_that_is_cut_off_goes_on_when_it_is_called_again() {
     db.close().unwrap();
     let through = format!("redis://{}/12", relay(60_000));
     let push = || {
-        let mut command = assert_cmd::Command::cargo_bin("brasa").unwrap();
-        command.arg("push").arg(&file).arg(&through).assert()
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_brasa"));
+        command.arg("push").arg(&file).arg(&through);
+        Run::of(command)
     };
     let entries = || directory.path().read_dir().unwrap().count();
     let cut = push().code(1);
-    let said = String::from_utf8_lossy(&cut.get_output().stderr).into_owned();
+    let said = String::from_utf8_lossy(&cut.output().stderr).into_owned();
     assert!(said.contains("call it again to go on from there"), "{said}");
     assert_eq!(entries(), 2, "the place is noted beside the file");
     let sent = ask::<u64>(&mut connection, &["DBSIZE"]);
     assert!(sent > 300 && sent < 2_900, "{sent} were sent");
     let whole = push().success();
-    let said = String::from_utf8_lossy(&whole.get_output().stderr).into_owned();
+    let said = String::from_utf8_lossy(&whole.output().stderr).into_owned();
     assert!(said.contains("going on where it was left"), "{said}");
     whole.stdout("3000 keys moved, 3000 verified, 0 refused, 0 different\n");
     assert_eq!(ask::<u64>(&mut connection, &["DBSIZE"]), 3_000);

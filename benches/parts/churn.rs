@@ -1,7 +1,8 @@
 //! Ten million overwrites of 100,000 keys, with a reader that checks: how large does the file get?
 //!
-//! `cargo bench --bench churn` (about a minute); `-- --plot src/docs/churn.svg` draws the sizes over time; `-- --writes N` for
-//! another number of writes. It fails if the file exceeds its bound, or the reader sees something older than what had been
+//! `cargo bench --manifest-path benches/parts/Cargo.toml --bench churn` takes about a minute.
+//! `-- --plot "$PWD/src/docs/churn.svg"` draws the sizes over time, and `-- --writes N` makes another
+//! number of writes. It fails if the file exceeds its bound, or the reader sees something older than what had been
 //! acknowledged.
 //!
 //! The bound: a compaction is due when the log is twice the live data, or exceeds it by the floor (1 MiB); that is looked at after each 32nd

@@ -8,6 +8,7 @@
 pub mod conformance;
 pub mod contents;
 pub mod format;
+pub mod program;
 #[cfg(feature = "server")]
 pub mod served;
 pub mod stampede;
