@@ -24,7 +24,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
 ];
 
 /// What every layer may name: modules, and the public items that lib.rs re-exports from them.
-const COMMON: [&str; 14] = [
+const COMMON: [&str; 15] = [
     "mutation",
     "simulation",
     "clock",
