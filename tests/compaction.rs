@@ -335,6 +335,36 @@ fn a_burst_of_overwrites_never_outgrows_its_bound_and_ends_small() {
     panic!("a quiet file stays at {} bytes", size());
 }
 
+/// The writes come from the listener of the first compaction: its thread is still running then, so
+/// that no later write starts another one.
+#[test]
+fn writes_during_a_compaction_make_the_next_one_follow_by_itself() {
+    let (_directory, path) = temporary();
+    let (sender, compactions) = std::sync::mpsc::channel();
+    let writer: Arc<Mutex<Option<Db>>> = Arc::default();
+    let listener = Arc::clone(&writer);
+    let options = Db::options()
+        .durability(Durability::Os)
+        .compact_floor_bytes(64 << 10)
+        .on_compaction(move |outcome| {
+            outcome.as_ref().unwrap();
+            if let Some(db) = listener.lock().unwrap().take() {
+                (0..12).for_each(|_| db.set("key", vec![7; 16 << 10]).unwrap());
+            }
+            let _ = sender.send(());
+        });
+    let db = options.open(&path).unwrap();
+    *writer.lock().unwrap() = Some(db.clone());
+    while writer.lock().unwrap().is_some() {
+        db.set("key", vec![7; 16 << 10]).unwrap();
+    }
+    // A hang limit, and no more.
+    for compaction in ["the first", "the second"] {
+        let outcome = compactions.recv_timeout(Duration::from_secs(30));
+        assert!(outcome.is_ok(), "{compaction} compaction is missing");
+    }
+}
+
 #[cfg(feature = "simulation")]
 #[test]
 fn a_handle_without_threads_compacts_before_it_writes_beyond_the_bound() {
