@@ -365,6 +365,45 @@ fn writes_during_a_compaction_make_the_next_one_follow_by_itself() {
     }
 }
 
+/// A few small records make much of the log dead: less than what makes a handle look at a log that
+/// grows.
+#[test]
+fn few_small_records_that_make_large_ones_dead_make_a_compaction_due() {
+    type Shrink = fn(&Db, u32);
+    let ways: [(&str, Shrink); 4] = [
+        ("deletes", |db, key| {
+            assert!(db.del(key.to_string()).unwrap())
+        }),
+        ("overwrites", |db, key| db.set(key.to_string(), "").unwrap()),
+        ("deletes of fields", |db, key| {
+            assert!(db.hdel("hash", key.to_string()).unwrap());
+        }),
+        ("clears", |db, _| db.clear().unwrap()),
+    ];
+    for (name, shrink) in ways {
+        let (_directory, path) = temporary();
+        let db = Db::options()
+            .durability(Durability::Os)
+            .open(&path)
+            .unwrap();
+        let large = vec![7; 100_000];
+        for key in 0..40 {
+            match name {
+                "deletes of fields" => assert!(db.hset("hash", key.to_string(), &large).unwrap()),
+                _ => db.set(key.to_string(), &large).unwrap(),
+            }
+        }
+        (0..36).for_each(|key| shrink(&db, key));
+        let size = || std::fs::metadata(&path).unwrap().len();
+        // Twice the live data and the floor, and what is reserved. A hang limit, and no more.
+        let is_small = (0..300).any(|_| {
+            std::thread::sleep(Duration::from_millis(100));
+            size() <= 2_500_000
+        });
+        assert!(is_small, "{name}: a quiet file stays at {} bytes", size());
+    }
+}
+
 #[cfg(feature = "simulation")]
 #[test]
 fn a_handle_without_threads_compacts_before_it_writes_beyond_the_bound() {

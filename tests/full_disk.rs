@@ -597,3 +597,37 @@ fn a_compaction_on_a_full_disk_leaves_the_file_says_so_once_and_works_later() {
         }
     }
 }
+
+/// No call follows once another program has freed space.
+#[test]
+fn compaction_that_lacked_space_starts_by_itself_once_there_is_some() {
+    let Some(disk) = SmallDisk::mount("tmpfs") else {
+        return;
+    };
+    let (sender, told) = std::sync::mpsc::channel();
+    let options = Db::options()
+        .durability(Durability::Os)
+        .compact_floor_bytes(1_000)
+        .on_compaction(move |outcome| {
+            let _ = sender.send(outcome.as_ref().map(drop).map_err(ToString::to_string));
+        });
+    let db = options.open(disk.path()).unwrap();
+    for number in 0..60 {
+        db.set(format!("key-{number}"), vec![b'v'; 8 << 10])
+            .unwrap();
+    }
+    disk.fill();
+    // What is left is nearly half of the file, and does not fit a second time.
+    (0..32).for_each(|number| assert!(db.del(format!("key-{number}")).unwrap()));
+    let next = || told.recv_timeout(Duration::from_secs(60));
+    let failure = next().expect("a compaction was due").unwrap_err();
+    assert!(failure.contains("is full"), "{failure}");
+    disk.make_space();
+    assert_eq!(
+        next(),
+        Ok(Ok(())),
+        "told of the full disk once, and then of the success"
+    );
+    assert!(db.stats().unwrap().dead_bytes < 100_000);
+    db.close().unwrap();
+}

@@ -11,6 +11,11 @@ use crate::{Durability, Error, Result};
 
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 
+/// How long the compactor waits before it looks again whether a full disk has room for the copy: at
+/// first, and at most. A look is one system call.
+const SHORTEST_SPACE_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_SPACE_PAUSE: Duration = Duration::from_secs(8);
+
 /// Syncs the engine every interval until it is dropped. The thread starts with the first write: a program that only reads, for a moment,
 /// would pay more for it than for the rest.
 pub(crate) struct IntervalSync {
@@ -37,8 +42,7 @@ fn join(engine: &Engine, thread: Option<JoinHandle<()>>) {
 /// Compacts and writes checkpoints in a background thread, which ends when no work is due.
 pub(crate) struct Compactor {
     engine: Arc<Engine>,
-    /// Set while the thread promises to look at the work that is due before it ends.
-    is_running: Arc<AtomicBool>,
+    state: Arc<CompactorState>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -46,7 +50,7 @@ impl Compactor {
     pub(super) fn new(engine: &Arc<Engine>) -> Compactor {
         Compactor {
             engine: Arc::clone(engine),
-            is_running: Arc::default(),
+            state: Arc::default(),
             thread: Mutex::new(None),
         }
     }
@@ -55,7 +59,7 @@ impl Compactor {
     /// start: every write calls this.
     #[inline]
     pub(super) fn start_if_due(&self) {
-        if self.engine.is_work_due() && !self.is_running.load(Ordering::SeqCst) {
+        if self.engine.is_work_due() && !self.state.is_running.load(Ordering::SeqCst) {
             self.start();
         }
     }
@@ -63,45 +67,57 @@ impl Compactor {
     #[cold]
     fn start(&self) {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.is_running.swap(true, Ordering::SeqCst) {
+        if self.state.is_running.swap(true, Ordering::SeqCst) {
             return;
         }
         // The previous thread is ending.
         join(&self.engine, thread.take());
-        let (engine, running) = (
-            Arc::clone(&self.engine),
-            Running(Arc::clone(&self.is_running)),
-        );
+        let (engine, running) = (Arc::clone(&self.engine), Running(Arc::clone(&self.state)));
         let started = thread::Builder::new()
             .name("brasa-compact".to_owned())
             .spawn(move || running.work(&engine));
         // Without a thread the file grows until the handle closes, which compacts it.
         if started.is_err() {
-            self.is_running.store(false, Ordering::SeqCst);
+            self.state.is_running.store(false, Ordering::SeqCst);
         }
         *thread = started.ok();
     }
 }
 
-/// The mark of the running thread, which a panic clears, too.
-struct Running(Arc<AtomicBool>);
+#[derive(Default)]
+struct CompactorState {
+    /// Set while the thread promises to look at the work that is due before it ends.
+    is_running: AtomicBool,
+    /// Set when the handle closes: the thread waits for nothing any more.
+    is_closing: AtomicBool,
+}
+
+/// The state of the running thread. A panic clears its mark, too.
+struct Running(Arc<CompactorState>);
 
 impl Running {
     fn work(&self, engine: &Engine) {
+        let mut pause = SHORTEST_SPACE_PAUSE;
         loop {
             engine.clear_work_due();
             engine.work_in_background();
-            if engine.is_stopping() {
-                self.0.store(false, Ordering::SeqCst);
+            if engine.is_stopping() || self.0.is_closing.load(Ordering::SeqCst) {
+                self.0.is_running.store(false, Ordering::SeqCst);
                 return;
             }
             if engine.is_work_due() {
                 continue;
             }
-            self.0.store(false, Ordering::SeqCst);
+            if engine.is_waiting_for_space() {
+                // No write need come: another program may free the space.
+                thread::park_timeout(pause);
+                pause = (pause * 2).min(LONGEST_SPACE_PAUSE);
+                continue;
+            }
+            self.0.is_running.store(false, Ordering::SeqCst);
             // A write that found work due after the look above saw a running thread and left the
             // work to it. If another thread has been started since, that one does the work.
-            if !engine.is_work_due() || self.0.swap(true, Ordering::SeqCst) {
+            if !engine.is_work_due() || self.0.is_running.swap(true, Ordering::SeqCst) {
                 return;
             }
         }
@@ -111,7 +127,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0.store(false, Ordering::SeqCst);
+            self.0.is_running.store(false, Ordering::SeqCst);
         }
     }
 }
@@ -123,12 +139,16 @@ impl Drop for Compactor {
         if !self.engine.is_forked() && !self.engine.is_due_on_close() {
             self.engine.stop_compaction();
         }
+        self.state.is_closing.store(true, Ordering::SeqCst);
         let thread = self.thread.get_mut();
+        let thread = thread.unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = &thread
+            && !self.engine.is_forked()
+        {
+            thread.thread().unpark();
+        }
         // It is this one where the listener of a compaction drops the last handle.
-        join(
-            &self.engine,
-            thread.unwrap_or_else(PoisonError::into_inner).take(),
-        );
+        join(&self.engine, thread);
     }
 }
 

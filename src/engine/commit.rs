@@ -93,6 +93,8 @@ pub(super) struct Writer {
     pub(super) is_committing: bool,
     /// Where the log ends when it is looked at next whether it should be compacted.
     pub(super) judge_at: u64,
+    /// The dead bytes from which the next commit judges, too: a small record may make a large one dead.
+    pub(super) judge_dead_at: u64,
     /// Where the next key to evict is looked for.
     pub(super) hand: u64,
     /// Memory for the next commit.
@@ -109,6 +111,7 @@ impl Writer {
             must_fence: false,
             is_committing: false,
             judge_at: 0,
+            judge_dead_at: 0,
             hand: generation.stored_hand(),
             staged: Staged::default(),
             generation: Arc::clone(generation),
@@ -125,6 +128,7 @@ impl Writer {
         self.append = way_into(generation, settings);
         self.generation = Arc::clone(generation);
         self.judge_at = 0;
+        self.judge_dead_at = 0;
         self.hand = hand;
     }
 }
@@ -365,8 +369,9 @@ impl Engine {
         // Under the writer lock.
         let written_bytes = self.written_bytes.load(Ordering::Relaxed) + commit_bytes;
         self.written_bytes.store(written_bytes, Ordering::Relaxed);
-        self.judge_growth(writer, end);
-        applied.map(|()| end)
+        let live_bytes = applied?;
+        self.judge_growth(writer, end, live_bytes);
+        Ok(end)
     }
 
     /// Writes a sealed commit at the tail and publishes it.

@@ -111,6 +111,8 @@ pub(crate) struct Engine {
     stopping: AtomicBool,
     /// Whether the last automatic one has failed.
     compaction_failed: AtomicBool,
+    /// The last compaction failed because the file system had too little room for its copy.
+    lacks_space: AtomicBool,
     /// Whether the log has grown so much that it should be compacted, or get a checkpoint.
     work_due: AtomicBool,
     /// Whether the next writer is to compact first, or to wait until another one has.

@@ -166,6 +166,7 @@ impl Engine {
             relieve_at: AtomicU64::new(0),
             is_short_of_space: AtomicBool::new(false),
             compaction_failed: AtomicBool::new(false),
+            lacks_space: AtomicBool::new(false),
             work_due: AtomicBool::new(false),
             written_bytes: AtomicU64::new(0),
             evicted_keys: AtomicU64::new(0),

@@ -27,6 +27,8 @@ impl Size {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Statistics {
     databases: [DatabaseStatistics; DATABASE_COUNT as usize],
+    /// The live bytes of all databases together, with expired entries.
+    total_bytes: u64,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -39,6 +41,7 @@ impl Statistics {
     /// Counts what a key takes; a deadline of 0 is none.
     #[inline]
     pub(crate) fn add(&mut self, database: u8, deadline_ms: u64, size: Size) {
+        self.total_bytes = self.total_bytes.saturating_add(size.bytes);
         let database = &mut self.databases[usize::from(database)];
         database.live.add(size);
         if deadline_ms != 0 {
@@ -49,6 +52,7 @@ impl Statistics {
     /// Counts no longer what [`Statistics::add`] counted.
     #[inline]
     pub(crate) fn remove(&mut self, database: u8, deadline_ms: u64, size: Size) {
+        self.total_bytes = self.total_bytes.saturating_sub(size.bytes);
         let database = &mut self.databases[usize::from(database)];
         database.live.remove(size);
         if deadline_ms != 0 {
@@ -77,12 +81,20 @@ impl Statistics {
                 return None;
             }
             database.expiry = ExpiryHistogram::decode(bytes, database.live)?;
+            let total_bytes = statistics.total_bytes;
+            statistics.total_bytes = total_bytes.saturating_add(database.live.bytes);
         }
         Some(statistics)
     }
 
     pub(crate) fn clear(&mut self, database: u8) {
-        self.databases[usize::from(database)] = DatabaseStatistics::default();
+        let cleared = std::mem::take(&mut self.databases[usize::from(database)]);
+        self.total_bytes = self.total_bytes.saturating_sub(cleared.live.bytes);
+    }
+
+    /// Returns the live bytes of all databases, with expired entries: without a look at deadlines.
+    pub(crate) fn total_bytes(&self) -> u64 {
+        self.total_bytes
     }
 
     pub(crate) fn swap(&mut self, one: u8, other: u8) {

@@ -28,7 +28,9 @@ impl Engine {
     /// to close. A failure does not fail the close: the listener hears of it.
     pub(crate) fn compact_on_close(&self) {
         // A second failure in the same handle would tell the listener nothing new.
-        if self.compaction_failed.load(Ordering::Acquire) || !self.is_due_on_close() {
+        let has_failed = self.compaction_failed.load(Ordering::Acquire);
+        let may_fit = self.is_waiting_for_space() && self.has_space_for_copy(&self.generation());
+        if (has_failed && !may_fit) || !self.is_due_on_close() {
             return;
         }
         // The listener is told with no lock held.

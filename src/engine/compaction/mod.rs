@@ -151,9 +151,14 @@ impl Engine {
             {
                 // The reason may last: it is tried again when the log has grown by a quarter.
                 let end = writer.generation.published_upto();
-                writer.judge_at = end.saturating_add((end - LOG_START) / 4);
+                let log_bytes = end - LOG_START;
+                writer.judge_at = end.saturating_add(log_bytes / 4);
+                writer.judge_dead_at = log_bytes.saturating_add(log_bytes / 4);
             }
-            self.tell_of_compaction(outcome);
+            // The listener hears of a full disk once.
+            if !(self.is_waiting_for_space() && is_disk_full(&outcome)) {
+                self.tell_of_compaction(outcome);
+            }
             if is_over {
                 return;
             }
@@ -168,8 +173,13 @@ impl Engine {
         if self.look_for_news().is_err() {
             return Ok(None);
         }
-        if !self.is_compaction_due(&self.generation()) {
+        let generation = self.generation();
+        if !self.is_compaction_due(&generation) {
+            self.lacks_space.store(false, Ordering::Relaxed);
             self.checkpoint_in_background();
+            return Ok(None);
+        }
+        if self.is_waiting_for_space() && !self.has_space_for_copy(&generation) {
             return Ok(None);
         }
         let mut go_on = |_, _| !self.stopping.load(Ordering::Acquire);
@@ -463,10 +473,16 @@ impl Engine {
     fn tell_of_compaction(&self, outcome: Result<CompactionReport>) {
         self.compaction_failed
             .store(outcome.is_err(), Ordering::Release);
+        self.lacks_space
+            .store(is_disk_full(&outcome), Ordering::Relaxed);
         if let Some(listener) = &self.on_compaction {
             listener(&outcome);
         }
     }
+}
+
+fn is_disk_full(outcome: &Result<CompactionReport>) -> bool {
+    matches!(outcome, Err(Error::DiskFull { .. }))
 }
 
 impl Running {

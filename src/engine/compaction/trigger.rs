@@ -84,14 +84,18 @@ impl Engine {
         self.work_due.store(false, Ordering::SeqCst);
     }
 
-    /// After a commit: looks now and then whether the file should be compacted, or get a checkpoint.
-    pub(in crate::engine) fn judge_growth(&self, writer: &mut Writer, end: u64) {
-        if end < writer.judge_at {
+    /// Judges after a commit, now and then, whether the file should be compacted, or get a checkpoint.
+    /// `live_bytes` includes expired entries.
+    pub(in crate::engine) fn judge_growth(&self, writer: &mut Writer, end: u64, live_bytes: u64) {
+        let log_bytes = end - LOG_START;
+        let dead_bytes = log_bytes.saturating_sub(live_bytes);
+        if end < writer.judge_at && dead_bytes < writer.judge_dead_at {
             return;
         }
         // In proportion, since adding up what has expired takes microseconds.
-        let step = ((end - LOG_START) / 32).clamp(64 << 10, 16 << 20);
+        let step = (log_bytes / 32).clamp(64 << 10, 16 << 20);
         writer.judge_at = end.saturating_add(step);
+        writer.judge_dead_at = dead_bytes.saturating_add(step);
         let generation = &writer.generation;
         if self.is_compaction_due(generation) || self.is_checkpoint_due(generation) {
             self.work_due.store(true, Ordering::SeqCst);
@@ -159,6 +163,19 @@ impl Engine {
             Some(free) if free < copy && kept > 0 => self.give_back_reserve(source),
             _ => Ok(()),
         }
+    }
+
+    /// Returns whether the compaction that is due waits until the file system has room for its copy.
+    pub(crate) fn is_waiting_for_space(&self) -> bool {
+        self.lacks_space.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether the file system has room for a copy, with the reserve that the file can give
+    /// back. A file system that does not tell has.
+    pub(super) fn has_space_for_copy(&self, generation: &Generation) -> bool {
+        let (copy, kept) = self.copy_bytes(generation);
+        let free = self.free_bytes(generation);
+        free.is_none_or(|free| copy <= free.saturating_add(kept))
     }
 
     /// How many bytes the file system lacks for a copy.

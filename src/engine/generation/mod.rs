@@ -339,17 +339,21 @@ impl Generation {
     }
 
     /// Applies a commit that has just been written, up to this tail.
-    pub(super) fn apply_written(&self, records: &[Applied<'_>], tail: &Tail) -> Result<()> {
+    pub(super) fn apply_written(&self, records: &[Applied<'_>], tail: &Tail) -> Result<u64> {
         self.note_control_kind(Kind::Set);
         let contents = self.contents();
         let mapping = self.mapping();
         let lookup = self.lookup(contents, mapping);
-        let applied = apply_commit(&contents.index, &mut self.statistics(), lookup, records);
+        let mut statistics = self.statistics();
+        let applied = apply_commit(&contents.index, &mut statistics, lookup, records);
+        let live_bytes = statistics.total_bytes();
+        drop(statistics);
         match applied {
             // It was touched before, and holds no longer.
-            Err(_) if self.is_given_up() => self.rebuild_upto(tail),
-            applied => applied,
+            Err(_) if self.is_given_up() => self.rebuild_upto(tail)?,
+            applied => applied?,
         }
+        Ok(live_bytes)
     }
 
     /// Looks at all that applying these records will need of the checkpoint: what does not hold is to be known before they are written.
