@@ -419,6 +419,36 @@ fn cache_within_a_closure_does_not_wait_for_a_thread_that_computes() {
     });
 }
 
+/// Two handles are two owners of leases; a thread that holds one must not wait for it by the other.
+#[test]
+fn cache_within_a_computation_of_another_handle_for_the_same_key_computes_alone() {
+    let (directory, path) = temporary();
+    returns("the inner computation", move || {
+        let link = directory.path().join("link.brasa");
+        let open = |path: &Path| {
+            let cache = Cache::options().file(options()).open(path).unwrap();
+            cache.max_wait(Duration::MAX)
+        };
+        let outer = open(&path);
+        std::fs::hard_link(&path, &link).unwrap();
+        for inner in [open(&path), open(&link), outer.clone()] {
+            let compute = |text: &str| Ok::<_, Error>(text.to_owned());
+            let value = outer.get_or_insert_with("k", || {
+                let value = inner.get_or_insert_with("k", || compute("inner"));
+                assert_eq!(value.unwrap(), "inner");
+                // Another key is computed and stored as ever.
+                let other = inner.get_or_insert_with("other", || compute("other"));
+                assert_eq!(other.unwrap(), "other");
+                compute("outer")
+            });
+            assert_eq!(value.unwrap(), "outer");
+            assert_eq!(inner.get::<String>("k").unwrap().unwrap(), "outer");
+            assert_eq!(inner.get::<String>("other").unwrap().unwrap(), "other");
+            outer.clear().unwrap();
+        }
+    });
+}
+
 #[test]
 fn progress_of_a_compaction_may_wait_for_a_thread_that_writes_beyond_the_bound() {
     returns("writes during a compaction", || {

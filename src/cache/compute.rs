@@ -217,6 +217,12 @@ impl Cache {
                 Ok(None) => {}
                 Err(error) => return self.inner.forgive(Err(error), Turn::Alone),
             }
+            match self.inner.keeper.is_own(&lease_name) {
+                Ok(false) => {}
+                // However long it waited, the lease would not become free.
+                Ok(true) => return Ok(Turn::TimedOut),
+                Err(error) => return self.inner.forgive(Err(error), Turn::Alone),
+            }
             loop {
                 match self.inner.store.is_held(&lease_name) {
                     Ok(true) => {}
@@ -282,7 +288,9 @@ impl Cache {
         // Invariant 3 of the module.
         let stamps = self.stamps();
         let begun = Instant::now();
+        let computing = lease.computing();
         let computed = compute();
+        drop(computing);
         let took = begun.elapsed();
         counters.computed(took);
         let life = match (&computed, self.settings.negative_ttl) {

@@ -11,14 +11,16 @@
 //! 2. A value is stored in the same step that finds its owner's token in the lease. The token is gone
 //!    once a newer value was stored or the key was invalidated: a late owner overwrites nothing newer.
 //! 3. A lease that was lost is not renewed: only the owner's token puts the deadline off.
+//! 4. No thread waits for a lease that it holds itself, by this handle or another one of the same file.
 
+use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::early::random;
 use super::store::{Store, Stored};
-use super::tokens::Acquired;
+use super::tokens::{Acquired, is_owner};
 use crate::Result;
 
 /// How often leases are renewed.
@@ -46,6 +48,20 @@ pub(super) struct Keeper {
 struct State {
     held: Vec<(Vec<u8>, Vec<u8>)>,
     is_running: bool,
+}
+
+thread_local! {
+    /// The tokens of the leases under which this thread computes, of all handles.
+    static COMPUTING: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Marks the thread that computes under a lease; see [`Keeper::is_own`].
+pub(super) struct Computing;
+
+impl Drop for Computing {
+    fn drop(&mut self) {
+        COMPUTING.with_borrow_mut(|tokens| tokens.pop());
+    }
 }
 
 /// Makes a token that nobody else has. It begins with the process, for those who look.
@@ -79,6 +95,17 @@ impl Keeper {
         let token = new_token();
         let acquired = self.store.acquire_briefly(name, &token)?;
         Ok(self.hold(name, token, acquired))
+    }
+
+    /// Returns whether this thread holds the lease: it would wait for itself (invariant 4).
+    pub(super) fn is_own(&self, name: &[u8]) -> Result<bool> {
+        if COMPUTING.with_borrow(Vec::is_empty) {
+            return Ok(false);
+        }
+        let held = self.store.get(name)?;
+        Ok(held.is_some_and(|held| {
+            COMPUTING.with_borrow(|tokens| tokens.iter().any(|token| is_owner(&held, token)))
+        }))
     }
 
     fn hold(self: &Arc<Self>, name: &[u8], token: Vec<u8>, acquired: Acquired) -> Option<Lease> {
@@ -146,6 +173,13 @@ impl Lease {
     /// Whether it was taken from an owner that had stopped renewing it.
     pub(super) fn is_takeover(&self) -> bool {
         self.is_takeover
+    }
+
+    /// Marks this thread as computing under the lease until the guard is dropped. Guards are dropped
+    /// in reverse order: one computation may run within another.
+    pub(super) fn computing(&self) -> Computing {
+        COMPUTING.with_borrow_mut(|tokens| tokens.push(self.token.clone()));
+        Computing
     }
 
     /// Stores an entry and gives the lease back. Returns `false`, with nothing stored, if a newer value
