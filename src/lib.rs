@@ -78,8 +78,8 @@ mod storage;
 pub mod transfer;
 
 pub use cache::{
-    Cache, CacheError, CacheKey, CacheOptions, CacheStats, CacheTimes, CacheValue, Degraded,
-    DegradedTo, Memoized, ValueKind, WaitTimeout,
+    Cache, CacheEntries, CacheError, CacheKey, CacheOptions, CacheStats, CacheTimes, CacheUsage,
+    CacheValue, Degraded, DegradedTo, Memoized, ValueKind, WaitTimeout,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use db::{

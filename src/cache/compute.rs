@@ -1,5 +1,6 @@
 //! Computing a value once, whoever asks for it meanwhile.
 
+use std::convert::Infallible;
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use super::lease::Lease;
 use super::look::{Due, Look};
 use super::stats::count;
 use super::store::Stored;
-use super::{Cache, CacheError, CacheValue, Life, WaitTimeout};
+use super::{Cache, CacheError, CacheValue, LONGEST_LIFE, Life, WaitTimeout};
 use crate::clock::Patience;
 use crate::{Result, Value};
 
@@ -26,6 +27,23 @@ enum Turn<T> {
     Alone,
     /// Its owner renews it, and this call has waited for [`Cache::max_wait`].
     TimedOut,
+}
+
+fn value_of<T, E>(computed: Result<Computed<T>, E>) -> Result<T, CacheError<E>> {
+    let value = computed.map(|computed| computed.value);
+    value.map_err(CacheError::Compute)
+}
+
+/// A value that was computed, with the TTL that it came with instead of the view's.
+pub(super) struct Computed<T> {
+    value: T,
+    ttl: Option<Duration>,
+}
+
+impl<T> From<T> for Computed<T> {
+    fn from(value: T) -> Self {
+        Computed { value, ttl: None }
+    }
 }
 
 impl Cache {
@@ -61,7 +79,70 @@ impl Cache {
         key: impl AsRef<[u8]>,
         compute: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, CacheError<E>> {
-        let name = Name::of_value(&self.inner.prefix, key.as_ref());
+        self.get_or_insert_computed(key.as_ref(), || compute().map(Computed::from))
+    }
+
+    /// Like [`Cache::get_or_insert_with`], for a computation that decides how long its value is fresh:
+    /// it returns the value with its TTL, instead of [`Cache::ttl`].
+    ///
+    /// So a missing row can be remembered for a shorter time than a row: with feature `serde`, an
+    /// `Option` is a value. For a TTL per call, use a view: `cache.clone().ttl(ttl)`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Cache::get_or_insert_with`].
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// let cache = brasa::Cache::in_memory()?;
+    /// let token: String = cache.get_or_insert_for("token", || {
+    ///     let (token, expires_in) = ("5f1c".to_owned(), 3_600); // the answer of a service
+    ///     std::io::Result::Ok((token, Duration::from_secs(expires_in)))
+    /// })?;
+    /// assert_eq!(token, "5f1c");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn get_or_insert_for<T: CacheValue, E: Display>(
+        &self,
+        key: impl AsRef<[u8]>,
+        compute: impl FnOnce() -> Result<(T, Duration), E>,
+    ) -> Result<T, CacheError<E>> {
+        let compute = || {
+            compute().map(|(value, ttl)| Computed {
+                value,
+                ttl: Some(ttl.min(LONGEST_LIFE)),
+            })
+        };
+        self.get_or_insert_computed(key.as_ref(), compute)
+    }
+
+    /// Returns the value of a key, and never an error: for a computation that cannot fail.
+    ///
+    /// It is stored and shared as by [`Cache::get_or_insert_with`]. If the cache has an error, or the
+    /// wait for another computation ends in one, the value is computed here and not stored. A strict
+    /// cache may compute it twice: once before the error.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let cache = brasa::Cache::in_memory()?;
+    /// let upper: String = cache.get_with("recife", || "recife".to_uppercase());
+    /// assert_eq!(upper, "RECIFE");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn get_with<T: CacheValue>(&self, key: impl AsRef<[u8]>, compute: impl Fn() -> T) -> T {
+        let computed = self.get_or_insert_with(key, || Ok::<_, Infallible>(compute()));
+        computed.unwrap_or_else(|_| compute())
+    }
+
+    fn get_or_insert_computed<T: CacheValue, E: Display>(
+        &self,
+        key: &[u8],
+        compute: impl FnOnce() -> Result<Computed<T>, E>,
+    ) -> Result<T, CacheError<E>> {
+        let name = Name::of_value(&self.inner.prefix, key);
         let name = name.bytes();
         let mut other = Look::Miss;
         if let Some(value) = self.fresh(name, &mut other)? {
@@ -113,6 +194,7 @@ impl Cache {
         match other {
             Look::Due(due) => {
                 self.count_hit(&due);
+                let compute = || compute().map(Computed::from);
                 self.refresh_elsewhere::<T, E>(name, due.stored_at_ms, compute);
                 Ok(due.value)
             }
@@ -120,7 +202,7 @@ impl Cache {
                 count(&self.inner.counters.failure_hits);
                 Err(CacheError::FailedRecently { message })
             }
-            _ => self.compute_once(name, compute),
+            _ => self.compute_once(name, || compute().map(Computed::from)),
         }
     }
 
@@ -128,7 +210,7 @@ impl Cache {
     fn compute_once<T: CacheValue, E: Display>(
         &self,
         name: &[u8],
-        compute: impl FnOnce() -> Result<T, E>,
+        compute: impl FnOnce() -> Result<Computed<T>, E>,
     ) -> Result<T, CacheError<E>> {
         let counters = &self.inner.counters;
         count(&counters.misses);
@@ -251,7 +333,7 @@ impl Cache {
     fn compute_alone<T: CacheValue, E: Display>(
         &self,
         leader: Option<Leader>,
-        compute: impl FnOnce() -> Result<T, E>,
+        compute: impl FnOnce() -> Result<Computed<T>, E>,
     ) -> Result<T, CacheError<E>> {
         let counters = &self.inner.counters;
         count(&counters.impatient);
@@ -260,16 +342,17 @@ impl Cache {
         counters.computed(begun.elapsed());
         match &computed {
             Err(_) => count(&counters.failures),
-            Ok(value) => {
+            Ok(computed) => {
                 count(&counters.not_stored);
+                let life = self.life_of(computed.ttl.or(self.settings.ttl));
                 if let Some(leader) = leader
-                    && let Ok(entry) = self.encode(value, begun.elapsed(), self.life(), &[])
+                    && let Ok(entry) = self.encode(&computed.value, begun.elapsed(), life, &[])
                 {
                     leader.land(&entry);
                 }
             }
         }
-        computed.map_err(CacheError::Compute)
+        value_of(computed)
     }
 
     /// Computes with the lease in hand, stores what came of it, and gives the lease back.
@@ -282,7 +365,7 @@ impl Cache {
         lease: Lease,
         leader: Leader,
         is_refresh: bool,
-        compute: impl FnOnce() -> Result<T, E>,
+        compute: impl FnOnce() -> Result<Computed<T>, E>,
     ) -> Result<T, CacheError<E>> {
         let counters = &self.inner.counters;
         // Invariant 3 of the module.
@@ -294,21 +377,21 @@ impl Cache {
         let took = begun.elapsed();
         counters.computed(took);
         let life = match (&computed, self.settings.negative_ttl) {
-            (Ok(_), _) => self.life(),
+            (Ok(computed), _) => self.life_of(computed.ttl.or(self.settings.ttl)),
             (Err(_), Some(ttl)) if !is_refresh => Life::brief(ttl),
             (Err(_), _) => {
                 count(&counters.failures);
                 if is_refresh {
                     lease.leave();
                 }
-                return computed.map_err(CacheError::Compute);
+                return value_of(computed);
             }
         };
         if computed.is_err() {
             count(&counters.failures);
         }
         let encode = |stamps: &[(Vec<u8>, u64)]| match &computed {
-            Ok(value) => self.encode(value, took, life, stamps),
+            Ok(computed) => self.encode(&computed.value, took, life, stamps),
             Err(error) => Ok(self.failure(error, took, life, stamps)),
         };
         let stamps = match stamps {
@@ -321,7 +404,7 @@ impl Cache {
                 drop(lease);
                 count(&counters.not_stored);
                 self.inner.forgive(Err(error), ())?;
-                return computed.map_err(CacheError::Compute);
+                return value_of(computed);
             }
         };
         let encoded = encode(&stamps);
@@ -344,7 +427,7 @@ impl Cache {
             _ => count(&counters.not_stored),
         }
         self.inner.forgive(stored, false)?;
-        computed.map_err(CacheError::Compute)
+        value_of(computed)
     }
 }
 

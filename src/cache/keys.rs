@@ -50,6 +50,12 @@ impl Name {
     }
 }
 
+/// Returns the key of a value with this name.
+pub(super) fn key_of<'a>(value_name: &'a [u8], prefix: &[u8]) -> &'a [u8] {
+    let key = value_name.strip_prefix(prefix).unwrap_or(value_name);
+    key.strip_suffix(b"}").unwrap_or(key)
+}
+
 /// Where the lease on a value is.
 pub(super) fn lease_of(value_name: &[u8]) -> Vec<u8> {
     [value_name, LEASE_SUFFIX].concat()

@@ -1,7 +1,6 @@
 //! A function that remembers.
 
 use std::fmt::{self, Display};
-use std::marker::PhantomData;
 
 use super::{Cache, CacheError, CacheValue};
 use crate::Result;
@@ -70,58 +69,59 @@ macro_rules! tuples {
 tuples!((A 0) (A 0, B 1) (A 0, B 1, C 2) (A 0, B 1, C 2, D 3));
 
 /// A function behind a cache; made by [`Cache::memoize`].
-pub struct Memoized<F, A, T, E> {
+#[derive(Clone)]
+pub struct Memoized<F> {
     cache: Cache,
-    /// What the keys of its values begin with.
+    /// The prefix of the keys of its values.
     prefix: String,
     function: F,
-    signature: PhantomData<fn(A) -> Result<T, E>>,
 }
 
-impl<F, A, T, E> Memoized<F, A, T, E>
-where
-    F: Fn(A) -> Result<T, E>,
-    A: CacheKey,
-    T: CacheValue,
-    E: Display,
-{
-    /// The function's value for these arguments, from the cache where it is there.
+impl<F> Memoized<F> {
+    /// Returns the function's value for these arguments, from the cache if it is there.
     ///
     /// # Errors
     ///
-    /// As [`Cache::get_or_insert_with`].
-    pub fn call(&self, arguments: A) -> Result<T, CacheError<E>> {
+    /// Those of [`Cache::get_or_insert_with`].
+    pub fn call<A, T, E>(&self, arguments: A) -> Result<T, CacheError<E>>
+    where
+        F: Fn(A) -> Result<T, E>,
+        A: CacheKey,
+        T: CacheValue,
+        E: Display,
+    {
         let key = self.key(&arguments);
         self.cache
             .get_or_insert_with(key, || (self.function)(arguments))
     }
 
-    /// Forgets the value for these arguments. Gives back whether there was one.
+    /// Removes the value for these arguments. Returns whether there was one.
     ///
     /// # Errors
     ///
-    /// As [`Cache::invalidate`].
-    pub fn forget(&self, arguments: A) -> Result<bool> {
+    /// Those of [`Cache::invalidate`].
+    pub fn forget(&self, arguments: impl CacheKey) -> Result<bool> {
         self.cache.invalidate(self.key(&arguments))
     }
 
-    fn key(&self, arguments: &A) -> String {
+    fn key(&self, arguments: &impl CacheKey) -> String {
         let mut key = self.prefix.clone();
         arguments.write(&mut key);
         key
     }
 
-    /// Forgets the values for all arguments. Gives back how many keys of the store went, leases among them; every key of the file or server is looked at.
+    /// Removes the values for all arguments. Returns how many keys of the store were removed, leases
+    /// among them. It reads every key of the file or server.
     ///
     /// # Errors
     ///
-    /// As [`Cache::invalidate_prefix`].
+    /// Those of [`Cache::invalidate_prefix`].
     pub fn forget_all(&self) -> Result<u64> {
         self.cache.invalidate_prefix(format!("{}:", self.prefix))
     }
 }
 
-impl<F, A, T, E> fmt::Debug for Memoized<F, A, T, E> {
+impl<F> fmt::Debug for Memoized<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Memoized")
             .field("prefix", &self.prefix)
@@ -131,8 +131,11 @@ impl<F, A, T, E> fmt::Debug for Memoized<F, A, T, E> {
 }
 
 impl Cache {
-    /// A function that looks here first. Its values are at `NAME:ARGUMENT`, with a colon before each further argument; colons and backslashes within them have
-    /// a backslash before them.
+    /// Returns a function that looks into this cache before it calls `function`.
+    ///
+    /// Its values are at `NAME:ARGUMENT`, with a colon before each further argument. Colons and
+    /// backslashes within an argument are marked by a backslash. Arguments may be references of any
+    /// lifetime, if the closure says their type: `|name: &str| ...`.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -145,20 +148,13 @@ impl Cache {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn memoize<F, A, T, E>(&self, name: impl AsRef<str>, function: F) -> Memoized<F, A, T, E>
-    where
-        F: Fn(A) -> Result<T, E>,
-        A: CacheKey,
-        T: CacheValue,
-        E: Display,
-    {
+    pub fn memoize<F>(&self, name: impl AsRef<str>, function: F) -> Memoized<F> {
         let mut prefix = String::new();
         write_marked(name.as_ref(), &mut prefix);
         Memoized {
             cache: self.clone(),
             prefix,
             function,
-            signature: PhantomData,
         }
     }
 }
@@ -180,6 +176,17 @@ mod tests {
         assert_ne!(key(("a:b", "c")), key(("a", "b:c")));
         assert_ne!(key(("a\\", "b")), key(("a", "\\b")));
         assert_ne!(key(("", "")), key(("",)));
+    }
+
+    #[test]
+    fn memoized_function_takes_references_of_any_lifetime() {
+        let cache = Cache::in_memory().unwrap();
+        let upper = cache.memoize("upper", |word: &str| Ok::<_, String>(word.to_uppercase()));
+        for number in 0..3 {
+            let word = format!("recife {number}");
+            assert_eq!(upper.call(&*word).unwrap(), word.to_uppercase());
+            assert!(upper.forget(&*word).unwrap());
+        }
     }
 
     #[test]

@@ -10,6 +10,8 @@
 //! 3. The stamps of an entry's tags are read before its computation begins: what is invalidated meanwhile is a miss.
 
 mod compute;
+mod contents;
+mod degraded;
 mod early;
 mod entry;
 mod error;
@@ -21,6 +23,7 @@ mod lease;
 mod look;
 mod memoize;
 mod options;
+mod place;
 mod reclaim;
 mod refresh;
 #[cfg(feature = "redis")]
@@ -40,10 +43,12 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+pub use contents::{CacheEntries, CacheUsage};
+pub use degraded::{Degraded, DegradedTo};
 pub use entry::ValueKind;
 pub use error::CacheError;
 pub use memoize::{CacheKey, Memoized};
-pub use options::{CacheOptions, Degraded, DegradedTo};
+pub use options::CacheOptions;
 pub use stats::{CacheStats, CacheTimes};
 pub use value::CacheValue;
 
@@ -361,9 +366,14 @@ impl Cache {
         self.inner.counters.read()
     }
 
-    /// How long what is stored now lives, shortened by chance.
+    /// Returns how long an entry that is stored now lives, shortened at random.
     fn life(&self) -> Life {
-        let Some(ttl) = self.settings.ttl else {
+        self.life_of(self.settings.ttl)
+    }
+
+    /// Like [`Cache::life`], with the TTL of a single entry.
+    fn life_of(&self, ttl: Option<Duration>) -> Life {
+        let Some(ttl) = ttl else {
             return Life {
                 soft: None,
                 hard: None,

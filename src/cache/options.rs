@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::degraded::{Degraded, DegradedTo, Listener};
 use super::keys::is_namespace;
 use super::store::Store;
 use super::{Cache, Inner};
@@ -32,6 +33,7 @@ pub struct CacheOptions {
     fallback: Fallback,
     timeout: Duration,
     sets_aside: bool,
+    on_degraded: Listener,
 }
 
 impl Default for CacheOptions {
@@ -46,35 +48,9 @@ impl Default for CacheOptions {
             fallback: Fallback::Memory,
             timeout: Duration::from_secs(1),
             sets_aside: false,
+            on_degraded: Listener::default(),
         }
     }
-}
-
-/// What a cache is instead of what was asked for; from [`Cache::degraded`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Degraded {
-    /// What it is now.
-    pub to: DegradedTo,
-    /// Why.
-    pub reason: String,
-}
-
-/// In which way a cache is less than what was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum DegradedTo {
-    /// The file was damaged: what survives is in a new one, and the damaged one is kept beside it.
-    Salvaged,
-    /// The path had a file of something else, which was renamed: the cache is in a new file
-    /// ([`CacheOptions::set_aside_strangers`]).
-    Anew,
-    /// The file can only be read. Its values are hits; what is computed is returned and not stored;
-    /// other changes are errors ([`Error::ReadOnly`]).
-    ReadOnly,
-    /// There is no file. What is computed is stored in memory, for this process, until it ends;
-    /// other changes are made there and are errors ([`Error::FellBack`]), since others do not see them.
-    Memory,
 }
 
 impl CacheOptions {
@@ -133,6 +109,26 @@ impl CacheOptions {
     /// so is a brasa file of a newer version.
     pub fn set_aside_strangers(mut self, set_aside: bool) -> Self {
         self.sets_aside = set_aside;
+        self
+    }
+
+    /// Sets the function that is called if the cache is opened as less than was asked for
+    /// ([`Cache::degraded`]). By default a line on standard error says so, once a process for each
+    /// reason. `|_| ()` silences it.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// let options = brasa::Cache::options().on_degraded(|degraded| {
+    ///     eprintln!("my-tool: {degraded}");
+    /// });
+    /// let cache = options.open(directory.path())?; // a directory is no file
+    /// assert!(cache.degraded().is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_degraded(mut self, listener: impl Fn(&Degraded) + Send + Sync + 'static) -> Self {
+        self.on_degraded = Listener::new(listener);
         self
     }
 
@@ -224,7 +220,7 @@ impl CacheOptions {
     }
 
     /// Whatever has kept the file or the server from being opened, a cache in memory still does its work in this process.
-    fn fall_back(self, error: Error) -> Result<Cache> {
+    pub(super) fn fall_back(self, error: Error) -> Result<Cache> {
         if self.is_strict || self.fallback != Fallback::Memory {
             return Err(error);
         }
@@ -272,6 +268,9 @@ impl CacheOptions {
     }
 
     fn over(self, store: Store, degraded: Option<Degraded>) -> Cache {
+        if let Some(degraded) = &degraded {
+            self.on_degraded.tell(degraded);
+        }
         Cache::of(Inner::new(
             Arc::new(store),
             self.namespace,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 
+use super::compute::Computed;
 use super::entry::Entry;
 use super::flight::Boarding;
 use super::keys::lease_of;
@@ -23,7 +24,7 @@ impl Cache {
         &self,
         name: &[u8],
         due: Due<T>,
-        compute: impl FnOnce() -> Result<T, E>,
+        compute: impl FnOnce() -> Result<Computed<T>, E>,
     ) -> Result<T, CacheError<E>> {
         let claim = match self.inner.flights.board(name) {
             Boarding::Lead(leader) => {
@@ -53,7 +54,7 @@ impl Cache {
         &self,
         name: &[u8],
         stored_at_ms: u64,
-        compute: impl FnOnce() -> Result<T, E> + Send + 'static,
+        compute: impl FnOnce() -> Result<Computed<T>, E> + Send + 'static,
     ) {
         let Some(leader) = self.inner.flights.prepare(name) else {
             return;

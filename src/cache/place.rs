@@ -1,0 +1,72 @@
+//! The place of an application's cache, by the rules of its platform.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use etcetera::BaseStrategy;
+
+use super::{Cache, CacheOptions};
+use crate::{Error, Result};
+
+/// The name of the file in the application's directory.
+const FILE_NAME: &str = "cache.brasa";
+
+impl Cache {
+    /// Opens the cache of an application, with default options; see [`CacheOptions::open_for_app`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`CacheOptions::open_for_app`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use std::time::Duration;
+    /// let cache = brasa::Cache::for_app("brasa-example")?.ttl(Duration::from_secs(600));
+    /// cache.insert("chave_1", &"Relou Uourdi".to_owned())?;
+    /// println!("the cache is at {:?}", cache.path());
+    /// # let path = cache.path().map(ToOwned::to_owned);
+    /// # drop(cache);
+    /// # if let Some(directory) = path.as_deref().and_then(|path| path.parent()) {
+    /// #     let _ = std::fs::remove_dir_all(directory);
+    /// # }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn for_app(name: impl AsRef<str>) -> Result<Cache> {
+        Cache::options().open_for_app(name)
+    }
+}
+
+impl CacheOptions {
+    /// Opens the cache of an application, in the cache directory of the user:
+    /// `$XDG_CACHE_HOME/NAME/cache.brasa` or `~/.cache/NAME/cache.brasa`, and on Apple systems
+    /// `~/Library/Caches/NAME/cache.brasa`. Missing directories are created for the owner alone.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Encoding`] if the name is empty, `.` or `..`, or has a slash, backslash or NUL.
+    /// - Those of [`CacheOptions::open`]; also if the user has no home directory.
+    pub fn open_for_app(self, name: impl AsRef<str>) -> Result<Cache> {
+        let name = name.as_ref();
+        if matches!(name, "" | "." | "..") || name.contains(['/', '\\', '\0']) {
+            return Err(Error::Encoding {
+                type_name: "application's name",
+                reason: format!("{name:?} is no name of a directory"),
+            });
+        }
+        match cache_directory() {
+            Ok(directory) => self.open(directory.join(name).join(FILE_NAME)),
+            Err(error) => self.fall_back(error),
+        }
+    }
+}
+
+/// Returns the cache directory of the user.
+fn cache_directory() -> Result<PathBuf> {
+    let found = etcetera::base_strategy::choose_native_strategy();
+    let found = found.map(|strategy| strategy.cache_dir());
+    found.map_err(|error| {
+        let source = io::Error::new(io::ErrorKind::NotFound, error.to_string());
+        Error::io("find the home of", Path::new("~/.cache"))(source)
+    })
+}
