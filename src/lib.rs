@@ -77,9 +77,12 @@ mod storage;
 #[cfg(feature = "redis")]
 pub mod transfer;
 
+#[cfg(feature = "serde")]
+pub use cache::Serialized;
 pub use cache::{
-    Cache, CacheEntries, CacheError, CacheKey, CacheOptions, CacheStats, CacheTimes, CacheUsage,
-    CacheValue, Degraded, DegradedTo, Memoized, ValueKind, WaitTimeout,
+    Cache, CacheEncoding, CacheEntries, CacheError, CacheKey, CacheOptions, CacheStats, CacheTimes,
+    CacheUsage, CacheValue, Degraded, DegradedTo, Encoded, Hashed, Memoized, ValueKind,
+    WaitTimeout,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use db::{

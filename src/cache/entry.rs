@@ -24,7 +24,7 @@ pub(super) const MAX_TAG_BYTES: usize = 1_024;
 
 /// What tells apart values of different types and encodings.
 ///
-/// Of an own [`CacheValue`](super::CacheValue), made by [`ValueKind::own`].
+/// [`ValueKind::own`] makes the kind of a [`CacheEncoding`](super::CacheEncoding).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ValueKind {
     encoding: u8,

@@ -1,14 +1,79 @@
 //! A function that remembers.
 
 use std::fmt::{self, Display};
+use std::hash::Hash;
+
+use siphasher::sip128::{Hasher128, SipHasher13};
 
 use super::{Cache, CacheError, CacheValue};
 use crate::Result;
 
-/// What arguments a key can be made of: text, numbers, and tuples of them.
+/// A value that a key can be made of: text, numbers, tuples of them, and by [`Hashed`] or, with
+/// feature `serde`, `Serialized` every type that is `Hash` or `Serialize`.
+///
+/// [`Memoized`] makes its keys so, and [`Cache::key`] makes one for any other call.
 pub trait CacheKey {
-    /// Appends the argument to a key, so that different arguments make different keys.
+    /// Appends the value to a key, such that different values make different keys.
     fn write(&self, key: &mut String);
+}
+
+/// A part of a key by its hash, of any type that is `Hash`: 128 bits of SipHash-1-3 under a fixed key.
+///
+/// Two values with the same hash share an entry. By chance that takes about 2^64 keys; values from an
+/// attacker need [`CacheKey`]s that are exact. The hash of a type may change with the platform, the
+/// compiler and the type's crate; entries of the old hash are then misses.
+///
+/// ```
+/// # fn main() -> brasa::Result<()> {
+/// use brasa::{Cache, Hashed};
+/// let cache = Cache::in_memory()?;
+/// let query = (vec!["name", "city"], Some(29));
+/// cache.insert(Cache::key(("rows", Hashed(&query))), &"Minevaldo".to_owned())?;
+/// let row = cache.get::<String>(Cache::key(("rows", Hashed(&query))))?;
+/// assert_eq!(row.as_deref(), Some("Minevaldo"));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Hashed<T>(pub T);
+
+impl<T: Hash> CacheKey for Hashed<T> {
+    fn write(&self, key: &mut String) {
+        let mut hasher = SipHasher13::new();
+        self.0.hash(&mut hasher);
+        write_part(&format!("{:032x}", hasher.finish128().as_u128()), key);
+    }
+}
+
+/// A part of a key by its MessagePack bytes, of any type that is `Serialize`. Unlike [`Hashed`], it
+/// is exact, and the same on every platform; the key is twice as long as the bytes.
+///
+/// A value that cannot be serialized makes the part `!` and the error's text.
+///
+/// ```
+/// # fn main() -> brasa::Result<()> {
+/// use brasa::{Cache, Serialized};
+/// let cache = Cache::in_memory()?;
+/// cache.insert(Cache::key(Serialized(Some(29))), &"Minevaldo".to_owned())?;
+/// assert_eq!(cache.get::<String>(Cache::key(Serialized(Some(30))))?, None);
+/// # Ok(())
+/// # }
+/// ```
+#[cfg(feature = "serde")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Serialized<T>(pub T);
+
+#[cfg(feature = "serde")]
+impl<T: serde::Serialize> CacheKey for Serialized<T> {
+    fn write(&self, key: &mut String) {
+        match rmp_serde::to_vec_named(&self.0) {
+            Ok(bytes) => {
+                let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                write_part(&hex, key);
+            }
+            Err(error) => write_part(&format!("!{error}"), key),
+        }
+    }
 }
 
 /// Appends one part of a key; colons part parts, and those within are marked.
@@ -131,6 +196,18 @@ impl<F> fmt::Debug for Memoized<F> {
 }
 
 impl Cache {
+    /// Returns the key that stands for a value, or for several in a tuple, as [`Cache::memoize`] makes
+    /// it: each part behind a colon.
+    ///
+    /// ```
+    /// assert_eq!(brasa::Cache::key(("user", 7)), ":user:7");
+    /// ```
+    pub fn key(parts: impl CacheKey) -> String {
+        let mut key = String::new();
+        parts.write(&mut key);
+        key
+    }
+
     /// Returns a function that looks into this cache before it calls `function`.
     ///
     /// Its values are at `NAME:ARGUMENT`, with a colon before each further argument. Colons and
@@ -161,7 +238,7 @@ impl Cache {
 
 #[cfg(test)]
 mod tests {
-    use super::CacheKey;
+    use super::{CacheKey, Hashed};
     use crate::Cache;
 
     fn key(arguments: impl CacheKey) -> String {
@@ -176,6 +253,23 @@ mod tests {
         assert_ne!(key(("a:b", "c")), key(("a", "b:c")));
         assert_ne!(key(("a\\", "b")), key(("a", "\\b")));
         assert_ne!(key(("", "")), key(("",)));
+    }
+
+    #[test]
+    fn hashed_part_of_a_key_tells_values_apart_and_stays_the_same() {
+        let one = key(Hashed(&(vec!["a", "b"], Some(1_u8))));
+        assert_eq!(one, key(Hashed(&(vec!["a", "b"], Some(1_u8)))));
+        assert_ne!(one, key(Hashed(&(vec!["a", "b"], None::<u8>))));
+        assert_ne!(one, key(Hashed(&(vec!["ab"], Some(1_u8)))));
+        assert_eq!(one.len(), 33, "a colon and 128 bits");
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn serialized_part_of_a_key_is_its_message_pack() {
+        use super::Serialized;
+        assert_eq!(key(("a", Serialized((1, "b")))), ":a:9201a162");
+        assert_ne!(key(Serialized(Some(0))), key(Serialized(None::<u8>)));
     }
 
     #[test]

@@ -47,10 +47,12 @@ pub use contents::{CacheEntries, CacheUsage};
 pub use degraded::{Degraded, DegradedTo};
 pub use entry::ValueKind;
 pub use error::CacheError;
-pub use memoize::{CacheKey, Memoized};
+#[cfg(feature = "serde")]
+pub use memoize::Serialized;
+pub use memoize::{CacheKey, Hashed, Memoized};
 pub use options::CacheOptions;
 pub use stats::{CacheStats, CacheTimes};
-pub use value::CacheValue;
+pub use value::{CacheEncoding, CacheValue, Encoded};
 
 use crate::{Error, Result};
 

@@ -1,21 +1,70 @@
-//! What a cache can hold: bytes, text, and with feature `serde` whatever serde knows.
+//! The values of a cache: bytes, text, types with an encoding of their own, and with feature `serde`
+//! every type that serde knows.
 
 use super::entry::ValueKind;
 use crate::Value;
 
-/// What a [`Cache`](super::Cache) can hold.
+/// A value that a [`Cache`](super::Cache) can hold.
 ///
-/// [`Value`] and `Vec<u8>` are bytes, `String` is text, each stored as it is. With feature `serde` every other type that is
-/// `Serialize` and `DeserializeOwned` is stored as MessagePack with the names of its fields. A type of one's own may have an encoding of its own,
-/// where it is none of serde's:
+/// [`Value`] and `Vec<u8>` are bytes, `String` is text; each is stored as it is. With feature `serde`,
+/// every other type that is `Serialize` and `DeserializeOwned` is stored as MessagePack with the names
+/// of its fields. [`Encoded`] holds a type with an encoding of its own.
+///
+/// The trait is sealed, so that feature `serde` can add types without breaking a program that was
+/// written without it.
+pub trait CacheValue: sealed::Sealed + Sized {
+    #[doc(hidden)]
+    fn kind() -> ValueKind;
+
+    #[doc(hidden)]
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), String>;
+
+    #[doc(hidden)]
+    fn decode(bytes: Value) -> Option<Self>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+
+    #[cfg(not(feature = "serde"))]
+    impl Sealed for crate::Value {}
+    #[cfg(not(feature = "serde"))]
+    impl Sealed for Vec<u8> {}
+    #[cfg(not(feature = "serde"))]
+    impl Sealed for String {}
+
+    #[cfg(feature = "serde")]
+    impl<T: serde::Serialize + serde::de::DeserializeOwned + 'static> Sealed for T {}
+
+    impl<T: super::CacheEncoding> Sealed for super::Encoded<T> {}
+}
+
+/// An encoding of a type's own, for [`Encoded`].
+pub trait CacheEncoding: Sized {
+    /// Returns the kind, which tells the bytes from those of other types.
+    fn kind() -> ValueKind;
+
+    /// Appends the value's bytes.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the value has no bytes.
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), String>;
+
+    /// Returns the value of bytes that were stored with this kind, or `None` if they are not valid:
+    /// the entry then counts as a miss.
+    fn decode(bytes: Value) -> Option<Self>;
+}
+
+/// A value of a type with an encoding of its own, as a [`CacheValue`].
 ///
 /// ```
-/// use brasa::{Cache, CacheValue, Value, ValueKind};
+/// use brasa::{Cache, CacheEncoding, Encoded, Value, ValueKind};
 ///
 /// #[derive(Debug, PartialEq)]
 /// struct Celsius(f64);
 ///
-/// impl CacheValue for Celsius {
+/// impl CacheEncoding for Celsius {
 ///     fn kind() -> ValueKind {
 ///         ValueKind::own("weather.Celsius.1")
 ///     }
@@ -30,25 +79,27 @@ use crate::Value;
 ///
 /// # fn main() -> brasa::Result<()> {
 /// let cache = Cache::in_memory()?;
-/// cache.insert("recife", &Celsius(28.5))?;
-/// assert_eq!(cache.get::<Celsius>("recife")?, Some(Celsius(28.5)));
+/// cache.insert("recife", &Encoded(Celsius(28.5)))?;
+/// assert_eq!(cache.get("recife")?, Some(Encoded(Celsius(28.5))));
 /// assert_eq!(cache.get::<String>("recife")?, None, "another type is a miss");
 /// # Ok(())
 /// # }
 /// ```
-pub trait CacheValue: Sized {
-    /// What tells its bytes from those of other types.
-    fn kind() -> ValueKind;
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Encoded<T>(pub T);
 
-    /// Appends the value's bytes.
-    ///
-    /// # Errors
-    ///
-    /// Why it has none.
-    fn encode(&self, out: &mut Vec<u8>) -> Result<(), String>;
+impl<T: CacheEncoding> CacheValue for Encoded<T> {
+    fn kind() -> ValueKind {
+        T::kind()
+    }
 
-    /// The value of bytes that were stored with this kind; `None` where they are none after all, which is a miss.
-    fn decode(bytes: Value) -> Option<Self>;
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), String> {
+        self.0.encode(out)
+    }
+
+    fn decode(bytes: Value) -> Option<Self> {
+        T::decode(bytes).map(Encoded)
+    }
 }
 
 #[cfg(not(feature = "serde"))]
