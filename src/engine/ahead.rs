@@ -4,7 +4,7 @@
 //! before the first is looked up the misses are had side by side, which takes little longer than those of one. (Redis 8.0 does the same
 //! for requests that arrive together.)
 //!
-//! Nothing is found here, and nothing is checked: whoever looks a key up does.
+//! This module finds and verifies nothing; the later lookup does both.
 
 use super::Engine;
 use crate::index::{KeyHash, Location};

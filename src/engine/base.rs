@@ -1,4 +1,4 @@
-//! The checkpoint that a file was opened by: the layers beneath the index in memory.
+//! The checkpoint that a file was opened with: the layers under the index in memory.
 //!
 //! Invariants:
 //!
@@ -64,7 +64,8 @@ pub(super) enum Stored<'a> {
 }
 
 impl Base {
-    /// The chain of layers whose newest one closes at an offset; or why there is none.
+    /// Returns the chain of layers that ends with the closing record at an offset, or the reason
+    /// why there is none.
     pub(super) fn open(
         mapping: &Mapping,
         salt: u32,
@@ -246,7 +247,7 @@ impl Base {
         runs
     }
 
-    /// The database of the layer `layer_count` beneath the newest that this one continues.
+    /// The database that this one extends in the layer `layer_count` below the newest.
     pub(super) fn continued(&self, database: u8, layer_count: usize) -> Option<u8> {
         let mut layers = self.layers.iter().take(layer_count);
         layers.try_fold(database, |number, layer| {

@@ -47,14 +47,17 @@ const COPY_BYTES: u64 = 20 << 10;
 /// The share of the log that is kept for deletions, open or closed.
 const RESERVE_SHARE: u64 = 64;
 
-/// The length of a file whose log ends at `end` and that no handle writes to: it has some room for deletions on a full
-/// disk, and is rounded to a page, since within its last block it costs nothing.
+/// The length to which an idle file is truncated when its log ends at `end`.
+///
+/// It leaves some room for deletions on a full disk. It is rounded up to a page, since the rest of
+/// the last block costs nothing.
 pub(super) fn trimmed_bytes(end: u64) -> u64 {
     let spare = ((end - LOG_START) / RESERVE_SHARE).max(SPARE_BYTES);
     (file_bytes_needed(end) + CONTROL_BYTES + spare).next_multiple_of(PAGE_BYTES as u64)
 }
 
-/// The shortest length to which a file can be cut whose log ends at `end`: a copy of it needs the rest.
+/// The shortest length of a file with a log that ends at `end`. A compacted copy may need all space
+/// beyond it.
 pub(super) fn shortest_bytes(end: u64) -> u64 {
     (file_bytes_needed(end) + CONTROL_BYTES).next_multiple_of(PAGE_BYTES as u64)
 }
@@ -75,7 +78,7 @@ pub(super) enum Spare {
     Control,
 }
 
-/// What whoever appends must hold.
+/// The state that a thread must lock to append.
 pub(super) struct Writer {
     /// The file that is written to: the engine's, which changes only under this lock.
     pub(super) generation: Arc<Generation>,
@@ -89,7 +92,7 @@ pub(super) struct Writer {
     pub(super) file_bytes: u64,
     /// An unfinished commit may stand at the tail: an append failed, or a crash cut one short.
     pub(super) must_fence: bool,
-    /// A commit is being written and applied: a panic now would leave nobody knows what.
+    /// Set while a commit is being published. A panic while it is set poisons the handle.
     pub(super) is_committing: bool,
     /// Where the log ends when it is looked at next whether it should be compacted.
     pub(super) judge_at: u64,
@@ -327,7 +330,7 @@ impl Engine {
                 generation.touch(change.database, staged_record.hash, &change)?;
             }
         }
-        // Until the commit is applied: readers who see it in the mapping wait for that.
+        // Held until the commit is applied: readers that see the commit in the mapping wait for it.
         let mut tail = generation.lock_tail();
         if tail.offset + commit_bytes + RESERVE_BYTES > MAX_FILE_BYTES {
             return Err(Error::TooLarge {

@@ -240,7 +240,8 @@ pub(crate) fn head_of<S: Source + ?Sized>(source: &S) -> &[u8] {
         .unwrap_or_default()
 }
 
-/// The salt of a file whose header is damaged: the one under which a slot or the first record is valid.
+/// The salt of a file with a damaged header: the one under which a slot or the first record is
+/// valid.
 fn believable_salt<S: Source + ?Sized>(source: &S, start: &[u8], stored: u32) -> u32 {
     let is_valid = |salt: &u32| {
         Slots::decode(start, *salt).is_some()

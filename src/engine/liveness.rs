@@ -112,8 +112,8 @@ impl Generation {
         })
     }
 
-    /// The database whose key has its place in the queue at this record, see [`Live::queued_at`]. `None`
-    /// where the key is gone, or its time is up.
+    /// The database of the key that has its queue position at this record, see [`Live::queued_at`].
+    /// `None` if the key is removed or expired.
     pub(super) fn queued_key(
         &self,
         offset: u64,

@@ -1,6 +1,6 @@
-//! From a name to what the file holds for it: the index in memory first, then the layers of the checkpoint beneath it.
+//! Looks names up: in the index in memory first, then in the layers of the checkpoint.
 //!
-//! What is found does not borrow the index, so that whoever found it may change it.
+//! A result does not borrow the index, so that the caller may change the index.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ pub(super) struct Lookup<'a> {
     pub(super) base: Option<&'a Base>,
 }
 
-/// A live record, or one whose time is up, with the deadline that counts now.
+/// A live or expired record, with its current deadline.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RecordAt<'a> {
     pub(super) offset: u64,
@@ -116,7 +116,7 @@ impl<'a> Lookup<'a> {
         Err(self.base(reference)?.give_up(reference))
     }
 
-    /// The entry of a run with this hash whose record is the one that is looked for.
+    /// The entry of a run that has this hash and belongs to the requested record.
     pub(super) fn find_in_run(
         self,
         run: Run<'a>,
@@ -355,8 +355,10 @@ impl<'a> Lookup<'a> {
         }))
     }
 
-    /// The entries of a hash's fields, among them those of fields that are gone, but for what stands in and beneath the first hash for
-    /// whose reference `is_left` says yes; with that reference, or 0.
+    /// The entries of a hash's fields, removed fields included.
+    ///
+    /// Omits the first object for which `is_left` returns true, and its ancestors. Also returns the
+    /// reference of that object, or 0.
     pub(super) fn field_entries_from<'s>(
         self,
         shard: &'s Shard,
@@ -479,7 +481,7 @@ fn record_at<'a>(shard: &Shard, offset: u64, change: Change<'a>) -> RecordAt<'a>
     }
 }
 
-/// What a layer says, for who asks the layers alone.
+/// The answer of the layers alone, without the index in memory.
 fn held(stored: Stored<'_>) -> Held<'_> {
     match stored {
         Stored::Gone => Held::Nothing,

@@ -78,7 +78,7 @@ pub(crate) struct Engine {
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
     settings: Settings,
-    /// What readers see; who writes has it in `writer`.
+    /// The generation that readers use; the one of the writer is in `writer`.
     generation: RwLock<Arc<Generation>>,
     /// Which file that is.
     place: Place,
@@ -87,13 +87,13 @@ pub(crate) struct Engine {
     writer: Mutex<Writer>,
     /// Watches to read on for when a compaction is followed.
     tracked: TrackedWatches,
-    /// Held by whoever goes on with another file that has taken the path.
+    /// Locked while the handle follows to another file at the path.
     following: Mutex<()>,
     /// Whether this handle is about to give the path to a new file itself.
     switching: AtomicBool,
     /// The process that opened the file, as [`fork_count`](crate::storage::fork_count) tells it.
     fork_count: u64,
-    /// Whether the turn is kept after a write, and somebody looks after it.
+    /// Whether the lease is kept after a write, because a thread watches it.
     lease_kept: AtomicBool,
     /// Whether that has begun since it was last asked.
     lease_started: AtomicBool,
@@ -103,7 +103,7 @@ pub(crate) struct Engine {
     /// How long threads have waited for other handles.
     writer_waited: WaitedFor,
     sync_waited: WaitedFor,
-    /// Held by whoever compacts.
+    /// Locked during a compaction.
     compaction: Mutex<()>,
     /// Who is told of automatic compactions.
     on_compaction: Option<CompactionListener>,
@@ -199,7 +199,7 @@ impl Engine {
         self.clock.now_ms()
     }
 
-    /// Numbers that nobody can foresee.
+    /// Unpredictable random numbers.
     pub(crate) fn random_numbers<const COUNT: usize>(&self) -> Result<[u64; COUNT]> {
         let mut numbers = [0; COUNT];
         for number in &mut numbers {
@@ -238,7 +238,8 @@ impl Engine {
         Ok(self.id_now() == other.id_now())
     }
 
-    /// The file as it is now, for a short look: who holds this keeps a compaction from ending.
+    /// The current generation, for a short lookup: a compaction cannot end while the caller holds
+    /// it.
     fn generation_now(&self) -> RwLockReadGuard<'_, Arc<Generation>> {
         self.generation
             .read()

@@ -76,7 +76,7 @@ impl Drop for Writing<'_> {
     fn drop(&mut self) {
         let has_deferred = leave();
         if thread::panicking() {
-            // Others would wait for a turn that nobody uses.
+            // Others would wait for an unused lease.
             self.0.end_lease();
         }
         if has_deferred {

@@ -183,7 +183,7 @@ impl Engine {
     }
 }
 
-/// What is known of a file whose log was replayed.
+/// The state of a file after its log was replayed.
 pub(super) struct Loaded {
     pub(super) slots: Slots,
     pub(super) recovery: Recovery,
@@ -254,8 +254,9 @@ fn is_empty(file: &dyn StorageFile, path: &Path) -> Result<bool> {
     Ok(size == 0)
 }
 
-/// Puts a new file in the place of an empty one, whose owner and mode it keeps. Returns `false` if
-/// the path names another file by now.
+/// Replaces an empty file by a new one, with the same owner and mode.
+///
+/// Returns `false` if the path names another file by now.
 ///
 /// Processes that do so at the same time take turns by the empty file's writer lock, so that none replaces another's new file.
 fn create_over_empty(
@@ -396,8 +397,8 @@ fn has_valid_slot(start: &[u8]) -> bool {
     salts(start).any(|salt| Slots::decode(start, salt).is_some())
 }
 
-/// The salts that a file may have whose header is damaged: the one in the header, and the one that stands in the first record in the
-/// place of a checksum before it.
+/// The possible salts of a file with a damaged header: the one in the header, and the previous
+/// checksum in the first record.
 pub(super) fn salts(start: &[u8]) -> impl Iterator<Item = u32> {
     let page = start.first_chunk::<PAGE_BYTES>();
     let in_header = page.map(|page| FileHeader::read(page).salt);
@@ -438,8 +439,10 @@ pub(super) fn is_named(storage: &dyn Storage, file: &dyn StorageFile, path: &Pat
     Ok(named == Some(file.id().map_err(Error::io("identify", path))?))
 }
 
-/// Takes the locks that the handle keeps until it is closed: that of the users, and, to have the file alone, the writer's;
-/// shared, if it is for reading and nobody is to write meanwhile.
+/// Acquires the locks that the handle keeps until it closes.
+///
+/// These are the users lock, and the writer lock if the handle is to have the file alone. The
+/// latter is shared if the handle only reads and no other may write.
 pub(super) fn lock_for_life(
     file: &dyn StorageFile,
     path: &Path,
@@ -473,7 +476,7 @@ pub(super) fn lock_for_life(
     lock_users(file, path, settings)
 }
 
-/// Says that the file is in use: nobody may cut it.
+/// Marks the file as in use: no other handle may truncate it.
 pub(super) fn lock_users(file: &dyn StorageFile, path: &Path, settings: &Settings) -> Result<()> {
     lock(file, path, LockByte::Users, LockMode::Shared, settings)
 }

@@ -61,7 +61,7 @@ pub(super) enum Stored {
 pub(crate) struct KeyPage {
     pub(crate) cursor: u64,
     pub(crate) keys: Vec<(Value, KeyState)>,
-    /// Keys on the way whose time is up, and which still stand in the index.
+    /// Expired keys on the way that are still in the index.
     pub(crate) expired: Vec<Value>,
 }
 
@@ -298,7 +298,7 @@ impl Engine {
         Ok(page.unwrap_or_default())
     }
 
-    /// The fields of a hash whose own hashes are in a range.
+    /// The fields of a hash, for a range of the fields' hash values.
     pub(crate) fn fields_between(
         &self,
         database: u8,

@@ -1,4 +1,4 @@
-//! Opening for those who would rather have a cache than an error: salvage, and falling back.
+//! Opens damaged and unusable files: salvage, and fallbacks to memory or to reading only.
 
 use std::io;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::options::{Fallback, OnDamage};
 use crate::storage::{MemoryStorage, Storage};
 use crate::{Error, Options, Result};
 
-/// How often opening is tried again after somebody else's repair.
+/// How often opening is tried again after another process's repair.
 const MAX_ATTEMPTS: usize = 4;
 
 impl Engine {
@@ -79,7 +79,7 @@ fn open_or_salvage(storage: &Arc<dyn Storage>, path: &Path, options: &Options) -
         }
         let in_place = repair_options(options).in_place(true);
         let report = repair(&**storage, path, &in_place, &*options.clock)?;
-        // If there was nothing to do, somebody else has done it meanwhile.
+        // If there was nothing to do, another process has repaired the file.
         salvaged = (!report.nothing_to_do()).then_some(report);
     }
     Engine::open(Arc::clone(storage), path, options)

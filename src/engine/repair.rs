@@ -153,7 +153,8 @@ pub(super) fn repair_into(
     let path = &storage.resolve(path).map_err(Error::io("find", path))?;
     for _ in 0..MAX_ATTEMPTS {
         let file = lock(storage, path, options)?;
-        // While the lock was waited for, somebody else may have repaired it: then this is the kept original.
+        // While this process waited for the lock, another may have repaired the file. Then this one
+        // is the kept original.
         let id = file.id().map_err(Error::io("look at", path))?;
         if options.in_place && id_of(storage, path)? != Some(id) {
             continue;
@@ -175,8 +176,8 @@ pub(super) fn repair_into(
 
 /// Opens the file and keeps writers out.
 ///
-/// Only a repair in place needs to be alone, and able to write; for a copy it is enough that nobody writes, so
-/// that a file on a read-only medium can be saved too.
+/// Only a repair in place must be alone and able to write. A copy needs only a file without
+/// writers, so that a file on a read-only medium can be saved too.
 fn lock(
     storage: &dyn Storage,
     path: &Path,
@@ -357,7 +358,7 @@ impl Repair<'_> {
             None => drawn,
             Some(findings) => FileHeader {
                 generation: findings.header.generation.saturating_add(1),
-                // A damaged key could be one that somebody can guess.
+                // An attacker could guess a damaged key.
                 hash_key: match findings.header_holds {
                     true => findings.header.hash_key,
                     false => drawn.hash_key,

@@ -56,7 +56,7 @@ pub(super) struct NewFile {
 }
 
 impl Rewrite {
-    /// Begins a file that is to stand at `path`, under a name that nobody knows.
+    /// Begins a file for `path`, under an unpredictable temporary name.
     ///
     /// The header is the new file's; `copied_upto` and `base_position` can be set later, by
     /// [`Rewrite::end_copy`].

@@ -17,7 +17,7 @@ pub struct Stats {
     pub file_bytes: u64,
     /// Size of the log: every record, live or dead.
     pub log_bytes: u64,
-    /// Bytes of the records that are needed for what the file holds now, and of fields whose time is up in hashes that are still there.
+    /// Bytes of the live records, and of expired fields in hashes that still exist.
     pub live_bytes: u64,
     /// Bytes of all other records: overwritten, deleted and expired ones, tombstones, former checkpoints.
     pub dead_bytes: u64,
@@ -25,7 +25,7 @@ pub struct Stats {
     pub checkpoint_bytes: u64,
     /// How many layers the checkpoint has by which this handle has opened the file; 0 where it has replayed the log.
     pub checkpoint_layers: u64,
-    /// Keys in all databases, without those whose time is up (see [`Db::len`](crate::Db::len)).
+    /// Keys in all databases, without expired ones (see [`Db::len`](crate::Db::len)).
     pub key_count: u64,
     /// Keys in each database.
     pub keys_by_database: [u64; DATABASE_COUNT as usize],
@@ -91,7 +91,7 @@ impl Engine {
         Ok(stats)
     }
 
-    /// Keys whose deadline has passed, and which still stand in the index.
+    /// Expired keys that are still in the index.
     pub(crate) fn expired_count(&self, database: u8) -> Result<u64> {
         self.look_for_news()?;
         let generation = self.generation();
@@ -99,7 +99,7 @@ impl Engine {
         Ok(generation.statistics().expired(database, now_ms).keys)
     }
 
-    /// Keys whose deadline has not passed.
+    /// Keys that have a deadline and have not expired.
     pub(crate) fn expiring_count(&self, database: u8) -> Result<u64> {
         self.look_for_news()?;
         let generation = self.generation();

@@ -36,7 +36,7 @@ const SLOT_LAG_SYNCS: u32 = 64;
 /// And at most by this long.
 const SLOT_LAG: Duration = Duration::from_secs(1);
 
-/// What whoever syncs must hold.
+/// The state that a thread must lock to sync.
 #[derive(Debug)]
 pub(super) struct SyncState {
     pub(super) slots: Slots,
@@ -70,8 +70,11 @@ impl Waiting {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets those come who were woken when the last sync ended, and are likely to have written again in a moment: else two halves of them
-    /// take turns, and each sync covers one half. It takes no longer than that sync took, once for all who do not come again.
+    /// Gives the threads that the last sync woke a moment to append their next commits.
+    ///
+    /// Without this pause two halves of the threads would alternate, and each sync would cover one
+    /// half. The pause is at most as long as the last sync took. It happens once if the threads do
+    /// not come back.
     fn gather(&self, sync_took: Duration) {
         /// Whoever was woken and is still not there has something else to do, however slow the device is.
         const LONGEST: Duration = Duration::from_millis(1);
@@ -96,12 +99,13 @@ impl Waiting {
 
 /// The state of syncing, locked between threads.
 pub(super) struct SyncGuard<'a> {
-    // Dropped in this order: who is woken finds the lock free.
+    // Dropped in this order: a woken thread finds the lock free.
     state: MutexGuard<'a, SyncState>,
     _wake: Wake<'a>,
 }
 
-/// Wakes all who wait, when it is dropped: together, since each needs nothing but a look.
+/// Wakes all waiting threads when it is dropped. It wakes them together, since each needs only a
+/// check.
 struct Wake<'a>(&'a Waiting);
 
 impl Drop for Wake<'_> {
@@ -176,7 +180,8 @@ impl Engine {
         self.sync_covering(&generation, generation.published_upto())
     }
 
-    /// The file as it is now; where it takes no more writes, and somebody has compacted it since, the new one.
+    /// The current generation. If the handle is poisoned and another one has compacted the file,
+    /// the new generation.
     fn healed_generation(&self) -> Result<Arc<Generation>> {
         if self.generation_now().poisoned().is_some() {
             self.look_for_news()?;
@@ -191,7 +196,7 @@ impl Engine {
         let current = self.healed_generation()?;
         let slot_lags = current.synced_upto() > self.lock_sync().slots.current().synced_upto;
         let syncs = matches!(self.settings.durability, Durability::Interval(_));
-        // Who wrote nothing leaves it to those who did.
+        // A handle that wrote nothing leaves the sync to handles that did.
         if !(slot_lags || syncs && current.is_behind()) {
             return Ok(());
         }
@@ -426,7 +431,7 @@ impl Engine {
             .inspect_err(|_| self.append_poisoned(generation))
     }
 
-    /// Syncs what is behind, and gives reserved space back if nobody else has the file open.
+    /// Syncs the unsynced part, and releases reserved space if no other handle has the file open.
     pub(crate) fn shutdown(&self) -> Result<()> {
         if self.is_forked() {
             // The file and its locks are the parent's.
@@ -462,7 +467,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Cuts reserved space off, unless somebody else has the file open.
+    /// Releases reserved space, unless another handle has the file open.
     fn trim(&self, generation: &Generation) -> Result<()> {
         generation.check_not_overwritten()?;
         let io_error = |operation| Error::io(operation, &self.path);
@@ -471,7 +476,8 @@ impl Engine {
         if file_bytes <= trimmed_bytes(generation.published_upto()) {
             return Ok(());
         }
-        // Missing the lock is harmless: whoever has the file open may have to map what would be cut.
+        // Failing to get the lock is harmless: another handle that has the file open may map the
+        // reserved space.
         if !file
             .try_lock(LockByte::Users, LockMode::Exclusive)
             .map_err(io_error("lock"))?

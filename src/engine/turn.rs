@@ -1,25 +1,30 @@
-//! A handle's turn at writing: the lock between processes, and all that has to be known under it.
+//! The writer lock between processes, the lease on it, and the checks when it is acquired.
 //!
-//! | what may have happened since the last turn | noticed by | answer |
+//! | event since the lock was last held | noticed by | answer |
 //! | --- | --- | --- |
 //! | others have committed | the word at the tail | their commits are applied first |
-//! | a writer died in the middle of a commit | bytes behind the tail that are not zero | a padding record takes their place |
-//! | the file was compacted, repaired or replaced | the path names another file | this one is let go, and that one taken |
-//! | the file was removed | the path names none | [`Error::Removed`] |
-//! | the file was overwritten in place | its slot, or the last record, is another | [`Error::Overwritten`] |
+//! | a writer died during a commit | bytes after the tail that are not zero | a padding record replaces them |
+//! | the file was compacted, repaired or replaced | the path names another file | the handle follows to that file |
+//! | the file was removed | the path names no file | [`Error::Removed`] |
+//! | the file was overwritten in place | its slot or its last record differs | [`Error::Overwritten`] |
 //!
-//! Two system calls to lock and unlock cost more than the write itself, so a handle that writes again and again keeps its turn: the
-//! lease. It gives it up when nothing was written for [`IDLE`], and when somebody asks for it: a busy one after at least
-//! [`QUANTUM`], so that a turn is worth having. To ask is to change the *ask word* of the file, which the holder sees in its mapping without
-//! a system call. Whoever gave up his turn because he was asked leaves the others time to take it.
+//! The two system calls to lock and unlock cost more than the write itself. So a handle that writes
+//! repeatedly keeps the lock between writes: the lease. It releases the lease after [`IDLE`]
+//! without a write, and when another process asks for it. A busy handle then keeps it for at least
+//! [`QUANTUM`], so that a lease is worth its cost.
 //!
-//! Nothing depends on the ask word being there or right: at worst a turn is given up too soon, or when its holder is idle. A holder that
-//! is killed loses the lock to the kernel; one that is stopped makes the others run into their timeout.
+//! To ask, a process changes the *ask word* of the file. The holder reads the word in its mapping,
+//! without a system call. A holder that was asked leaves the others time to acquire the lock.
+//!
+//! Correctness does not depend on the ask word. A wrong value only ends a lease too early, or when
+//! its holder is idle. The kernel releases the lock of a killed holder. A stopped holder makes the
+//! others run into their timeout.
 //!
 //! Invariants:
 //!
-//! 1. The lock is held from before the catch-up until the commit is applied. The lease is nothing but the lock, held longer.
-//! 2. A turn begins with everything applied that is in the log.
+//! 1. The lock is held from before the catch-up until the commit is applied. A lease is this lock,
+//!    held longer.
+//! 2. Once the lock is acquired, everything in the log is applied before the first write.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError, RwLockReadGuard, TryLockError};
@@ -35,16 +40,17 @@ use crate::mutation::{self, Mutation};
 use crate::storage::{Access, FileId, LockByte, acquire_asking, has_forked_since};
 use crate::{Error, Result};
 
-/// How long a turn is kept without anything being written.
+/// How long a lease is kept without a write.
 const IDLE: Duration = Duration::from_millis(1);
 
-/// How long a turn may last although others ask for it.
+/// How long a lease may last while others ask for it.
 const QUANTUM: Duration = Duration::from_micros(500);
 
-/// How long whoever would rather do without waits for a turn: enough for one who keeps his to give it up when he is asked.
+/// How long a caller with an alternative waits for the lock: enough for an asked holder to release
+/// it.
 const BRIEFLY: Duration = Duration::from_millis(2);
 
-/// How long whoever gave his turn up lets others go first.
+/// How long a handle that released its lease lets others go first.
 pub(super) const COURTESY: Duration = Duration::from_micros(50);
 
 /// How often a turn begins again because the path names another file.
@@ -353,7 +359,8 @@ impl Engine {
         self.settings.exclusive || self.lease_kept.load(Ordering::Relaxed)
     }
 
-    /// Whether a lease was begun that somebody has to give up when it is idle; says so once.
+    /// Whether a lease has begun that a thread must release when it is idle. Returns `true` once
+    /// for each such lease.
     pub(crate) fn takes_lease_started(&self) -> bool {
         self.lease_started.load(Ordering::Relaxed)
             && self.lease_started.swap(false, Ordering::AcqRel)
@@ -411,11 +418,12 @@ impl Engine {
             }
             if has_news {
                 let mut tail = kept.lock_tail();
-                // What is no commit yet may be one that is being written: who has the lock judges it.
+                // An incomplete commit may still be in progress: the holder of the lock judges it.
                 let _ = kept.catch_up(&mut tail)?;
             }
             if kept.may_have_moved() && self.named_id()?.is_some_and(|id| id != kept.id) {
-                // A thread of this handle is about to go on with the new file, in which nobody can write before it has.
+                // Another thread of this handle is about to follow to the new file. No other handle
+                // can write there before that.
                 if self.switching.load(Ordering::Acquire) {
                     return Ok(self.generation_now());
                 }
@@ -465,8 +473,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Follows a compaction of another process although nobody reads or writes: else an idle handle would keep the replaced file, its
-    /// index and its space on the device.
+    /// Follows a compaction of another process even if this handle is idle. Otherwise an idle
+    /// handle would keep the replaced file, its index and its space on the device.
     pub(crate) fn follow_if_replaced(&self) -> Result<()> {
         let generation = self.generation();
         if self.closed.load(Ordering::Acquire)
@@ -504,7 +512,7 @@ impl Engine {
 }
 
 impl Generation {
-    /// What those write who ask for the writer lock; any change means one who waits.
+    /// The current ask word. Processes that wait for the writer lock change it.
     fn ask_word(&self) -> u64 {
         let word = self.mapping().word(ASK_OFFSET);
         word.map_or(0, u64::from_le_bytes)

@@ -1,8 +1,8 @@
 //! Reading the log as it grows: what anybody has changed, in order, across compactions.
 //!
-//! A place in the log has a *position* that a compaction does not change (see [`crate::docs::format`]). Whoever has read
-//! the old file to its end goes on at the new one's first record that is no copy. Whoever comes later than that has
-//! missed something: a gap.
+//! A *position* in the log survives compactions (see [`crate::docs::format`]). A watch that has
+//! read the old file to its end continues at the first record of the new one that is not a copy. A
+//! watch that is further behind has missed commits: a gap.
 //!
 //! A [`Place`] keeps its file, with index, mapping and descriptor, although a compaction has replaced it. A [`TrackedWatch`] does
 //! not: the handle reads on for it when it follows the compaction.
@@ -13,7 +13,7 @@ use super::{Engine, Generation};
 use crate::Result;
 use crate::record::{self, HEADER_BYTES, Kind};
 
-/// Length of a record of the kind *moved*, whose value is the number of the new generation.
+/// Length of a *moved* record. Its value is the number of the new generation.
 const MOVED_BYTES: u64 = HEADER_BYTES as u64 + 8;
 
 /// Where a reader of changes stands.
@@ -39,7 +39,8 @@ pub(crate) struct TrackedWatch<O: Observer + 'static> {
     state: Arc<Mutex<Tracked<O>>>,
 }
 
-/// Where a tracked watch stands, and who receives its changes. It owns no handle: the engine may be the last to drop it.
+/// The position of a tracked watch, and the receiver of its changes. It owns no handle, since the
+/// engine may be the last to drop it.
 pub(super) struct Tracked<O: ?Sized> {
     /// `None` once the observer wants no more.
     place: Option<Place>,
@@ -279,8 +280,8 @@ impl Place {
         self.has_gap = false;
     }
 
-    /// The position of what comes next. Behind *moved*, with which an old file ends, it is the one before: what the new file goes on with has
-    /// that.
+    /// The position of the next record. After the *moved* at the end of an old file it is the one
+    /// before: the first new record of the new file has that position.
     pub(crate) fn position(&self) -> u64 {
         let before = self.offset.saturating_sub(MOVED_BYTES);
         let is_moved = || {

@@ -26,7 +26,8 @@ pub(super) struct Written {
 
 /// Takes a layer into a log.
 pub(super) trait LayerSink: PageSink {
-    /// Appends the closing record, whose value depends on what was written so far; gives back where it ends.
+    /// Appends the closing record and returns its end. The value of the record depends on the pages
+    /// written before.
     fn close(&mut self, value: &mut dyn FnMut(Written) -> Vec<u8>) -> Result<ClosedAt>;
 }
 
@@ -211,7 +212,7 @@ impl<'g> Layer<'g> {
                 continue;
             }
             let Some(record) = self.lookup.field_item(shard, item)? else {
-                // The field is gone, which matters as long as it is there beneath.
+                // The field is removed, which matters only if an older layer has it.
                 if let Some(offset) = record_of(item).filter(|_| kept != 0) {
                     writer.add_record(&mut fields, field_hash, offset)?;
                 }

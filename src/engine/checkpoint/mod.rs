@@ -1,8 +1,9 @@
-//! Checkpoints: when one is written, by whom, and where it goes.
+//! Checkpoints: when a layer is written, by which handle, and into which log.
 //!
-//! A process writes a layer when it closes the file, or in the background, when what would have to be replayed has grown long. It says what has
-//! changed since the newest checkpoint, and takes up layers beneath it that are of about its size, so that there are few: a tiered merge, as in
-//! O'Neil et al., "The Log-Structured Merge-Tree" (1996). Compaction writes one of everything.
+//! A process writes a layer when it closes the file, or in the background when the replay has
+//! become long. The layer contains the changes since the newest checkpoint. It absorbs older layers
+//! of about its own size, so that there are few: a tiered merge, as in O'Neil et al., "The
+//! Log-Structured Merge-Tree" (1996). Compaction writes one layer of everything.
 //!
 //! | step | done by | a crash here leaves |
 //! | --- | --- | --- |
@@ -12,10 +13,11 @@
 //!
 //! Invariants:
 //!
-//! 1. What a layer is written from does not change meanwhile: either nothing can be appended, since the writer lock is held, or it is a
-//!    copy of the index that nobody else knows ([`Index::freeze`](crate::index::Index::freeze)).
-//! 2. All pages and closing records of a log together are no longer than everything else in it: see [`Engine::is_affordable`]. One that somebody
-//!    asks for by name is written all the same.
+//! 1. The source of a layer does not change while the layer is written. Either nothing can be
+//!    appended, since the writer lock is held, or the source is a private copy of the index
+//!    ([`Index::freeze`](crate::index::Index::freeze)).
+//! 2. All pages and closing records of a log together are no longer than the rest of it: see
+//!    [`Engine::is_affordable`]. A checkpoint that the caller requests is written all the same.
 //! 3. One compaction or checkpoint at a time.
 
 mod layer;
@@ -40,7 +42,8 @@ use crate::{Error, Result};
 use layer::{ClosedAt, LayerSink, Written, write_layer};
 use live::LiveSink;
 
-/// How much who only read must have replayed to write a checkpoint for the next one, and how much a thread in the background lets come together.
+/// The replayed bytes after which a handle that only reads writes a checkpoint, and the least log
+/// for the background thread.
 const LONG_TAIL_BYTES: u64 = 1 << 20;
 
 /// In the background: a checkpoint for each of so many bytes of log at most.
@@ -69,7 +72,7 @@ pub(super) enum Reason {
     Asked,
     /// The tail is long.
     Due,
-    /// The handle is being closed: nobody of this process has anything to write any more.
+    /// The handle is being closed: this process will write no more.
     Closing,
 }
 
@@ -108,7 +111,8 @@ impl Engine {
         if tail_bytes < least || generation.poisoned().is_some() {
             return;
         }
-        // While others write, the file has somebody who will see to it; and a program that is ending does not wait for them.
+        // If others write, they will write the checkpoint, and a program that is ending does not
+        // wait for them.
         match self.lock_writer_briefly() {
             Ok(mut writer) => self.give_up_turn(&mut writer),
             Err(_) => return,
@@ -116,7 +120,7 @@ impl Engine {
         let Ok(_alone) = self.lock_compaction() else {
             return;
         };
-        // What takes up more than was written is left to those who have the time.
+        // A merge larger than the bytes written is left to long-running programs.
         let share_bytes = written_bytes.max(LONG_TAIL_BYTES);
         let write = || self.write_checkpoint(Reason::Closing, Duration::ZERO, share_bytes);
         let _ = self.with_sound_checkpoint(write);
@@ -139,8 +143,10 @@ impl Engine {
             && tail_bytes / BACKGROUND_TAIL_LAYERS >= estimate(generation.contents())
     }
 
-    /// `false` where somebody else is at it, or it would cost too much. Layers are taken up as long as they have no more than
-    /// `share_bytes` together. The caller holds the mutex of the compaction.
+    /// Returns `false` if another process is writing one, or if it would cost too much.
+    ///
+    /// Layers are merged as long as they have no more than `share_bytes` together. The caller holds
+    /// the mutex of the compaction.
     fn write_checkpoint(
         &self,
         reason: Reason,
@@ -289,7 +295,8 @@ impl Engine {
         frozen
     }
 
-    /// Whether nobody else has the file open; who opens it from now on waits until [`Engine::let_others_in`].
+    /// Whether no other handle has the file open. A handle that opens it later waits until
+    /// [`Engine::let_others_in`].
     fn is_alone(&self, generation: &Generation) -> Result<bool> {
         generation
             .file
@@ -349,7 +356,7 @@ fn joint(generation: &Generation) -> Joint {
     }
 }
 
-/// The closing record of the checkpoint beneath, 0 for none.
+/// The closing record of the parent layer, 0 for none.
 fn closes_at(contents: &Contents) -> u64 {
     let newest = contents.base.as_ref().map(Base::newest);
     newest.map_or(0, |newest| newest.closing.offset)
@@ -364,8 +371,10 @@ fn estimate(contents: &Contents) -> u64 {
         .saturating_add(LAYER_OVERHEAD_BYTES)
 }
 
-/// How many of the layers beneath, of these sizes, a new one takes up: whenever there would be [`TIER`] of one size, within a factor of
-/// that. Each entry is then written again once for each size that there is, and there are fewer than [`TIER`] layers of each.
+/// How many of the older layers, of these sizes, a new one absorbs.
+///
+/// It merges whenever there would be [`TIER`] layers of one size, within that factor. So each entry
+/// is written again once for each size, and there are fewer than [`TIER`] layers of each.
 fn layers_to_merge(own: u64, sizes: &[u64], share_bytes: u64) -> usize {
     let mut bytes = own;
     let mut merged = 0;

@@ -53,7 +53,7 @@ pub(super) struct LogCopy {
 struct LeftOut {
     /// The records.
     records: Visited,
-    /// The records with which those hashes began whose own deadline had passed.
+    /// The first records of hashes that had expired themselves.
     hashes: Visited,
     /// Whether there is any.
     is_any: bool,
@@ -72,7 +72,8 @@ pub(super) trait Observer {
     /// After every stride, with the offset that was reached: whether to go on.
     fn goes_on(&mut self, offset: u64) -> bool;
 
-    /// A live record is copied, whose key has its place in the queue at `queued_at`, to `new_offset`.
+    /// Called for each live record that is copied to `new_offset`. Its key has its queue position
+    /// at `queued_at`.
     fn copies(&mut self, queued_at: u64, new_offset: u64) {
         let _ = (queued_at, new_offset);
     }
@@ -222,7 +223,7 @@ impl LeftOut {
         }
     }
 
-    /// Copies the records whose deadlines these changes are about to change.
+    /// Copies the records that get another deadline from these changes.
     ///
     /// A record before the copy's beginning that the index still has was what its key or field held
     /// all the time since. So it is right to set it here, whatever the index knows by now.

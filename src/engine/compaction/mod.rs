@@ -5,7 +5,7 @@
 //! | live records are copied into a temporary file | `copy`, in rounds | the old file |
 //! | the new file is synced, and read back into a new index | `Running::read_back` | the same |
 //! | writers wait; the rest is copied, the new file completed and synced | `switch` | the same |
-//! | the old file ends with *moved* | `switch` | the old file; whoever opens it passes over the record |
+//! | the old file ends with *moved* | `switch` | the old file; the next handle skips the record |
 //! | the new file takes the name | `switch` | one of the two, whole |
 //! | the directory is synced, and a slot says so | `switch` | the same, or the new file |
 //!
@@ -14,7 +14,8 @@
 //! 1. One compaction at a time: the mutex within a process, the lock on the file between processes.
 //! 2. Nothing takes the name that is not on the device as a whole.
 //! 3. Nothing takes the name that was not read back, and verified, from its first record to its last.
-//! 4. From *moved* until the name is taken nobody else can append to the old file: the writer lock is held.
+//! 4. From *moved* until the rename no other handle can append to the old file: the writer lock is
+//!    held.
 
 mod closing;
 mod copy;
@@ -73,7 +74,7 @@ struct Running {
     places: Vec<(u64, u64)>,
 }
 
-/// Carries over who was read, and where the hand stands, for those who evict.
+/// Carries the visited bits and the eviction hand over to the new file.
 struct Carrier<'a> {
     go_on: &'a mut dyn FnMut(u64) -> bool,
     source: &'a Generation,
@@ -345,7 +346,8 @@ impl Engine {
         Ok((alone.unwrap_or_else(PoisonError::into_inner), compacting))
     }
 
-    /// Takes the compaction lock of the file; `None` where somebody else kept it for too long.
+    /// Acquires the compaction lock of the file. Returns `None` if another process held it for too
+    /// long.
     pub(super) fn claim<'a>(
         &self,
         generation: &'a Generation,
@@ -504,7 +506,7 @@ impl Running {
             .run(&self.source, rewrite, upto, now_ms, &mut carrier)
     }
 
-    /// Where the hand goes on in the new file that had come to `hand` in the old one.
+    /// The place of the eviction hand in the new file; it was at `hand` in the old one.
     fn hand_after(&self, hand: u64) -> u64 {
         let behind = self.places.partition_point(|(old, _)| *old < hand);
         self.places.get(behind).map_or(LOG_START, |(_, new)| *new)

@@ -42,8 +42,8 @@ impl Drop for Switching<'_> {
 }
 
 impl Engine {
-    /// Copies the rest while writers wait, and goes on with the new file in place of the old one. `None` where the
-    /// copy came to nothing at the last moment.
+    /// Copies the rest while writers wait, and installs the new file. Returns `None` if the copy
+    /// became invalid at the last moment.
     pub(super) fn switch(&self, running: Running) -> Result<Option<CompactionReport>> {
         let _writing = self.enter()?;
         let (mut sync, _) = self.claim_sync()?;
@@ -66,7 +66,8 @@ impl Engine {
         outcome
     }
 
-    /// Lets nobody write into the new file, whose name may be lost. Its locks have been held since before it had the name.
+    /// Poisons the new file: its directory entry may not be durable. Its locks have been held since
+    /// before it had the name.
     fn poison_by(&self, writer: &mut Writer, source: io::Error) -> Error {
         let new = Arc::clone(&writer.generation);
         self.append_poisoned_by(writer, &new);
@@ -86,7 +87,7 @@ impl Engine {
     ) -> Result<Option<(CompactionReport, Option<io::Error>)>> {
         let source = Arc::clone(&running.source);
         let before_bytes = writer.file_bytes;
-        // Where it could not be told before: behind this, nobody follows the log any more.
+        // In case it was not appended earlier: after this, no handle follows the old log.
         self.append_poisoned_by(writer, &source);
         let upto = source.published_upto();
         if running.copy_upto(upto, self.now_ms(), &mut |_| true)? == Stopped::Void {
@@ -120,7 +121,8 @@ impl Engine {
         writer.must_fence = false;
         *sync = SyncState::new(placed.slots);
         self.set_generation(new);
-        // It has no name any more; whoever waits for it is to see that. (The lock of the syncs goes with its claim.)
+        // The old file has no name any more, and waiting processes must find that. (The sync lock
+        // is released with its claim.)
         for byte in [LockByte::Users, LockByte::Writer] {
             let _ = source.file.unlock(byte);
         }
@@ -216,7 +218,8 @@ impl Engine {
         self.fence(writer, &mut tail)?;
         let end = tail.offset + moved.size_bytes();
         if file_bytes_needed(end) > writer.file_bytes {
-            // Only where somebody has cut the file: there is always room for such a record.
+            // Possible only if another program truncated the file: there is always room for such a
+            // record.
             self.reserve(writer, end, Spare::Control)?;
         }
         self.append_control(writer, &mut tail, &moved)

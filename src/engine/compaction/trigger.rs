@@ -202,8 +202,11 @@ impl Engine {
         self.is_over_bound.load(Ordering::Relaxed)
     }
 
-    /// Compacts a file that has grown beyond its bound, or waits until another thread or process has. The caller
-    /// holds no lock. A failure is told to the listener, and stops nobody from writing.
+    /// Compacts a file that has grown beyond its bound, or waits until another thread or process
+    /// has.
+    ///
+    /// The caller holds no lock. A failure is reported to the listener, and does not keep the
+    /// caller from writing.
     pub(in crate::engine) fn relieve(&self) {
         self.is_over_bound.store(false, Ordering::Relaxed);
         if let Some(outcome) = self.compact_overdue().transpose() {

@@ -1,9 +1,9 @@
 //! Noticing that overlayfs has copied the file to its upper layer.
 //!
-//! A file that nobody has opened for writing is in the lower layer. The first writer copies it to the
-//! upper layer, under the same inode number. A mapping that was made before goes on showing the lower
-//! file, in which nothing is written any more, although its descriptor may read the upper one. Only a
-//! handle that was opened without permission to write can have such a mapping.
+//! A file that was never opened for writing is in the lower layer. The first writer copies it to
+//! the upper layer, under the same inode number. An older mapping continues to show the lower file,
+//! which no longer changes, although its descriptor may read the upper one. Only a handle without
+//! permission to write can have such a mapping.
 //!
 //! Such a handle compares its mapping with the file that the path names, at most every [`INTERVAL`],
 //! and opens the path again where they differ.

@@ -1,7 +1,8 @@
 //! The mapping that shows a file, as the file grows.
 //!
-//! A mapping is replaced by a larger one, at least twice as long, and never goes before the generation does. So whoever looks something up
-//! has the newest at the cost of a load, and takes no lock and no count for it.
+//! A mapping is replaced by a larger one, at least twice as long, and lives as long as the
+//! generation. So a lookup finds the newest mapping with one load, without a lock or a reference
+//! count.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};

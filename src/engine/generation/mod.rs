@@ -49,7 +49,7 @@ pub(super) struct Generation {
     mapping_step_bytes: u64,
     /// Where the log ends that was applied. Who holds it applies what comes next.
     tail: Mutex<Tail>,
-    /// The same, for who looks without waiting.
+    /// The same, for a check that does not wait.
     published_upto: AtomicU64,
     /// Leftovers at the tail that are no commit. They are judged again only when they have changed.
     passed_over: PassedOver,
@@ -77,7 +77,7 @@ pub(super) struct Generation {
     pub(super) visited: Option<Visited>,
 }
 
-/// The index in memory, and the checkpoint beneath it.
+/// The index in memory, and the checkpoint under it.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub(super) index: Index,
@@ -130,8 +130,10 @@ impl PassedOver {
 }
 
 impl Generation {
-    /// The generation in a file, of whose log nothing is applied yet but what the checkpoint says that closes at an offset, 0 for none.
-    /// Gives back also why that one is not used, if it is not.
+    /// The generation of a file to which only the checkpoint with a closing record at an offset is
+    /// applied; offset 0 for none.
+    ///
+    /// Also returns the reason if the checkpoint is not used.
     pub(super) fn open(
         file: Arc<dyn StorageFile>,
         header: FileHeader,
@@ -154,7 +156,7 @@ impl Generation {
         }
     }
 
-    /// The generation in a file, of whose log nothing is applied yet.
+    /// The generation of a file before any of its log is applied.
     pub(super) fn new(
         file: Arc<dyn StorageFile>,
         header: FileHeader,
@@ -203,7 +205,8 @@ impl Generation {
         })
     }
 
-    /// The same file, with what its index said at some moment: for who writes that down while this one goes on.
+    /// The same file with its index as of one moment, for a thread that writes a layer while this
+    /// generation changes.
     pub(super) fn frozen(
         &self,
         settings: &Settings,
@@ -253,7 +256,7 @@ impl Generation {
         self.contents.base = Some(base);
     }
 
-    /// The index, and the checkpoint beneath it, that count by now.
+    /// The current index, and the checkpoint under it.
     pub(super) fn contents(&self) -> &Contents {
         self.rebuilt.get().unwrap_or(&self.contents)
     }
@@ -308,8 +311,8 @@ impl Generation {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether there may be something behind the tail that was not applied: a commit of somebody else. No system call,
-    /// as long as the file is as long as it should be.
+    /// Whether there may be a commit of another handle after the tail that is not applied yet.
+    /// Makes no system call while the file has its expected length.
     pub(super) fn has_news(&self) -> bool {
         let tail = self.published_upto();
         match self.mapping().word(tail) {
@@ -445,7 +448,8 @@ impl Generation {
     }
 }
 
-/// Offsets beyond the limit have no place in the index; whoever has prolonged the file so far is not one of us.
+/// The index cannot hold offsets beyond the limit; only another program can have made the file so
+/// long.
 fn refuse_too_large(file_bytes: u64) -> Result<()> {
     match file_bytes > MAX_FILE_BYTES {
         true => Err(Error::TooLarge {

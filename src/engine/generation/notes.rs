@@ -103,8 +103,8 @@ impl Generation {
         }
     }
 
-    /// Latches a failed sync of this handle, and leaves word of it in the file. The caller holds the
-    /// sync lock, so that nobody can sync before the word is there.
+    /// Poisons this handle after a failed sync, and writes the poison word into the file. The
+    /// caller holds the sync lock, so that no handle can sync before the word is there.
     pub(in crate::engine) fn latch_failed_sync(&self, reason: String) {
         let _ = self.failed_sync.set(reason);
         self.owes_word.store(true, Ordering::Release);

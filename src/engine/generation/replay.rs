@@ -15,7 +15,7 @@ use crate::{Error, Result};
 /// How much of the log is asked for at once.
 const ASKED_BYTES: u64 = 8 << 20;
 
-/// So much is read without being asked for: who follows others as they write has it at hand.
+/// Bytes of readahead: a handle that follows other writers finds their commits in memory.
 const SHORT_TAIL_BYTES: u64 = 16 << 10;
 
 /// How many records are read before they are applied.
@@ -75,7 +75,7 @@ impl Generation {
         self.rebuild_upto(&tail)
     }
 
-    /// As [`Generation::rebuild`], for who holds the tail.
+    /// As [`Generation::rebuild`], for a caller that holds the tail.
     pub(in crate::engine) fn rebuild_upto(&self, tail: &Tail) -> Result<()> {
         if !self.is_given_up() {
             return Ok(());

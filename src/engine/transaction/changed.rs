@@ -8,7 +8,7 @@ use super::state::State;
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) state: State,
-    /// Whether it was there before; `None` as long as nobody has looked.
+    /// Whether it existed before; `None` until a lookup has told.
     pub(super) was_there: Option<bool>,
 }
 

@@ -60,7 +60,8 @@ impl Transaction {
             };
             self.staged = staged;
             if seen.is_err() {
-                // It is staged all the same: whoever looks next sees it, or hears of the same error.
+                // The record is staged all the same: the next lookup sees it, or returns the same
+                // error.
                 self.seen = number;
                 self.waiting = waiting;
                 return seen;
@@ -87,7 +88,7 @@ impl Transaction {
         }
     }
 
-    /// Sees what a record does whose value is staged here (invariant 3).
+    /// Applies a record with a staged value to the view (invariant 3).
     fn take_effect(
         &mut self,
         change: &Change<'_>,

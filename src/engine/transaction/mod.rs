@@ -6,13 +6,15 @@
 //! Invariants:
 //!
 //! 1. A record says an effect, not a command: no replay needs a clock.
-//! 2. Where a hash is changed whose time is up, its tombstone comes first in the same commit;
-//!    else a field set now would vanish with the old deadline on replay. A deletion writes it
-//!    too, although it finds nothing: else what was deleted would be back after a step of the clock.
+//! 2. A change of an expired hash writes its tombstone first, in the same commit. Otherwise a field
+//!    set now would expire with the old deadline on replay. A deletion writes the tombstone too,
+//!    although it finds nothing. Otherwise the deleted data would come back after a step of the
+//!    clock.
 //! 3. What the transaction sees is a function of the file and of what is staged: [`Transaction::take_effect`] is the one place
 //!    where a record changes it, so that forgetting the last records is staging the others once more.
-//! 4. What is staged of a key may wait to be seen until somebody looks at that key ([`Transaction::see_for`]): nearly all commits end before
-//!    that. A record whose effect depends on the field that was there waits alone, with what that was; those behind it set strings.
+//! 4. A staged record may stay unapplied until a call reads its key ([`Transaction::see_for`]):
+//!    nearly all commits end before that. A record that depends on an existing field waits alone,
+//!    with that field's state; the records after it set strings.
 //! 5. What was only looked at is not kept: under the writer lock the file says the same when it is asked again.
 
 mod changed;
@@ -79,7 +81,8 @@ impl Transaction {
         self.staged
     }
 
-    /// All of it, for somebody else to go on with; what stays behind has staged nothing.
+    /// Takes the whole transaction for another owner to continue; nothing is staged in the
+    /// remaining value.
     pub(crate) fn take(&mut self) -> Transaction {
         let rest = Transaction::new(&self.engine, &self.generation, Staged::default());
         std::mem::replace(self, rest)
@@ -169,7 +172,7 @@ impl Transaction {
         Ok(true)
     }
 
-    /// Sets a field, whose own deadline may be 0 for none; gives back whether it is new.
+    /// Sets a field with a deadline, 0 for none. Returns whether the field is new.
     pub(crate) fn hash_set(
         &mut self,
         database: u8,

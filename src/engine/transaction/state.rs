@@ -12,7 +12,7 @@ use crate::engine::read::{KeyState, has_passed};
 #[derive(Debug)]
 pub(super) enum State {
     Absent {
-        /// Whether the file holds something there whose time is up.
+        /// Whether the file has an expired value there.
         tombstone_due: bool,
     },
     String {
