@@ -58,11 +58,11 @@ pub(crate) struct Closing {
     pub(crate) offset: u64,
     /// What the layer is exact for: the log up to here.
     pub(crate) exact_upto: Joint,
-    /// The closing record of the layer beneath, 0 for none.
+    /// The closing record of the parent layer, 0 for none.
     pub(crate) beneath: u64,
     /// Bytes of the layer's records, without this one while it is encoded.
     pub(crate) layer_bytes: u64,
-    /// Bytes of the records of this layer and of all that are beneath it, as above.
+    /// Bytes of the records of this layer and of all its ancestors, as above.
     pub(crate) chain_bytes: u64,
     /// Bytes of all pages and closing records so far, as above.
     pub(crate) all_bytes: u64,
@@ -70,7 +70,7 @@ pub(crate) struct Closing {
     /// Where the next key to evict is looked for.
     pub(crate) hand: u64,
     pub(crate) gaps: Vec<LayerGap>,
-    /// Which database of the layer beneath each one continues.
+    /// The database of the parent layer that each one extends.
     pub(crate) continues: [Option<u8>; DATABASES],
     /// Where each database's directory stands in the value, 0 for none.
     directories: [u32; DATABASES],

@@ -1,8 +1,9 @@
 //! The deadlines of a hash's fields: which share of the fields has expired, without a walk over them.
 //!
-//! Steps say nearly all, and they are what a checkpoint stores. As long as each is a single millisecond
-//! they are exact. A hash with more deadlines than there are steps also counts its fields by deadline:
-//! all of them, or, above an object of the checkpoint whose steps are wider, what has changed since.
+//! Steps are enough for nearly all questions, and a checkpoint stores them. They are exact while
+//! each is a single millisecond. A hash with more deadlines than steps also counts its fields by
+//! deadline. It counts all of them, or only the changes if its object in the checkpoint has wider
+//! steps.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -30,7 +31,7 @@ struct Exact {
     /// Whether the fields of the checkpoint's object are counted by it, and here only what has changed.
     is_change: bool,
     counts: BTreeMap<u64, i64>,
-    /// A time, and the fields whose deadline had passed by then: the sum is continued from there.
+    /// A time, and the fields that had expired by then: the sum continues from there.
     passed: Mutex<(u64, i64)>,
 }
 
@@ -142,7 +143,7 @@ impl Exact {
         sum
     }
 
-    /// Fields whose deadline is after one time and not after another one.
+    /// Fields with a deadline after one time and not after another.
     fn between(&self, after_ms: u64, upto_ms: u64) -> i64 {
         let first = after_ms.saturating_add(1);
         if first > upto_ms {

@@ -8,7 +8,7 @@ pub(super) const SHARD_BITS: u32 = 6;
 /// Bits of a hash, below those, that an entry keeps.
 pub(super) const ENTRY_HASH_BITS: u32 = 26;
 
-/// Hashes keys and fields, keyed so that nobody who chooses keys can choose collisions.
+/// Hashes keys and fields under a random key, so that chosen keys cannot be made to collide.
 #[derive(Debug, Clone)]
 pub(crate) struct KeyHasher(SipHasher13);
 

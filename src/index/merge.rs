@@ -1,4 +1,4 @@
-//! Entries of one table in memory and of the runs beneath it, as one walk in the order of hashes.
+//! Walks over one table in memory and the runs of older layers together, in the order of hashes.
 
 use std::collections::VecDeque;
 use std::iter::Peekable;
@@ -76,7 +76,7 @@ impl<'a, P: Pages<'a>, N: Names<'a>> Merge<'a, P, N> {
         }
         for run in &mut self.runs {
             let newer = self.group.len();
-            // What comes out of order, in a file that somebody has made, comes when it comes.
+            // Entries out of order, in a manipulated file, are returned as they come.
             while let Some(next) =
                 run.next_if(|next| next.as_ref().is_ok_and(|(next, _)| *next <= hash))
             {

@@ -4,9 +4,10 @@
 //! key's hash that a table can grow, and most lookups can end, without reading a key. Whoever
 //! asks compares the key itself, by a closure.
 //!
-//! The tables are the *overlay* of a checkpoint where there is one: what has changed since. What is gone since has an
-//! entry that points at the record which removed it. `closing`, `run` and `object` read the checkpoint, `writer` writes it, `merge`
-//! walks over both. They know bytes; whoever calls them fetches pages, and reads what records say.
+//! With a checkpoint, the tables are its *overlay*: the changes since. A removed key has an entry
+//! that points at the record which removed it. `closing`, `run` and `object` read the checkpoint,
+//! `writer` writes it, `merge` walks over both. They handle bytes only: the caller fetches pages
+//! and interprets records.
 //!
 //! Invariants:
 //!
@@ -94,7 +95,7 @@ struct Rare {
 /// A hash: where its fields are.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct HashObject {
-    /// Its fields; where there is something beneath, those that have changed since, or are gone.
+    /// Its fields. If an older layer has the hash, only fields that were changed or removed since.
     pub(crate) fields: Table,
     pub(crate) summary: HashSummary,
     /// Those of its fields; `None` where none has any.
@@ -135,8 +136,10 @@ impl Index {
         guard
     }
 
-    /// Keeps the index as it is now for [`Index::thaw`]: a shard that changes meanwhile is copied before, by whoever changes it, so that
-    /// nobody waits for more than a copy of one. The caller keeps writers out.
+    /// Freezes the index until [`Index::thaw`].
+    ///
+    /// A thread that changes a shard copies it first, so that no thread waits for more than the
+    /// copy of one shard. The caller keeps writers out.
     pub(crate) fn freeze(&self) {
         let numbers = (0..DATABASE_COUNT).zip(&self.databases);
         let held = numbers.filter(|(_, shards)| shards.get().is_some());
@@ -238,7 +241,7 @@ impl LockedShards<'_> {
         Some(&mut self.guards[index].1)
     }
 
-    /// Exchanges two databases, all of whose shards are locked.
+    /// Exchanges two databases. All of their shards are locked.
     pub(crate) fn swap(&mut self, one: u8, other: u8) {
         if one == other {
             return;

@@ -1,4 +1,5 @@
-//! What an entry of a checkpoint points at where a record alone does not say it: a hash, or a record whose deadline was changed.
+//! Objects of a checkpoint: hashes, and records with a changed deadline. An entry points at an
+//! object if a record alone is not enough.
 
 use byteorder::{ByteOrder, LittleEndian};
 
@@ -48,7 +49,7 @@ pub(crate) struct StoredHash<'a> {
     /// What leads to it: see [`StoredHash::reference_to`].
     pub(crate) reference: u64,
     pub(crate) summary: HashSummary,
-    /// The reference of what this one says the changes of, in a layer beneath; 0 for none.
+    /// The reference of the parent object in an older layer; 0 for none.
     pub(crate) beneath: u64,
     pub(crate) fields: Run<'a>,
     pub(crate) deadlines: StoredDeadlines<'a>,

@@ -105,7 +105,7 @@ impl<'a, P: Pages<'a>> RunIter<'a, P> {
         Ok(true)
     }
 
-    /// The word of a page from which the walk goes on.
+    /// The word of a page at which the walk continues.
     fn first_in(&self, words: &[u8], depth: usize) -> usize {
         let first = lower_bound(words, self.from);
         match depth == self.levels {
@@ -187,7 +187,7 @@ fn word(words: &[u8], at: usize) -> u64 {
     LittleEndian::read_u64(&words[at * WORD_BYTES..])
 }
 
-/// The first of ascending words whose hash is not below this one.
+/// The first of ascending words with a hash not below this one.
 fn lower_bound(words: &[u8], hash: u32) -> usize {
     let (mut low, mut high) = (0, count(words));
     while low < high {

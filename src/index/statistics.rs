@@ -1,4 +1,4 @@
-//! Counts that are kept as records are applied, so that nobody has to scan for them.
+//! Counts that are updated as records are applied, so that no scan is needed.
 
 use super::expiry::ExpiryHistogram;
 use crate::limits::DATABASE_COUNT;
@@ -17,7 +17,7 @@ impl Size {
     }
 
     pub(crate) fn remove(&mut self, other: Size) {
-        // Where the counts come from a checkpoint, whoever can write the file can make them anything.
+        // Counts from a checkpoint can be anything in a manipulated file.
         self.keys = self.keys.saturating_sub(other.keys);
         self.bytes = self.bytes.saturating_sub(other.bytes);
     }

@@ -1,7 +1,7 @@
 //! Which records were read lately: a bit for each, beside the index.
 //!
-//! A record is at least [`GRANULE_BYTES`] long, so that counting the log in such steps gives each record a bit of
-//! its own. It is memory for those alone who evict: a 256th of the log.
+//! A record is at least [`GRANULE_BYTES`] long, so that one bit for each such step of the log gives
+//! each record its own. Only handles that evict pay the memory: a 256th of the log.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// No two records begin within as many bytes.
 const GRANULE_BYTES: u64 = 32;
 
-/// Words of bits that are allocated together: for 1 MiB of log. Few, since whoever looks something up once pays for them.
+/// Words of bits that are allocated together, for 1 MiB of log. They are few, since a single lookup
+/// already pays for them.
 const LEAF_WORDS: usize = 512;
 
 /// Leaves that are listed together: for 64 MiB of log.

@@ -89,7 +89,7 @@ impl<'s> LayerWriter<'s> {
         self.add(run, pack(hash, false, offset / 8))
     }
 
-    /// Adds the entry of a key, or of a field, whose record has another deadline by now.
+    /// Adds the entry of a key, or of a field, with a changed deadline.
     pub(crate) fn add_dated(
         &mut self,
         run: &mut RunBuilder,
@@ -114,7 +114,7 @@ impl<'s> LayerWriter<'s> {
         self.add(run, pack(hash, true, number as u64))
     }
 
-    /// Adds the entry of a hash, whose fields were added to `fields`.
+    /// Adds the entry of a hash. Its fields were added to `fields`.
     pub(crate) fn add_hash(
         &mut self,
         run: &mut RunBuilder,
