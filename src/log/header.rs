@@ -40,7 +40,7 @@ pub(crate) struct FileHeader {
     pub(crate) generation: u64,
     /// The log position that the offset `copied_upto` has.
     pub(crate) base_position: u64,
-    /// The offset up to which the log is a compaction's copy, whose records have no position.
+    /// The offset up to which the log is a compaction's copy. Records in the copy have no position.
     pub(crate) copied_upto: u64,
     /// When this file was made, in Unix milliseconds.
     pub(crate) created_ms: u64,

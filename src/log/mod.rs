@@ -32,7 +32,8 @@ pub(crate) const PAGE_BYTES: usize = 4096;
 /// Where the log begins: behind the header page and the two slots.
 pub(crate) const LOG_START: u64 = 3 * PAGE_BYTES as u64;
 
-/// A word in the page of the first slot that is no part of it: who waits for the writer lock changes it, to be seen by who has it.
+/// The ask word, in the page of the first slot: a process that waits for the writer lock changes
+/// it, and the holder reads it.
 pub(crate) const ASK_OFFSET: u64 = PAGE_BYTES as u64 + 2048;
 
 /// A word in the page of the second slot: [`POISON_WORD`] once a sync of the file has failed.

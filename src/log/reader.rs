@@ -201,8 +201,8 @@ impl<'a, S: Source + ?Sized> Reader<'a, S> {
         }
     }
 
-    /// Moves on behind a page or closing record whose checksum does not hold; `None` where there is none that may be passed over. The
-    /// commit has no records.
+    /// Skips a page or closing record with a wrong checksum. Returns `None` if there is none that
+    /// may be skipped. The returned commit has no records.
     pub(crate) fn pass_over(&mut self) -> Option<Commit> {
         let start = self.link.offset;
         let size = record::size_of_record(self.source.word(start)?).ok()?;
@@ -244,7 +244,7 @@ impl<'a, S: Source + ?Sized> Reader<'a, S> {
     }
 }
 
-/// The record that the chain goes on with, and its size; `None` where the log ends.
+/// The next record of the chain, and its size; `None` if the log ends.
 pub(super) fn record_at<S: Source + ?Sized>(
     source: &S,
     link: Link,

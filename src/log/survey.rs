@@ -1,18 +1,20 @@
-//! Reading a damaged log: past what is damaged, to the commits behind it.
+//! Reads a damaged log: past the damage, to the commits after it.
 //!
-//! Below `synced_upto` every byte belongs to a whole commit that was on the device. So where the
-//! chain breaks there, the next record that holds by its own checksum is one of them, and the chain is
-//! followed again from it. At and behind `synced_upto` nothing is looked for: a record that a power loss
-//! left stranded there, whose predecessor never arrived, holds by its own checksum too, and was
-//! never part of the log. There the first thing that is no whole commit is the end.
+//! Below `synced_upto` every byte belongs to a whole commit that was on the device. If the chain
+//! breaks there, the next record that is valid by its own checksum is one of them. The walk follows
+//! the chain again from that record.
+//!
+//! The walk does not search at or after `synced_upto`. A power loss may have left a record there
+//! without its predecessor. Its own checksum is valid too, but it was never part of the log. The
+//! log ends there at the first bytes that are no whole commit.
 //!
 //! Invariants:
 //!
 //! 1. A commit is given whole or not at all. Behind damage a record is taken for the beginning of
 //!    one only if the record before it is known to have ended its commit (see
 //!    [`record::goes_on`]); else everything up to the next end of a commit is passed over.
-//! 2. Time is linear in the file's size, whatever is in it: bytes whose checksum did not hold are
-//!    counted, and beyond [`BUDGET_FACTOR`] times the file's size the search is given up.
+//! 2. Time is linear in the file's size, whatever its contents. Bytes with a wrong checksum are
+//!    counted, and the search ends after [`BUDGET_FACTOR`] times the file's size.
 //! 3. Memory is bounded: so are the gaps that are told apart, and the lost records that are listed.
 
 use super::reader::record_at;
