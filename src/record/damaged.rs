@@ -14,8 +14,8 @@ pub(crate) fn stored_previous(record: &[u8]) -> Option<u32> {
     record.get(at::PREVIOUS).map(LittleEndian::read_u32)
 }
 
-/// Whether a record whose checksum does not hold is, by its header and the beginning of its value, a page or closing record of a
-/// checkpoint: nothing is lost by passing over it.
+/// Whether a record with a wrong checksum is a page or closing record of a checkpoint, by its
+/// header and the start of its value. Skipping one loses no data.
 pub(crate) fn may_be_passed_over(record: &[u8], offset: u64) -> bool {
     let Some((header, value)) = record.split_at_checked(HEADER_BYTES) else {
         return false;

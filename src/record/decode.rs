@@ -138,7 +138,7 @@ pub(crate) fn size_of_record(first_word: [u8; 8]) -> Result<usize, Invalid> {
     Ok(encoded_len(body_len))
 }
 
-/// Reads the record that fills `bytes`, whose length [`size_of_record`] gave.
+/// Reads the record that fills `bytes`. [`size_of_record`] gave the length.
 ///
 /// # Errors
 ///
@@ -165,8 +165,7 @@ pub(crate) fn decode(bytes: &[u8], link: Link) -> Result<Record<'_>, Invalid> {
     decode_checked(header, rest)
 }
 
-/// Reads the record that fills `bytes`, whatever record was before it: it holds by its own
-/// checksum, which knows its place.
+/// Reads the record that fills `bytes`. [`size_of_record`] gave the length.
 ///
 /// # Errors
 ///
@@ -221,8 +220,9 @@ pub(crate) fn verify(bytes: &[u8], salt: u32, offset: u64) -> Result<(), Invalid
     }
 }
 
-/// Reads a record whose checksum holds. A checksum is no proof of sense: whoever can write the
-/// file can compute one.
+/// Reads a record with a valid checksum.
+///
+/// The contents may still be invalid: a program that can write the file can compute the checksum.
 fn decode_checked<'a>(header: &[u8], rest: &'a [u8]) -> Result<Record<'a>, Invalid> {
     let kind = Kind::from_number(header[at::KIND]).ok_or(Invalid::Kind {
         found: header[at::KIND],

@@ -7,7 +7,7 @@ use crate::error::check_length;
 use crate::limits::{MAX_FIELD_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use crate::{Error, Result};
 
-/// Bytes of a record whose key, field and value have `body_len` bytes together.
+/// The size of a record if its key, field and value have `body_len` bytes together.
 pub(crate) fn encoded_len(body_len: usize) -> usize {
     (HEADER_BYTES + body_len).next_multiple_of(ALIGNMENT)
 }
@@ -61,7 +61,7 @@ pub(crate) fn seal(record: &mut [u8], link: Link, writer: u32) -> u32 {
     sum
 }
 
-/// Says whether the commit goes on with the next record; before the record is sealed.
+/// Sets whether the commit continues with the next record. The record must not be sealed yet.
 pub(crate) fn set_more(record: &mut [u8], more: bool) {
     record[at::FLAGS] = if more { FLAG_MORE } else { 0 };
 }

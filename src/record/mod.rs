@@ -37,7 +37,7 @@ pub(crate) const MAX_PAGE_BYTES: usize = 64 << 10;
 /// Most bytes that the reason in a `Poisoned` record may have.
 pub(crate) const MAX_REASON_BYTES: usize = 255;
 
-/// Bit 0 of the flags: the commit goes on with the next record.
+/// Bit 0 of the flags: the commit continues with the next record.
 const FLAG_MORE: u8 = 1;
 
 /// What a record says.
@@ -159,7 +159,7 @@ impl<'a> Change<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Record<'a> {
     pub(crate) change: Change<'a>,
-    /// Whether the commit goes on with the next record.
+    /// Whether the commit continues with the next record.
     pub(crate) more: bool,
     pub(crate) checksum: u32,
     /// The checksum of the record before it.
