@@ -60,7 +60,7 @@ impl Storage for DiskStorage {
         let file = OpenOptions::new()
             .read(true)
             .write(access == Access::ReadWrite)
-            // Else opening a pipe would wait for somebody at its other end.
+            // Otherwise opening a pipe would wait for a process at its other end.
             .custom_flags(libc::O_NONBLOCK)
             .open(path)?;
         let kind = file.metadata()?.file_type();

@@ -29,13 +29,13 @@ pub(crate) const CAN_SHARE: bool = cfg!(any(
 /// What a lock is for. Where one handle needs several, it takes them in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum LockByte {
-    /// Held by whoever rewrites the file.
+    /// Held by a handle that compacts or repairs the file.
     Compaction,
     /// Held while the file is synced and its slots are written by one of several handles.
     Sync,
     /// Held while the log is appended to.
     Writer,
-    /// Held shared by every handle: who has it alone may cut the file.
+    /// Held shared by every handle; only a handle that holds it exclusively may truncate the file.
     Users,
 }
 
@@ -485,7 +485,7 @@ mod tests {
         written.unwrap();
     }
 
-    /// Nor does a cache, whose threads have handles of their own.
+    /// Nor does a cache. Its threads have handles of their own.
     #[cfg(target_os = "linux")]
     #[test]
     fn a_forked_child_that_drops_a_cache_keeps_nothing_of_the_file() {

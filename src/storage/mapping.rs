@@ -8,9 +8,9 @@
 //! 2. [`Mapping::bytes`] is asked for records that were published: such bytes never change again, which is what a shared slice
 //!    promises. And for what may be one, behind the tail, where another process may be writing just then, as into any memory that
 //!    processes share: what was read there is used only where its checksum holds, and is not looked at again before it was published.
-//! 3. The one word that may change under a reader, the first of an unpublished record, is read by
-//!    an atomic load in [`Mapping::word`] and followed by an acquire fence: whoever sees it
-//!    published sees the whole commit.
+//! 3. Only one word may change under a reader: the first word of an unpublished record.
+//!    [`Mapping::word`] reads it by an atomic load, followed by an acquire fence. A reader that
+//!    sees it published sees the whole commit.
 //! 4. A [`Window`] is written to only where the file has space on the device and the page is in memory, both made sure of when the
 //!    window was opened: on a page without space a full disk is a SIGBUS.
 //! 5. Who writes through a window holds the writer lock, and writes behind the published log alone.
@@ -45,10 +45,10 @@ impl Mapping {
     /// Maps `len` bytes, of which the file has `file_bytes` for now.
     pub(super) fn of_file(file: &File, len: u64, file_bytes: u64) -> io::Result<Mapping> {
         let len_word = usize::try_from(len).map_err(io::Error::other)?;
-        // SAFETY: a mapping of a file is as good as what others do to the file. Reads stay below
-        // its size (invariant 1) and within bytes that no brasa process changes (invariant 2);
-        // that somebody else writes into the file or cuts it while it is mapped is excluded in
-        // the docs. The test `a_mapping_is_not_read_beyond_the_file` would die of a breach.
+        // SAFETY: other programs can change a mapped file. Reads stay below its size (invariant 1)
+        // and within bytes that no brasa process changes (invariant 2). The documentation excludes
+        // that another program writes to the file or truncates it while it is mapped. The test
+        // `a_mapping_is_not_read_beyond_the_file` would die of a breach.
         let map = unsafe { MmapOptions::new().len(len_word).map(file)? };
         Ok(Mapping {
             region: Region::File(map),
@@ -233,20 +233,23 @@ impl Window {
         }
         fence(Ordering::Release);
         let body = body.as_flattened();
-        // SAFETY: the range lies within the mapping (checked above) and is memory that is there (invariant 4). Nobody holds a slice of
-        // these bytes, since only what is published is handed out (invariant 2), and nobody else writes (invariant 5).
+        // SAFETY: the range lies within the mapping (checked above) and is existing memory
+        // (invariant 4). No slice of these bytes exists, since only published bytes are handed out
+        // (invariant 2). No other thread or process writes them (invariant 5).
         unsafe {
             let target = self.map.as_mut_ptr().add(start + 8 * (1 + header.len()));
             target.copy_from_nonoverlapping(body.as_ptr(), body.len());
         }
-        // This is the commit: whoever sees it sees the rest.
+        // This store is the commit: a reader that sees it sees the rest.
         target(0).store(u64::from_ne_bytes(*first), Ordering::Release);
         true
     }
 }
 
-/// The contents of a file in memory, of fixed capacity. A file that outgrows it moves to a successor,
-/// and who still reads the old one sees what was published before.
+/// The contents of a file in memory, of fixed capacity.
+///
+/// A file that outgrows it moves to a successor. A reader of the old one still sees what was
+/// published before.
 #[derive(Debug)]
 pub(super) struct Heap {
     words: Box<[AtomicU64]>,
@@ -264,7 +267,7 @@ impl Heap {
         zeros.resize(words, 0_u64);
         let zeros: *mut [u64] = Box::into_raw(zeros.into_boxed_slice());
         // SAFETY: `AtomicU64` has the size, alignment (of a u64, on 64-bit targets) and bit
-        // validity of `u64`, and the box is owned by nobody else.
+        // validity of `u64`, and the box has no other owner.
         let words = unsafe { Box::from_raw(zeros as *mut [AtomicU64]) };
         Ok(Heap {
             words,
@@ -300,8 +303,9 @@ impl Heap {
         if start.checked_add(len)? as u64 > self.len() {
             return None;
         }
-        // SAFETY: the range lies within the allocation (checked above), is initialised, and is
-        // not written while the slice lives (invariant 2: `write` gets only unpublished ranges).
+        // SAFETY: the range lies within the allocation (checked above). The words are cells, so
+        // writing through a shared reference is allowed. No slice of these bytes exists, because
+        // only unpublished ranges are written (invariant 2). No other thread writes them.
         Some(unsafe { slice::from_raw_parts(self.words.as_ptr().cast::<u8>().add(start), len) })
     }
 
@@ -318,9 +322,9 @@ impl Heap {
         if end.is_none_or(|end| end as u64 > self.len()) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        // SAFETY: the range lies within the allocation (checked above); the words are cells, so
-        // writing through a shared reference is allowed; nobody holds a slice of these bytes,
-        // because only unpublished ranges are written (invariant 2), and nobody else writes.
+        // SAFETY: the range lies within the allocation (checked above). The words are cells, so
+        // writing through a shared reference is allowed. No slice of these bytes exists, because
+        // only unpublished ranges are written (invariant 2). No other thread writes them.
         unsafe {
             let target = self.words.as_ptr().cast::<u8>().cast_mut().add(start);
             target.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());

@@ -111,7 +111,7 @@ pub(crate) struct FileId {
     pub(crate) inode: u64,
 }
 
-/// Whose a file is, and who may do what with it.
+/// The owner of a file, and its permissions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Attributes {
     pub(crate) owner: u32,
@@ -139,8 +139,8 @@ pub(crate) trait StorageFile: Debug + Send + Sync {
         Ok(None)
     }
 
-    /// Whether the path may come to name a copy of the file under the same identity, as on overlayfs,
-    /// whose first writer copies the file from the lower layer to the upper one.
+    /// Whether the path may later name a copy of the file under the same identity. On overlayfs the
+    /// first writer copies the file from the lower layer to the upper one.
     fn may_be_copied_up(&self) -> bool {
         false
     }
@@ -155,7 +155,7 @@ pub(crate) trait StorageFile: Debug + Send + Sync {
         Ok(1)
     }
 
-    /// `None` on a storage whose files have none.
+    /// `None` on a storage without them.
     fn attributes(&self) -> io::Result<Option<Attributes>> {
         Ok(None)
     }

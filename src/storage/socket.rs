@@ -1,4 +1,5 @@
-//! A Unix socket at a path, which nobody can connect to before it has its mode, and which takes no living server's place.
+//! A Unix socket at a path: no client can connect before it has its mode, and it never replaces a
+//! live server.
 
 use std::fs;
 use std::io;
@@ -7,7 +8,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-/// How often a socket that nobody listens on is put out of the way.
+/// How often a socket without a listener is removed.
 const MAX_ATTEMPTS: usize = 3;
 
 /// See the module. Its name goes with it.
@@ -27,7 +28,7 @@ impl UnixSocket {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        // Only its owner can look into it: until the socket has its mode, nobody else can reach it.
+        // Only its owner can access it: until the socket has its mode, no other user can reach it.
         let private = tempfile::Builder::new()
             .prefix(".brasa-")
             .tempdir_in(directory)?;
@@ -60,7 +61,7 @@ impl UnixSocket {
         &self.path
     }
 
-    /// A handle on the listener, which blocks nobody.
+    /// A non-blocking handle on the listener.
     pub(crate) fn listener(&self) -> io::Result<UnixListener> {
         self.listener.try_clone()
     }
@@ -77,7 +78,7 @@ fn by_a_short_name(directory: &Path) -> io::Result<(PathBuf, fs::File)> {
     Ok((name, file))
 }
 
-/// Takes the name from a socket that nobody listens on; leaves everything else alone.
+/// Removes the name of a socket without a listener; leaves everything else alone.
 fn put_away(path: &Path, away: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.file_type().is_socket() => {}
@@ -107,7 +108,8 @@ fn put_away(path: &Path, away: &Path) -> io::Result<()> {
     fs::remove_file(away)
 }
 
-/// Whether nobody listens on a socket: only a refusal says so, and not that this user may not connect.
+/// Whether a socket has no listener. Only a refused connection proves that; a lack of permission
+/// does not.
 fn is_dead(path: &Path) -> io::Result<bool> {
     match UnixStream::connect(path) {
         Ok(_) => Ok(false),

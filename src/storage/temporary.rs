@@ -1,14 +1,14 @@
 //! New files on the real disk, before they have their name.
 //!
-//! Where the file system can, a file that is closed once it has its name has none before
-//! (`O_TMPFILE`), and the kernel frees it when its process dies. Elsewhere, and if the file stays
-//! open after it has taken another file's place, it has a name of the form
-//! `.brasa-XXXXXXXXXXXXXXXX.new`, whose length does not depend on the file's. A process that is killed
-//! leaves such a file behind, and the next one that needs such a name removes it.
+//! If the file system supports it, a file has no name until it gets its final one (`O_TMPFILE`),
+//! and the kernel frees it when its process dies. Otherwise, and if the file stays open after it
+//! has replaced another one, its name has the form `.brasa-XXXXXXXXXXXXXXXX.new`. The length of
+//! that name does not depend on the file's. A killed process leaves such a file behind, and the
+//! next process that needs such a name removes it.
 //!
-//! Invariant: whoever has such a name holds the compaction lock of the file, from before the name is
-//! there, or at least before anything is written, until it is gone. So a name whose lock is free is
-//! nobody's.
+//! Invariant: a process with such a file holds the compaction lock on it. It acquires the lock
+//! before the name exists, or at least before it writes, and keeps it until the name is gone. So a
+//! file with a free lock is abandoned.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
