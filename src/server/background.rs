@@ -118,7 +118,7 @@ pub(super) async fn sync_each_interval(shared: Arc<Shared>) {
         match tokio::task::spawn_blocking(move || db.sync()).await {
             Ok(Ok(())) => shared.note_sync(),
             Ok(Err(error)) => {
-                // What can be tried again is, whether somebody writes meanwhile or not.
+                // A failed sync that may succeed later is tried again, even without new writes.
                 let is_final = shared.tell_of_failed_sync(&error);
                 shared.has_written.fetch_or(!is_final, Ordering::AcqRel);
             }

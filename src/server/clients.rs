@@ -1,4 +1,4 @@
-//! Who is connected, and what is sent to whom without having been asked for.
+//! The connected clients, and the messages sent to them.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -82,7 +82,7 @@ impl ClientState {
             self.disconnect();
             return;
         }
-        // Where nobody receives any longer, it is being disconnected.
+        // Without a receiver the client is being disconnected.
         let _ = self.inbox.send(Arc::clone(message));
     }
 
@@ -117,12 +117,12 @@ impl ClientState {
         self.disconnected.notify_one();
     }
 
-    /// Whether somebody has called [`ClientState::disconnect`].
+    /// Whether [`ClientState::disconnect`] was called.
     pub(super) fn is_over(&self) -> bool {
         self.is_disconnected.load(Ordering::Acquire)
     }
 
-    /// Returns when somebody has called [`ClientState::disconnect`].
+    /// Returns once [`ClientState::disconnect`] was called.
     pub(super) async fn is_disconnected(&self) {
         while !self.is_over() {
             self.disconnected.notified().await;
@@ -219,7 +219,7 @@ impl Clients {
             .collect()
     }
 
-    /// How many patterns there are that somebody has subscribed to.
+    /// The number of patterns with at least one subscriber.
     pub(super) fn pattern_count(&self) -> usize {
         read(&self.subscribers).pattern_count
     }
@@ -287,7 +287,7 @@ impl Clients {
         self.monitor_count.store(monitors.len(), Ordering::Release);
     }
 
-    /// Whether somebody wants to see every command.
+    /// Whether any client monitors every command.
     pub(super) fn has_monitors(&self) -> bool {
         self.monitor_count.load(Ordering::Relaxed) > 0
     }
@@ -383,7 +383,7 @@ mod tests {
             }
         }
         assert_eq!(clients.pattern_count(), 2);
-        // The last is one that nobody else has.
+        // The last one has no other owner.
         let own = Subscription::Pattern(b"own".to_vec());
         clients.subscribe(0, &own);
         assert_counted(&clients);

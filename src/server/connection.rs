@@ -1,10 +1,10 @@
 //! One client: its requests are read, executed and answered in order.
 //!
-//! A client may send all its requests before it reads the first reply. So the connection goes on reading and executing while
-//! replies wait to be written:
+//! A client may send all its requests before it reads the first reply. So the connection continues
+//! to read and execute while replies wait to be written:
 //!
 //! - Execution pauses while the waiting replies take more than [`MAX_OUTPUT_BYTES`] of memory. Large values of the file take none.
-//! - Reading goes on then, up to `client-query-buffer-limit` bytes of requests that are not executed.
+//! - Reading then continues, up to `client-query-buffer-limit` bytes of unexecuted requests.
 //! - All clients together may have [`Shared::has_room`] bytes of both. Beyond that a client is not read while its replies wait, and
 //!   execution pauses at [`ROUND_OUTPUT_BYTES`].
 //!

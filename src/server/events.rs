@@ -1,6 +1,7 @@
-//! Keyspace events: changes of the file, whoever makes them, as messages to those who have subscribed.
+//! Keyspace events: the changes of all processes, as messages to subscribers.
 //!
-//! They are read off the log while somebody wants to hear of them, from before his subscription is acknowledged on.
+//! A thread reads them from the log while there are subscribers. It starts before the first
+//! subscription is acknowledged.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,10 +13,10 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::shared::Shared;
 use crate::{Change, ChangeKind, Watch};
 
-/// How often changes are looked for, where somebody wants to hear of them.
+/// How often the log is checked for changes while there are subscribers.
 const NOTICE: Duration = Duration::from_millis(10);
 
-/// Changes that are told in one go: somebody may wait for the lock, or for the thread.
+/// Changes that are reported in one batch: others may wait for the lock, or for the thread.
 const TOLD_CHANGES: usize = 256;
 
 /// See the module.
@@ -101,7 +102,7 @@ fn is_wanted(shared: &Shared) -> bool {
         && shared.setting(|settings| !settings.notify_events.is_empty())
 }
 
-/// Begins to read, if somebody wants to hear of changes by now: those that come after this call are told.
+/// Starts to read if there are subscribers by now; changes after this call are reported.
 pub(super) fn follow(shared: &Shared) {
     if is_followed(shared) {
         shared.events.begun.notify_one();
@@ -111,7 +112,8 @@ pub(super) fn follow(shared: &Shared) {
 /// Begins or ends to read, as is wanted.
 fn is_followed(shared: &Shared) -> bool {
     let mut following = shared.events.following();
-    // Asked behind the lock: whoever has subscribed before is seen, and whoever does later begins anew.
+    // Checked under the lock: an earlier subscriber is seen, and a later one starts the reading
+    // again.
     if !is_wanted(shared) {
         following.stop();
         return false;
@@ -132,7 +134,7 @@ pub(super) async fn tell_changes(shared: Arc<Shared>) {
     loop {
         shared.events.begun.notified().await;
         while is_followed(&shared) {
-            // All that there is: whoever falls behind by a compaction misses something.
+            // Everything available: a reader that is a compaction behind misses changes.
             while tells_some(&shared) {
                 tokio::task::yield_now().await;
             }

@@ -32,7 +32,8 @@ const TOGETHER_BYTES: usize = 256 << 10;
 /// How long the commands of one commit may take, beyond the one that has gone over it: other processes wait for their turn too.
 const TOGETHER_TIME: Duration = Duration::from_millis(5);
 
-/// Requests whose keys are looked at ahead, at most: their records are to be in the cache yet when they are executed.
+/// Requests with prefetched keys, at most: their records must still be in the cache when they are
+/// executed.
 const AHEAD: usize = 32;
 
 /// Requests of so many words are executed without a list of them being allocated.
@@ -79,7 +80,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         // While it is the server that lets the client wait, that is no silence.
                         self.state.heard_at.store(NOT_YET, Ordering::Relaxed);
                     }
-                    // Here it can still be disconnected, which nobody can be while a thread of his own is blocked.
+                    // The client can still be disconnected here, but not while a thread of its own
+                    // is blocked.
                     let _place = self.shared.places.take(pace).await;
                     match self.begins_several(start, command) {
                         true => self.execute_together(start, pace),
@@ -324,7 +326,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let executed = catch_unwind(AssertUnwindSafe(|| {
             at_pace(pace, || session.execute_words(words))
         }));
-        // Afterwards, as in Redis: who has sent RESET sees it no longer.
+        // Afterwards, as in Redis: a client that sent RESET no longer sees it.
         if start >= self.alone_upto && self.shared.clients.has_monitors() {
             show(&self.shared, &self.session, &self.state, words);
         }

@@ -12,24 +12,24 @@
 //! # }
 //! ```
 //!
-//! What it does for whom, and what it refuses: [`docs::server`](crate::docs::server).
+//! Its features and limits: [`docs::server`](crate::docs::server).
 //!
-//! | module | what it does |
+//! | module | purpose |
 //! | --- | --- |
 //! | `request` | bytes to words |
 //! | `reply` | replies to bytes |
 //! | `output` | replies that wait |
 //! | `transfer` | bytes to and from a socket |
 //! | `connection` | one client: reads, executes, writes |
-//! | `execute` | what of a client's requests is executed, and how |
+//! | `execute` | the choice of requests to execute, and their execution |
 //! | `pace` | which commands block a thread, and how many may at once |
-//! | `monitor` | what MONITOR shows |
-//! | `clients` | all clients: who has subscribed, who is sent what |
-//! | `shared` | what a session asks of its server |
-//! | `syncer` | one sync for all who wait |
+//! | `monitor` | the output of MONITOR |
+//! | `clients` | all clients: their subscriptions and messages |
+//! | `shared` | the services of the server to a session |
+//! | `syncer` | one sync for all waiting clients |
 //! | `buffer_limits` | how many bytes may wait for a client, and from it |
 //! | `descriptors` | how many clients the operating system lets there be |
-//! | `errors` | what the log says of a file that cannot be read or written |
+//! | `errors` | log messages about a file that cannot be read or written |
 //! | `background` | idle clients, a sync each second, what has expired |
 //! | `events` | changes, as messages |
 
@@ -89,7 +89,8 @@ const BACKLOG: i32 = 4_096;
 /// How long a connection is silent before the system asks whether the other side is there; Redis's `tcp-keepalive`.
 const KEEP_ALIVE: Duration = Duration::from_secs(300);
 
-/// How long nobody is accepted after accepting has failed: for want of descriptors, as a rule.
+/// How long the server accepts no connection after a failed accept, which is mostly due to a lack
+/// of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a server is to be like; see the [module](self).
@@ -121,8 +122,10 @@ impl Source {
 }
 
 impl Server {
-    /// A server over this file, with database 0 selected for who connects. Where the file was opened with
-    /// [`Durability::Os`], the server's own setting alone decides when it is synced.
+    /// A server over this file. Database 0 is selected for new clients.
+    ///
+    /// If the file was opened with [`Durability::Os`], only the server's own setting decides when
+    /// it is synced.
     pub fn new(db: Db) -> Server {
         Server::over(Source::Db(db))
     }
@@ -167,8 +170,8 @@ impl Server {
         self
     }
 
-    /// Listens on a Unix socket of this path, with this mode, 0o700 for the owner alone. A socket that nobody listens on any longer is
-    /// replaced, and no other file.
+    /// Listens on a Unix socket of this path, with this mode; 0o700 is for the owner alone. It
+    /// replaces a socket without a listener, and no other file.
     pub fn unix_socket(mut self, path: impl AsRef<Path>, mode: u32) -> Server {
         self.socket = Some((path.as_ref().to_owned(), mode));
         self
@@ -216,7 +219,7 @@ impl Server {
         self
     }
 
-    /// Whether a request may be a line, as somebody types it who uses telnet; no by default.
+    /// Whether to accept inline requests, as typed in telnet; no by default.
     pub fn inline_commands(mut self, allowed: bool) -> Server {
         self.settings.lines = allowed;
         self

@@ -4,7 +4,7 @@ use super::clients::ClientState;
 use super::shared::Shared;
 use crate::command::{Command, Flags, Session, find, refusal, write_quoted};
 
-/// Shows a request to those who watch all of them. What is secret is not shown, nor what was not executed.
+/// Shows a request to all clients that monitor. Secrets and unexecuted requests are not shown.
 pub(super) fn show(shared: &Shared, session: &Session, state: &ClientState, words: &[&[u8]]) {
     let command = words.first().and_then(|name| find(name));
     let is_secret = |command: &Command| {

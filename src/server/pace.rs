@@ -18,13 +18,14 @@ const LONG_PATTERN_BYTES: usize = 1_024;
 pub(super) enum Pace {
     /// It is done at once.
     Quick,
-    /// It may have to wait until another process has written, or a client whose command takes long.
+    /// It may have to wait for another process's write, or for a client with a slow command.
     Waits,
     /// It may take long by itself.
     Long,
 }
 
-/// The places of those who block a thread: whoever does so by himself does not queue behind all who wait for another process.
+/// The slots for blocked threads. A slow command does not queue after the clients that wait for
+/// another process.
 #[derive(Debug)]
 pub(super) struct Places {
     waiting: Arc<Semaphore>,
@@ -48,11 +49,11 @@ impl Places {
             Pace::Waits => &self.waiting,
             Pace::Long => &self.long,
         };
-        // It fails where the semaphore is closed, which nobody does.
+        // It fails only if the semaphore is closed, which never happens.
         Arc::clone(places).acquire_owned().await.ok()
     }
 
-    /// Whether somebody is at what may take long, and may keep the others from writing meanwhile.
+    /// Whether a slow command is in progress that may keep other clients from writing.
     pub(super) fn has_long(&self) -> bool {
         self.long.available_permits() < BLOCKED
     }

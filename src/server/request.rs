@@ -28,7 +28,7 @@ pub struct Limits {
     pub word_bytes: usize,
     /// Bytes of a request, at most.
     pub request_bytes: usize,
-    /// Whether a request may be a line, as somebody types it.
+    /// Whether to accept inline requests.
     pub lines: bool,
 }
 

@@ -30,7 +30,8 @@ pub(super) struct Shared {
     pub(super) counters: Counters,
     pub(super) places: Places,
     pub(super) events: Events,
-    /// Forty hexadecimal digits that tell this run from any other: who copies with a cursor begins anew where they have changed.
+    /// Forty hexadecimal digits that identify this run: a client that copies with a cursor starts
+    /// again when they change.
     pub(super) run_id: String,
     pub(super) started_at: Instant,
     /// Seconds since then, renewed often: a clock that costs nothing to read.
@@ -46,7 +47,7 @@ pub(super) struct Shared {
     pub(super) errors: LoggedErrors,
 }
 
-/// The room that clients share whose replies wait.
+/// The memory that is shared by all clients with waiting replies.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     bytes: AtomicUsize,

@@ -1,7 +1,7 @@
 //! One sync for all clients that wait for it.
 //!
-//! A client that has written takes a number. A thread syncs again and again while somebody waits, and each sync covers all numbers that
-//! were taken before it began.
+//! A client that has written takes a number. A thread syncs repeatedly while clients wait. Each
+//! sync covers all numbers taken before it began.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -95,7 +95,7 @@ impl Syncer {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some(thread) = thread {
-            // A panic there has nobody left to be told.
+            // No receiver is left for a panic there.
             let _ = thread.join();
         }
     }
@@ -107,12 +107,16 @@ impl Asked {
         self.changed.notify_one();
     }
 
-    /// Lets those come whom the last sync has let go, and who are likely to ask again in a moment: else two halves of them take turns, and
-    /// each sync covers one half. It takes no longer than that sync took, once for all who do not come again.
+    /// Gives the clients that the last sync released a moment to ask again.
+    ///
+    /// Without this pause two halves of them would alternate, and each sync would cover one half.
+    /// The pause is at most as long as the last sync took. It happens once if the clients do not
+    /// come back.
     fn gather(&self, upto: u64, sync_took: Duration) {
         /// Whoever was let go and has still not asked has something else to do, however slow the device is.
         const LONGEST: Duration = Duration::from_millis(1);
-        /// Short beside a sync, and long enough to leave the processor to those who are waited for.
+        /// Short compared with a sync, and long enough to leave the processor to the awaited
+        /// clients.
         const STEP: Duration = Duration::from_micros(20);
         let begun = Instant::now();
         let at_most = sync_took.min(LONGEST);
