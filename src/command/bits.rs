@@ -51,8 +51,8 @@ pub(super) fn bit_offset(word: &[u8]) -> Result<usize, Failure> {
         .ok_or(WRONG)
 }
 
-/// Replaces the string at a key by what `change` makes of it, and keeps its deadline. What stays as it is is not written, and who watches the
-/// key is not told of it, as in Redis 7.0.
+/// Replaces the string at a key by the result of `change`, and keeps its deadline. An unchanged
+/// string is not written, and a client that watches the key is not told, as in Redis 7.0.
 pub(super) fn rewrite<R>(
     session: &Session,
     key: &[u8],

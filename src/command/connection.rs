@@ -476,7 +476,7 @@ fn kill(session: &mut Session, options: &[&[u8]]) -> Result<Reply, Failure> {
     Ok(Reply::count(count as u64))
 }
 
-/// Disconnects those of a type whom the filter means as well.
+/// Disconnects the clients of a type that also match the filter.
 fn disconnect_of(kind: ClientType, filter: &ClientFilter, host: &dyn Host, own: u64) -> usize {
     let clients = host.clients().into_iter();
     let clients = clients.filter(|client| filter.id.is_none_or(|id| id == client.id));

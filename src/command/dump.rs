@@ -165,7 +165,7 @@ fn restore(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure>
         };
         tx.del(key)?;
         if deadline_ms.is_some_and(|deadline_ms| deadline_ms <= tx.now_ms()) {
-            // Not set and removed again, which who watches the key would notice.
+            // Setting and removing the key would notify its watchers.
             return Ok(());
         }
         match dumped {

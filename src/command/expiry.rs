@@ -207,7 +207,7 @@ pub(super) fn remaining(session: &Session, deadline_ms: u64, unit: Unit, origin:
 fn in_units(time_ms: u128, unit: Unit) -> i64 {
     let time_ms = i64::try_from(time_ms).unwrap_or(i64::MAX);
     match unit {
-        // To the nearest: who sets 10 seconds and asks at once sees 10.
+        // Rounded to the nearest: a client that sets 10 seconds and asks at once sees 10.
         Unit::Seconds => time_ms.saturating_add(500) / 1000,
         Unit::Milliseconds => time_ms,
     }

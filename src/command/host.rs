@@ -1,6 +1,8 @@
-//! What a session asks of whoever serves it, beside the database: other clients, settings, counters.
+//! The services that a session needs from its server beside the database: other clients, settings,
+//! counters.
 //!
-//! On the command line there is nobody. A server implements [`Host`]; this layer knows nothing of sockets.
+//! The command line has no server. A server implements [`Host`]; this layer knows nothing of
+//! sockets.
 
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use std::time::Duration;
 pub enum Subscription {
     /// Messages to the channel of this name.
     Channel(Vec<u8>),
-    /// Messages to every channel whose name matches.
+    /// Messages to every channel with a matching name.
     Pattern(Vec<u8>),
     /// Messages to the sharded channel of this name.
     Shard(Vec<u8>),
@@ -108,7 +110,7 @@ pub trait Host: sealed::Sealed + Send + Sync {
     /// Disconnects clients, and counts them. `own` is the one that asks.
     fn disconnect(&self, filter: &ClientFilter, own: u64) -> usize;
 
-    /// Sends a message to whoever has subscribed, and counts them.
+    /// Sends a message to all subscribers, and returns their number.
     fn publish(&self, channel: &[u8], message: &[u8], is_sharded: bool) -> u64;
 
     /// Lets a client have messages from now on.
@@ -117,10 +119,10 @@ pub trait Host: sealed::Sealed + Send + Sync {
     /// Lets a client have them no longer.
     fn unsubscribe(&self, client: u64, subscription: &Subscription);
 
-    /// The channels, or sharded channels, that somebody has subscribed to, with how many have.
+    /// The channels, or sharded channels, with subscribers, and the number of subscribers of each.
     fn channels(&self, are_sharded: bool) -> Vec<(Vec<u8>, u64)>;
 
-    /// How many patterns there are that somebody has subscribed to.
+    /// The number of patterns with at least one subscriber.
     fn pattern_count(&self) -> u64;
 
     /// Lets a client see every command that is executed.

@@ -288,7 +288,7 @@ impl Session {
     }
 }
 
-/// Whether a command may be sent by who has subscribed, in version 2 of the protocol.
+/// Whether a subscribed client may send a command in version 2 of the protocol.
 fn may_listener_send(command: &Command) -> bool {
     const ALLOWED: [&str; 9] = [
         "subscribe",
@@ -317,7 +317,7 @@ impl fmt::Debug for Session {
 /// The error that any session would answer with before it looked at its database: there is no
 /// such command, or it does not take this many arguments.
 ///
-/// It lets a caller who has not opened a file yet leave it alone.
+/// A caller that has not opened a file yet can leave it unopened.
 ///
 /// ```
 /// let refused = brasa::command::refusal(&["GET"]).unwrap();

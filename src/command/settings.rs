@@ -1,4 +1,4 @@
-//! Looking in: INFO, CONFIG, MEMORY, SLOWLOG, and what else those ask who look after a server.
+//! Commands for administrators: INFO, CONFIG, MEMORY, SLOWLOG and the like.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::glob::Pattern;
 use crate::limits::DATABASE_COUNT;
 use crate::{Db, Result as DbResult, Ttl};
 
-/// The version of Redis whose commands and answers these are.
+/// The version of Redis that these commands and answers follow.
 pub const REDIS_VERSION: &str = "7.4.0";
 
 /// Keys that `avg_ttl` is an average of, at most.
@@ -213,8 +213,8 @@ fn info(session: &mut Session, wanted: &[&[u8]]) -> Result<Reply, Failure> {
     Ok(Reply::Verbatim(text.into()))
 }
 
-/// What the file itself tells. What nobody here knows is left out: a tool that asks whether writes still succeed must not hear of it that
-/// they do.
+/// The facts that the file itself gives. Unknown facts are omitted: a tool must not be told that
+/// writes succeed if that is not known.
 fn own_lines(db: &Db, section: &str) -> DbResult<Vec<InfoLine>> {
     Ok(match section {
         "server" => vec![

@@ -198,7 +198,7 @@ impl Flags {
     /// It takes constant or logarithmic time.
     pub const FAST: Flags = Flags(1 << 5);
 
-    /// It is for who looks after the server.
+    /// It is for administrators.
     pub const ADMIN: Flags = Flags(1 << 6);
     /// It is about messages between clients.
     pub const PUBSUB: Flags = Flags(1 << 7);

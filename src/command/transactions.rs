@@ -169,7 +169,7 @@ impl Pending {
         afterwards.map(|after| after.compact = true).is_some()
     }
 
-    /// As [`Pending::puts_off_sync`], a pause: nobody may write during a commit.
+    /// As [`Pending::puts_off_sync`], a pause: no other client may write during a commit.
     pub(super) fn puts_off_sleep(&mut self, time: Duration) -> bool {
         let afterwards = self.afterwards.as_mut();
         afterwards.map(|after| after.sleep += time).is_some()
@@ -228,7 +228,7 @@ fn watch(session: &mut Session, keys: &[&[u8]]) -> Result<Reply, Failure> {
         ));
     }
     let db = session.db().clone();
-    // Whatever fails, what was watched before goes on to be.
+    // If this fails, the keys watched before stay watched.
     let watched = match &mut session.pending.watched {
         Some(watched) => {
             // What was done to the new keys until now does not count.
@@ -258,7 +258,7 @@ fn watch(session: &mut Session, keys: &[&[u8]]) -> Result<Reply, Failure> {
 fn exec(session: &mut Session, _: &[&[u8]]) -> Result<Reply, Failure> {
     let Pending { queue, watched, .. } = std::mem::take(&mut session.pending);
     let Some(queue) = queue else {
-        // Redis goes on watching then.
+        // Redis keeps the keys watched then.
         session.pending.watched = watched;
         return Err(Failure::text("EXEC without MULTI"));
     };
@@ -313,8 +313,8 @@ fn execute_queue(
 }
 
 impl Afterwards {
-    /// The replies have said that it will be done: a sync that fails is told to who writes or syncs next, and a compaction that fails leaves
-    /// the file as it was.
+    /// The replies have already promised it. The next write or sync reports a failed sync. A failed
+    /// compaction leaves the file as it was.
     fn carry_out(self, db: &Db) {
         if self.compact {
             let _ = db.compact();
