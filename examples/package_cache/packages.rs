@@ -158,10 +158,10 @@ impl PackageCache {
         for key in self.db.keys().prefix(format!("package:{name}:")) {
             let key = key?;
             let mut fields = self.db.hgetall(&key)?;
-            fields.sort_by(|(one, _), (other, _)| one.cmp_bytes(other));
+            fields.sort();
             found.push((key, fields));
         }
-        found.sort_by(|(one, _), (other, _)| one.cmp_bytes(other));
+        found.sort();
         Ok(found)
     }
 
@@ -175,16 +175,6 @@ impl PackageCache {
         }
         names.sort();
         Ok(names)
-    }
-}
-
-trait CompareBytes {
-    fn cmp_bytes(&self, other: &Self) -> std::cmp::Ordering;
-}
-
-impl CompareBytes for Value {
-    fn cmp_bytes(&self, other: &Self) -> std::cmp::Ordering {
-        self[..].cmp(&other[..])
     }
 }
 

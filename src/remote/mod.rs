@@ -10,8 +10,6 @@ use redis::cluster::{ClusterClient, ClusterConnection, cluster_pipe};
 use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::{Client, Cmd, Connection, ErrorKind, RedisError, RedisResult, Value};
 
-use rustls::crypto::CryptoProvider;
-
 use crate::{Error, Result};
 
 /// Most connections that are kept for later.
@@ -105,6 +103,21 @@ fn without_password(url: &str) -> String {
     }
 }
 
+/// Chooses the cryptography of TLS, if the program has not chosen one.
+#[cfg(feature = "redis-tls")]
+fn prepare_tls() -> std::result::Result<(), String> {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // It fails only if another thread has chosen one at this moment.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "redis-tls"))]
+fn prepare_tls() -> std::result::Result<(), String> {
+    Err("this build has no TLS: it needs the feature \"redis-tls\"".to_owned())
+}
+
 impl Server {
     /// Reaches the server once, so that a wrong URL is an error here.
     pub(crate) fn connect(url: &str, timeout: Duration) -> Result<Server> {
@@ -118,9 +131,8 @@ impl Server {
             refused(&without_password(url), reason.to_owned())
         })?;
         let failed = |error: RedisError| refused(&target.address, error.to_string());
-        if url.starts_with("rediss") && CryptoProvider::get_default().is_none() {
-            // Whoever has chosen another one before keeps it; it is an error only if somebody does so at this moment.
-            let _ = rustls::crypto::ring::default_provider().install_default();
+        if url.starts_with("rediss") {
+            prepare_tls().map_err(|reason| refused(&target.address, reason))?;
         }
         let kind = match target.is_cluster {
             true => {

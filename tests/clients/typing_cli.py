@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import struct
 import sys
 import termios
@@ -50,4 +51,8 @@ prompt()
 os.write(terminal, b"subscribe news\r")
 until(b"subscribe")
 os.write(terminal, b"\x03")
+# Ctrl-C ends the subscription alone, or the program: whichever came, the next tests see no channel.
+os.close(terminal)
+os.kill(pid, signal.SIGKILL)
+os.waitpid(pid, 0)
 print("hints, help, a subscription")
