@@ -1,8 +1,8 @@
-//! Looking at what is going to be looked up, so that the cache has it by then.
+//! Prefetch: requests index entries and records before they are needed.
 //!
-//! A key among a million costs two misses of the cache, one behind the other: its entry, and its record. Of several keys that are known
-//! before the first is looked up the misses are had side by side, which takes little longer than those of one. (Redis 8.0 does the same
-//! for requests that arrive together.)
+//! A lookup among a million keys waits for two cache misses, one after the other: its entry and its
+//! record. If several keys are known together, their misses overlap, and cost little more than
+//! those of one key. (Redis 8.0 does the same for requests that arrive together.)
 //!
 //! This module finds and verifies nothing; the later lookup does both.
 

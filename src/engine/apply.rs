@@ -1,8 +1,8 @@
-//! From records to the index and its counts: the one place where a record takes effect, at
-//! replay as after a commit.
+//! Applies records to the index and its counts. This is the only place where a record takes effect,
+//! during replay and after a commit.
 //!
-//! It is a total function of the log: whatever valid records there are, in whatever order, they
-//! have one meaning, given in [`crate::docs::format`], and no clock is asked.
+//! It is a total function of the log. Any valid records in any order have one meaning, defined in
+//! [`crate::docs::format`], and the clock plays no part.
 
 use super::lookup::{Found, HashAt, Held, Lookup, RecordAt};
 use crate::Result;

@@ -2,8 +2,9 @@
 //!
 //! Invariants:
 //!
-//! 1. Nothing that a checkpoint leads to is believed before its own checksum was found to hold, once: pages, and records that were not replayed.
-//! 2. What is wrong with a page is no error of the file: the checkpoint is given up for good, and the log replayed.
+//! 1. Pages, and records that were not replayed, are verified once before they are used.
+//! 2. A damaged page is not an error of the file: the handle drops the checkpoint for good and
+//!    replays the log.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

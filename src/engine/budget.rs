@@ -1,20 +1,24 @@
-//! A budget of live bytes, and what goes when a write would exceed it.
+//! A budget of live bytes, and the keys to evict when a write would exceed it.
 //!
-//! SIEVE (Zhang, Yang, Yue, Vigfusson and Rashmi, "SIEVE is Simpler than LRU: an Efficient Turn-Key Eviction Algorithm for Web
-//! Caches", NSDI 2024), with the log as its queue: keys stand in it in the order in which they were set. A hand
-//! walks from old to new. A key that was read since the hand last passed is spared, and loses its mark; any other gets
-//! a tombstone. Where the hand comes to the end of the log it begins again.
+//! The policy is SIEVE (Zhang, Yang, Yue, Vigfusson and Rashmi, "SIEVE is Simpler than LRU: an
+//! Efficient Turn-Key Eviction Algorithm for Web Caches", NSDI 2024), with the log as its queue.
+//! Keys are in the queue in the order in which they were set. The eviction hand walks from old to
+//! new. It spares a key that was read since it last passed, and clears the visited bit of that key.
+//! Any other key gets a tombstone. At the end of the log the hand starts again.
 //!
-//! Where it departs from the paper: a key that is set again goes to the new end of the queue, since the log has it
-//! there; and the marks and the hand are this process's own, so that each process begins at the oldest key and with no
-//! marks. To one that lives for a moment the queue is plain first in, first out.
+//! There are two differences from the paper. A key that is set again moves to the new end of the
+//! queue, since its record is there in the log. Visited bits and the hand belong to one process, so
+//! each process starts at the oldest key without any bits. For a short-lived process the queue is
+//! first in, first out.
 //!
 //! Invariants:
 //!
-//! 1. Tombstones stand in the commit of the write that they make room for: where the write fails, nothing is evicted. Only where they
-//!    take more than [`MAX_TOMBSTONE_BYTES`], as in a file far above a new budget, the first ones are committed by themselves.
-//! 2. Nothing is evicted for a write that cannot fit: the bytes that would remain if every other key were gone are counted first.
-//! 3. Keys that the write itself touches are never evicted: the write was put together from their values.
+//! 1. Tombstones are in the commit of the write that they make room for: a failed write evicts
+//!    nothing. Only tombstones beyond [`MAX_TOMBSTONE_BYTES`], as in a file far above a new budget,
+//!    are committed separately, before the write.
+//! 2. A write that cannot fit evicts nothing: the bytes that would remain without all other keys
+//!    are counted first.
+//! 3. Keys that the write itself touches are never evicted: the write was built from their values.
 //! 4. No mapping outlives a commit: the commit makes the log grow, and an older mapping does not show it.
 
 use std::collections::BTreeSet;

@@ -1,7 +1,7 @@
-//! From a transaction to the file and the index.
+//! Writes a transaction to the file and applies it to the index.
 //!
-//! The steps of design's "life of a write", each of which may fail without a trace until the
-//! commit is published:
+//! The steps are those of "the life of a write" in [`crate::docs::architecture`]. Each may fail
+//! without a trace until the commit is published:
 //!
 //! | step | done by |
 //! | --- | --- |

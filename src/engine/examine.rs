@@ -1,5 +1,5 @@
-//! What a file holds and what of it is damaged: the one reading for `check`, for repair and for
-//! opening with salvage.
+//! Examines a file that may be damaged: the one walk for `check`, for repair and for opening with
+//! salvage.
 
 use std::path::Path;
 

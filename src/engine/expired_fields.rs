@@ -1,8 +1,8 @@
-//! Which share of a hash's fields has expired: from what is counted of the hash, without a walk over its
-//! fields wherever that says enough.
+//! The expired part of a hash's fields, from the counts of the hash. It walks over the fields only
+//! if the counts are not enough.
 //!
-//! One walk is needed for a hash that is in a checkpoint, has more deadlines than the checkpoint has steps for,
-//! and is asked for an exact number while a step passes. What it finds is kept: see
+//! One walk is needed if a hash is in a checkpoint, has more deadlines than the checkpoint has
+//! steps, and an exact number is requested while a step passes. Its result is kept: see
 //! [`Base::field_deadlines`](super::base::Base::field_deadlines).
 
 use std::borrow::Cow;

@@ -1,4 +1,4 @@
-//! Whether a record is needed for what the file holds now, by the index.
+//! Tells live records from dead ones, by the index.
 
 use super::Generation;
 use super::lookup::{Held, Lookup};

@@ -1,14 +1,14 @@
-//! Where the log meets the index: opening, reading, committing, syncing.
+//! The engine: connects the log and the index. It opens, reads, commits and syncs.
 //!
 //! Invariants:
 //!
-//! 1. Whoever appends holds `writer`. Whoever syncs and writes slots holds `sync`, and takes
-//!    `writer` only after it, never before.
+//! 1. A thread that appends holds `writer`. A thread that syncs and writes slots holds `sync`, and
+//!    acquires `writer` only after it, never before.
 //! 2. The mapping is extended before a commit is published, and the commit is applied before the
 //!    next one is appended: every location in the index can be read through the current mapping.
-//! 3. Deadlines are judged by readers and by transactions, never by replay: the index is a
-//!    function of the log alone.
-//! 4. After a failed sync nothing more is acknowledged.
+//! 3. Readers and transactions judge deadlines, replay never does: the index is a function of the
+//!    log alone.
+//! 4. After a failed sync no write is acknowledged.
 
 #[cfg(feature = "server")]
 mod ahead;

@@ -1,18 +1,19 @@
-//! Calls from within closures that the engine runs: on the same file they would wait for themselves.
+//! Refuses calls from within closures that the engine runs, if such a call would wait for itself.
 //!
-//! A thread that runs the closure of a write holds the writer lock. Whatever waits for that lock, or
-//! for one that another thread may hold while it waits for the writer lock, would never return:
+//! A thread that runs the closure of a write holds the writer lock. A call that needs this lock, or
+//! a lock whose holder may wait for the writer lock, would never return:
 //!
-//! | call from within the closure of a write | answer |
+//! | call from within the closure of a write | result |
 //! | --- | --- |
-//! | a read, a backup | is done |
+//! | a read, a backup | works |
 //! | a write, a sync, a checkpoint, a compaction, an exclusive opening | [`Error::Reentered`] |
-//! | closing or dropping the last handle of its kind | is done when the outermost write is over |
+//! | closing or dropping the last handle of its kind | happens when the outermost write is over |
 //!
-//! From within the progress of a compaction only another compaction or checkpoint is refused.
+//! The progress closure of a compaction may not start another compaction or checkpoint. Every other
+//! call works.
 //!
-//! A file is the same if its path is, or its inode. Each alone would miss something: a compaction
-//! changes the inode, and a file can have two paths.
+//! Two handles are on the same file if they have the same path or the same inode. Each test alone
+//! would miss cases: a compaction changes the inode, and a file can have two paths.
 
 use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -1,4 +1,4 @@
-//! Opening: creation, replay, and what becomes of a torn tail.
+//! Opening: creation, replay, and the treatment of a torn tail.
 
 use std::io;
 use std::path::{Path, PathBuf};

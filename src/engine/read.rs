@@ -1,4 +1,5 @@
-//! Reading: from a key to the shard that it is in, and walking in hash order. What is found there: [`view`](super::view).
+//! Reading: finds the shard of a key, and walks in hash order. [`view`](super::view) reads within
+//! one shard.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;

@@ -1,11 +1,11 @@
-//! Repair: what survives of a damaged file, written into a new one.
+//! Repair: copies the surviving commits of a damaged file into a new one.
 //!
 //! Invariants:
 //!
-//! 1. No byte of the original is changed, and it never loses its last name: in place it is given
-//!    another one, which is on the device, before the new file takes its own.
+//! 1. No byte of the original is changed, and it always has a name. A repair in place first gives
+//!    it another name, which is on the device before the new file takes the path.
 //! 2. At each moment the path names a whole file: the original, or the finished and synced new one.
-//!    A repair that died is simply done again.
+//!    After a crash a repair simply runs again.
 
 use std::ffi::OsStr;
 use std::io;

@@ -1,12 +1,11 @@
-//! A complete new file, built beside another one: for creation, for salvage, for whatever
-//! replaces a file by a better one.
+//! A complete new file, built beside another one: for creation, salvage, compaction and backup.
 //!
 //! Invariants:
 //!
-//! 1. The file has no name before it is complete and on the device. A rewrite that is dropped
-//!    leaves nothing.
-//! 2. The slot that says how much is on the device is written after the sync that made it so;
-//!    before it, the slots claim nothing.
+//! 1. The file gets its name only when it is complete and on the device. A dropped rewrite leaves
+//!    nothing.
+//! 2. The slot with *synced up to* is written after the sync that it reports. Before that, the
+//!    slots claim nothing.
 
 use std::io;
 use std::path::{Path, PathBuf};

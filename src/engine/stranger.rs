@@ -1,11 +1,12 @@
-//! Setting a file of something else aside, so that a new file can take its path.
+//! Renames a foreign file, so that a new file can take its path.
 //!
 //! Invariants:
 //!
-//! 1. No byte of the stranger is changed, and it always has a name: it is renamed, never replaced.
-//! 2. Only a file that is no brasa file is renamed. Processes that do this at the same time take the
-//!    stranger's writer lock and then check that the path still names it; a new file is created
-//!    only where the path names nothing.
+//! 1. No byte of the foreign file is changed, and it always has a name: it is renamed, never
+//!    replaced.
+//! 2. Only a file that is no brasa file is renamed. Processes that do this at the same time acquire
+//!    the foreign file's writer lock and then check that the path still names it. A new file is
+//!    created only if the path names nothing.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,18 +1,20 @@
-//! Carrying the log through to the device, and saying so in the slots.
+//! Syncs the log to the device, and records that in the slots.
 //!
 //! | from | event | to | done by |
 //! | --- | --- | --- | --- |
-//! | behind | a sync succeeds | synced up to the tail before it | `Engine::sync_locked` |
-//! | synced | a slot is written | the file says so itself | `Engine::write_slot` |
+//! | unsynced | a sync succeeds | synced up to the tail before it | `Engine::sync_locked` |
+//! | synced | a slot is written | *synced up to* is in the file | `Engine::write_slot` |
 //! | any | a sync fails | poisoned, until the file is compacted | `Engine::poison` |
-//! | any | close | synced, the slot current, reserved space given back | `Engine::shutdown` |
-
+//! | any | close | synced, the slot current, reserved space released | `Engine::shutdown` |
 //!
-//! Poison is left in the file before the sync lock is given up: a word beside the slots, which every
-//! handle reads under the sync lock before it syncs, and with each turn. A record at the end of the log
-//! gives the reason; it needs the writer lock, and may come later. Where the word cannot be written, the
-//! handle keeps the sync lock until it can, or ends. So nothing is acknowledged after a failed sync,
-//! unless the process is killed between the failure and the word.
+//! A failed sync poisons the file before the sync lock is released. The handle writes the poison
+//! word beside the slots. Every handle reads that word under the sync lock before it syncs, and
+//! whenever it acquires the writer lock. A record at the end of the log gives the reason. The
+//! record needs the writer lock, and may come later.
+//!
+//! If the word cannot be written, the handle keeps the sync lock until it can, or until it ends. So
+//! no write is acknowledged after a failed sync, unless the process is killed between the failure
+//! and the word.
 
 use std::io;
 use std::ops::{Deref, DerefMut};

@@ -1,6 +1,8 @@
-//! One shard, locked, with the mapping that shows its records: what is there, judged by the clock, and handed out without a copy.
+//! One locked shard with the mapping of its records: looks entries up, judges them by the clock,
+//! and returns them without a copy.
 //!
-//! It must not know how a shard came to be locked, nor of any other: that is [`read`](super::read)'s.
+//! It must not know how the shard was locked, nor any other shard: that belongs to
+//! [`read`](super::read).
 
 use std::sync::Arc;
 

@@ -1,11 +1,12 @@
-//! Reading the log as it grows: what anybody has changed, in order, across compactions.
+//! Reads the log as it grows: the changes of all processes, in order, across compactions.
 //!
 //! A *position* in the log survives compactions (see [`crate::docs::format`]). A watch that has
 //! read the old file to its end continues at the first record of the new one that is not a copy. A
 //! watch that is further behind has missed commits: a gap.
 //!
-//! A [`Place`] keeps its file, with index, mapping and descriptor, although a compaction has replaced it. A [`TrackedWatch`] does
-//! not: the handle reads on for it when it follows the compaction.
+//! A [`Place`] keeps its file, with index, mapping and descriptor, even after a compaction has
+//! replaced it. A [`TrackedWatch`] does not: the handle reads the rest for it when it follows the
+//! compaction.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 

@@ -1,4 +1,4 @@
-//! One layer of a checkpoint out of an index that does not change meanwhile.
+//! Writes one layer of a checkpoint from an index that does not change during that time.
 
 use crate::Result;
 use crate::engine::Generation;

@@ -1,4 +1,4 @@
-//! Where a layer goes that is written into the log of a file in use.
+//! Appends a layer to the log of a file in use.
 
 use std::sync::{Arc, MutexGuard};
 use std::thread;

@@ -42,8 +42,8 @@ use crate::{Error, Result};
 use layer::{ClosedAt, LayerSink, Written, write_layer};
 use live::LiveSink;
 
-/// The replayed bytes after which a handle that only reads writes a checkpoint, and the least log
-/// for the background thread.
+/// The replayed bytes after which a handle that only reads writes a checkpoint. Closing merges
+/// layers up to at least this size.
 const LONG_TAIL_BYTES: u64 = 1 << 20;
 
 /// In the background: a checkpoint for each of so many bytes of log at most.

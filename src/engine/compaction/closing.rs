@@ -1,18 +1,18 @@
 //! Compaction by a process that closes the file.
 //!
-//! A program that lives for a moment has no time for a background thread, so closing compacts: the
-//! whole file or nothing. Nothing half done is left beside the file, hence nothing there has to be
-//! trusted later.
+//! A short-lived program has no time for a background thread, so closing compacts the whole file or
+//! nothing. It leaves no half-done file for a later process to trust.
 //!
-//! Why that is affordable: let *L* be the live bytes and *d* the share of the log that must be dead
-//! before a compaction starts. The dead bytes were appended since the last compaction, at least
-//! *L d / (1 - d)* of them, and a compaction copies *L* bytes. Each appended byte pays for copying
-//! *(1 - d) / d* bytes: one at *d* = 1/2, a third at *d* = 3/4. What remains is the pause of the one
-//! process that compacts, which grows with *L*. So the lower share counts only where *L* is at most
-//! [`Trigger::share_bytes`](super::Trigger::share_bytes), or at most [`COPIED_PER_WRITTEN`] times what
-//! the handle has written itself; a large file that many short runs write to has a third of the pauses.
-//! The same rule keeps a short run from starting a thread for a copy that it could not finish. The
-//! table in [`space`](crate::docs::space) comes from the test below.
+//! The cost is bounded. Let *L* be the live bytes, and *d* the share of the log that must be dead
+//! before a compaction starts. At least *L d / (1 - d)* dead bytes were appended since the last
+//! compaction. A compaction copies *L* bytes, so each appended byte pays for copying *(1 - d) / d*
+//! bytes: one at *d* = 1/2, a third at *d* = 3/4.
+//!
+//! The pause of the one process that compacts remains, and it grows with *L*. So the lower share
+//! applies only if *L* is at most [`Trigger::share_bytes`](super::Trigger::share_bytes), or at most
+//! [`COPIED_PER_WRITTEN`] times the bytes that the handle has written. A large file with many short
+//! runs has a third of the pauses. The same rule keeps a short run from starting a copy that it
+//! could not finish. The test below prints the table in [`space`](crate::docs::space).
 //!
 //! [`COPIED_PER_WRITTEN`]: super::COPIED_PER_WRITTEN
 

@@ -1,23 +1,24 @@
-//! What a rewrite takes over of a log, while others go on writing to it.
+//! Copies the live part of a log into a rewrite, while others continue to write to the log.
 //!
-//! First the records that are live, up to where the log ended when the copy began; then the deadlines of
-//! hashes; then whatever was committed since, whole. The index is asked while it runs ahead of the place that
-//! is copied, and the copy is right all the same:
+//! The copy has three parts: the live records up to the end of the log at the start of the copy;
+//! the deadlines of hashes; and all later commits, whole. The index may be ahead of the copied
+//! place. The copy is still right:
 //!
-//! 1. A key that was not touched since the copy began is copied as it is.
-//! 2. What changes a key as a whole (*set*, *delete*, *clear*) is copied again behind the
-//!    live records, and undoes whatever was or was not copied before.
-//! 3. What changes a part of it (*expire*, *hash delete*, *field expire*) finds that part: it was live when it was asked
-//!    for, unless it was set or deleted later, which is copied too.
-//! 4. A hash's deadline hangs on no field, and the fields that keep the hash alive may come later: it is
-//!    written after the live records, and again after each *hash set* behind them. That it has passed meanwhile is no reason
-//!    to leave it out: the fields may have been copied before.
-//! 5. Exchanging databases is none of these. It ends the copy, which begins anew.
-//! 6. What has expired at the horizon, the time at which the copy began, is left out. A commit that
-//!    follows can bring it back: the time of its transaction is an earlier one, or a clock was set
-//!    back. Only *expire* and *field expire* do so, since all other records say the whole of what
-//!    they set. The copy remembers which records it left out, and copies them before such a commit.
-//!    A copy also ends when the clock is set back behind its horizon: what it left out is alive again.
+//! 1. A key without changes since the start is copied as it is.
+//! 2. A record that changes a whole key (*set*, *delete*, *clear*) is copied again after the live
+//!    records. It overrides any earlier copy of the key.
+//! 3. A record that changes a part of a key (*expire*, *hash delete*, *field expire*) finds that
+//!    part in the copy. The part was live when the index was asked, or a later copied record set or
+//!    deleted it.
+//! 4. The deadline of a hash belongs to no field, and the fields that keep the hash alive may come
+//!    later. So the deadline is written after the live records, and again after each later *hash
+//!    set*. An expired deadline is written too, because the fields may have been copied before.
+//! 5. An exchange of databases is none of these. It ends the copy, which starts again.
+//! 6. Data that had expired at the horizon, the time at which the copy began, is omitted. A later
+//!    commit can bring it back, if its transaction has an earlier time or a clock was set back.
+//!    Only *expire* and *field expire* do so, since all other records state the whole new value.
+//!    The copy remembers the omitted records, and copies them before such a commit. If the clock is
+//!    set back to before the horizon, the copy ends, because omitted data is alive again.
 
 use super::super::Generation;
 use super::super::generation::ask_ahead;

@@ -1,4 +1,4 @@
-//! Compaction: the rewrite of the file to its live data, while others read and write.
+//! Compaction: copies the live data into a new file, while others read and write.
 //!
 //! | step | done by | a crash or fault here leaves |
 //! | --- | --- | --- |
@@ -7,13 +7,14 @@
 //! | writers wait; the rest is copied, the new file completed and synced | `switch` | the same |
 //! | the old file ends with *moved* | `switch` | the old file; the next handle skips the record |
 //! | the new file takes the name | `switch` | one of the two, whole |
-//! | the directory is synced, and a slot says so | `switch` | the same, or the new file |
+//! | the directory is synced, and a slot records it | `switch` | the same, or the new file |
 //!
 //! Invariants:
 //!
 //! 1. One compaction at a time: the mutex within a process, the lock on the file between processes.
-//! 2. Nothing takes the name that is not on the device as a whole.
-//! 3. Nothing takes the name that was not read back, and verified, from its first record to its last.
+//! 2. The new file takes the name only when all of it is on the device.
+//! 3. The new file takes the name only after it was read back and verified, from its first record
+//!    to its last.
 //! 4. From *moved* until the rename no other handle can append to the old file: the writer lock is
 //!    held.
 

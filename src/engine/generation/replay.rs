@@ -15,7 +15,8 @@ use crate::{Error, Result};
 /// How much of the log is asked for at once.
 const ASKED_BYTES: u64 = 8 << 20;
 
-/// Bytes of readahead: a handle that follows other writers finds their commits in memory.
+/// Bytes that a replay reads before it asks for readahead: the commits of a process that is being
+/// followed are still in memory.
 const SHORT_TAIL_BYTES: u64 = 16 << 10;
 
 /// How many records are read before they are applied.
