@@ -1,4 +1,4 @@
-//! The closing record of a checkpoint's layer: what the layer says as a whole, and where its runs begin.
+//! The closing record of a layer: the properties of the whole layer, and the places of its runs.
 
 use byteorder::{ByteOrder, LittleEndian};
 

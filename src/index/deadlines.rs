@@ -1,4 +1,4 @@
-//! The deadlines of a hash's fields: which share of the fields has expired, without a walk over them.
+//! The deadlines of a hash's fields: tells how many fields have expired, without a walk over them.
 //!
 //! Steps are enough for nearly all questions, and a checkpoint stores them. They are exact while
 //! each is a single millisecond. A hash with more deadlines than steps also counts its fields by

@@ -1,4 +1,4 @@
-//! How much has expired by now, without a look at each key.
+//! Sizes of the expired data, without a check of each key.
 
 use super::Size;
 use super::steps::Steps;

@@ -1,4 +1,4 @@
-//! The hash that finds a key: SipHash-1-3 under the file's own key, as the format says.
+//! The hash of keys and fields: SipHash-1-3 under the file's own key, as the format defines.
 
 use siphasher::sip::SipHasher13;
 

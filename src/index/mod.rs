@@ -1,8 +1,8 @@
-//! Where each key is in the log: pure memory, without I/O and without a clock.
+//! The in-memory map from key to record, without I/O and without a clock.
 //!
-//! Keys stay in the log. A table entry is 8 bytes: where a record stands, and enough bits of the
-//! key's hash that a table can grow, and most lookups can end, without reading a key. Whoever
-//! asks compares the key itself, by a closure.
+//! Keys stay in the log. A table entry is 8 bytes: the location of a record, and some bits of the
+//! key's hash. With these bits a table can grow, and most lookups can end, without reading a key.
+//! The caller compares the key itself, in a closure.
 //!
 //! With a checkpoint, the tables are its *overlay*: the changes since. A removed key has an entry
 //! that points at the record which removed it. `closing`, `run` and `object` read the checkpoint,
@@ -11,10 +11,11 @@
 //!
 //! Invariants:
 //!
-//! 1. A database has [`SHARD_COUNT`] shards, chosen by the top bits of the hash, and entries lie in
-//!    the order of the hash within them: walking shard after shard is walking in hash order.
-//! 2. Each live key has one entry, in the overlay or else in the newest layer that knows the key. In the overlay it points at the newest
-//!    record that sets the key, or at a [`HashObject`], which has at least one field.
+//! 1. A database has [`SHARD_COUNT`] shards, chosen by the top bits of the hash. Entries within a
+//!    shard are in the order of their hash. So a walk over all shards is in hash order.
+//! 2. Each live key has one entry, in the overlay or otherwise in the newest layer that has the
+//!    key. In the overlay it points at the newest record that sets the key, or at a [`HashObject`],
+//!    which has at least one field.
 //! 3. Locks on shards are taken in ascending order of database and shard.
 
 mod closing;

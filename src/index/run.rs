@@ -1,7 +1,7 @@
-//! Entries in the order of their hashes, as a checkpoint has them: used where they lie, without being copied.
+//! Entries of a checkpoint in the order of their hashes, used in place without a copy.
 //!
-//! A run is a tree of few levels, of which the root is given and the rest is in pages that are fetched as they are
-//! needed. Whatever the pages say, a walk ends, and touches nothing but what was fetched.
+//! A run is a tree of few levels. Its root is given, and the other pages are fetched when they are
+//! needed. Whatever the pages contain, a walk ends, and reads only fetched pages.
 
 use byteorder::{ByteOrder, LittleEndian};
 

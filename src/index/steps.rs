@@ -1,7 +1,7 @@
 //! Sizes by deadline, in steps of equal width.
 //!
-//! The width doubles when there are too many steps, so that memory stays bounded, at the price of
-//! seeing an expiry up to one step late. Which step a deadline belongs to depends on the width alone.
+//! The width doubles when there are too many steps, so that memory stays bounded. The price is that
+//! an expiry may be counted up to one step late. The step of a deadline depends on the width alone.
 
 use super::Size;
 use super::statistics::{take_u32, take_u64};

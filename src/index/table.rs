@@ -1,15 +1,15 @@
-//! A hash table of 8-byte entries that lie in the order of their hashes.
+//! A hash table of 8-byte entries in the order of their hashes.
 //!
-//! Robin Hood hashing by linear probing, without wrapping around: an entry stands at the slot that
-//! its hash names (the hash scaled to the capacity) or behind it, and entries never stand before
-//! one of a smaller hash. What it buys over an unordered table: one cache line for most lookups, growing as a merge of
-//! two sorted runs, a cursor that survives growing, and a checkpoint by copying.
+//! It uses Robin Hood hashing by linear probing, without wrap-around. An entry is at the slot of
+//! its hash (the hash scaled to the capacity) or after it, and never before an entry with a smaller
+//! hash. Compared with an unordered table, most lookups touch one cache line, and growth is a merge
+//! of two sorted runs. A cursor survives growth, and a checkpoint can be written by copying.
 //! (Celis, "Robin Hood Hashing", 1986; Amble and Knuth, "Ordered hash tables", 1974.)
 //!
 //! Invariants:
 //!
 //! 1. Slots that are not [`EMPTY`] are in ascending order of hash.
-//! 2. Between the slot that an entry's hash names and the entry no slot is empty.
+//! 2. No slot is empty between the slot of an entry's hash and the entry.
 //! 3. The last slot is empty, so that every probe ends.
 
 use super::hash::ENTRY_HASH_BITS;

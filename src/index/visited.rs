@@ -1,4 +1,4 @@
-//! Which records were read lately: a bit for each, beside the index.
+//! SIEVE's visited bits: one for each record, beside the index.
 //!
 //! A record is at least [`GRANULE_BYTES`] long, so that one bit for each such step of the log gives
 //! each record its own. Only handles that evict pay the memory: a 256th of the log.

@@ -1,4 +1,5 @@
-//! The 8 bytes of an entry, the same in memory and in a checkpoint: bits of the hash, a flag, and where the entry points.
+//! The 8 bytes of an entry, the same in memory and in a checkpoint: bits of the hash, a flag, and a
+//! location.
 
 use super::hash::ENTRY_HASH_BITS;
 

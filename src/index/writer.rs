@@ -1,7 +1,8 @@
-//! Makes the pages of a checkpoint's layer out of entries that come in order.
+//! Builds the pages of a layer from entries that come in order.
 //!
-//! Where a page goes is not known before it is put into the log. So an entry that points at an object carries the object's number at
-//! first, and gets its place when the object's page has one; pages are put away in such an order that it has by then.
+//! The offset of a page is unknown before the page is appended. So an entry that points at an
+//! object first carries the object's number. It gets its location once the object's page has an
+//! offset. Pages are appended in an order that ensures this.
 
 use super::closing::{Root, Roots};
 use super::object::{DATED_BYTES, HASH_BYTES, HashSummary, encode_dated, encode_hash};
