@@ -1,16 +1,16 @@
-//! The log: a file's header, its slots, and the chain of records that begins behind them.
+//! The log: a file's header, its slots, and the chain of records after them.
 //!
-//! It knows where things stand in the file and when a run of records is a commit. What the
-//! records mean is not its business, and neither is the index. The layout is specified in
-//! [`crate::docs::format`].
+//! It knows the layout of the file, and the runs of records that form a commit. It does not know
+//! the meaning of records, nor the index. The layout is specified in [`crate::docs::format`].
 //!
 //! Invariants:
 //!
-//! 1. A commit is published by the store of its first word, after everything else of it, the
-//!    zero word behind it included, was written.
-//! 2. A reader takes a commit whole or not at all; what opens is the longest prefix of whole commits.
-//! 3. A slot is written only after a sync, and says no more than that sync covered. The two slots
-//!    are written in turn, so that a torn write leaves the other.
+//! 1. The store of its first word publishes a commit, after all other bytes of it were written,
+//!    including the zero word after it.
+//! 2. A reader takes a commit whole or not at all. The content of a file is the longest prefix of
+//!    whole commits.
+//! 3. A slot is written only after a sync, and claims no more than that sync covered. The two slots
+//!    are written alternately, so that a torn write leaves the other.
 
 mod header;
 mod reader;

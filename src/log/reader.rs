@@ -1,4 +1,4 @@
-//! Reading the chain of records, commit by commit.
+//! Reads the chain of records, commit by commit.
 
 use super::LOG_START;
 use crate::limits::MAX_COMMIT_BYTES;

@@ -1,4 +1,4 @@
-//! The two slots: the only bytes of a file that are written more than once.
+//! The two slots, which are written again and again, unlike the log.
 
 use byteorder::{ByteOrder, LittleEndian};
 

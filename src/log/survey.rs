@@ -10,12 +10,12 @@
 //!
 //! Invariants:
 //!
-//! 1. A commit is given whole or not at all. Behind damage a record is taken for the beginning of
-//!    one only if the record before it is known to have ended its commit (see
-//!    [`record::goes_on`]); else everything up to the next end of a commit is passed over.
+//! 1. A commit is returned whole or not at all. After damage a record counts as the start of a
+//!    commit only if the record before it is known to have ended its own (see [`record::goes_on`]).
+//!    Otherwise the walk skips to the next end of a commit.
 //! 2. Time is linear in the file's size, whatever its contents. Bytes with a wrong checksum are
 //!    counted, and the search ends after [`BUDGET_FACTOR`] times the file's size.
-//! 3. Memory is bounded: so are the gaps that are told apart, and the lost records that are listed.
+//! 3. Memory is bounded: the number of separate gaps and of listed lost records is limited.
 
 use super::reader::record_at;
 use super::{Commit, Damage, Reader, Source};

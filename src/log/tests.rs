@@ -1,4 +1,4 @@
-//! The format's page and its golden files, held to the code.
+//! Tests of the format's page and its golden files against the code.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Appending to the chain of records.
+//! Appends to the chain of records.
 
 use std::fmt::Debug;
 use std::io;
