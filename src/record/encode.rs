@@ -1,4 +1,4 @@
-//! From a change to bytes.
+//! Encodes a change as a record.
 
 use byteorder::{ByteOrder, LittleEndian};
 

@@ -1,15 +1,15 @@
 //! The record: one logical change in its envelope of lengths and checksum.
 //!
-//! A pure codec. It knows the bytes of one record and nothing of files, of the log around it or of
-//! what the change means. The layout is specified in [`crate::docs::format`].
+//! A pure codec. It knows the bytes of one record, but not files, the log around it, or the meaning
+//! of the change. The layout is specified in [`crate::docs::format`].
 //!
 //! Invariants:
 //!
-//! 1. The first word of a record (lengths, kind, flags) is never zero, because a kind never is:
-//!    preallocated zeros do not parse.
-//! 2. A record decodes only if its checksum holds for the offset it was found at and its `previous`
-//!    is the checksum of the record before it, so that moved, foreign and stale records do not.
-//! 3. No length is used before it was compared with its limit and with the bytes that are there.
+//! 1. The first word of a record (lengths, kind, flags) is never zero, because a kind is never
+//!    zero: reserved zeros do not parse.
+//! 2. A record decodes only if its checksum holds for its offset, and its `previous` is the
+//!    checksum of the record before it. So moved, foreign and stale records do not decode.
+//! 3. A length is compared with its limit and with the available bytes before it is used.
 
 mod damaged;
 mod decode;
