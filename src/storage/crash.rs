@@ -1,12 +1,11 @@
-//! What a power loss may leave: from a disk's history to images of it.
+//! The possible states after a power loss: builds images of a disk from its history.
 //!
 //! The rules of the disk, which are those that file systems give:
 //!
-//! 1. A sync of a file carries all earlier changes of its contents and size through.
-//! 2. Of what came after the last sync, anything may be there or not, in any order and in parts:
-//!    each byte of it is old or new, and bytes of a new area are zeros, or whatever the device
-//!    had there, until they are written.
-//! 3. A name is there once the directory was synced; before, it may be there or not.
+//! 1. A sync of a file makes all earlier changes of its contents and size durable.
+//! 2. Changes after the last sync may be there or not, in any order and in parts. Each byte is old
+//!    or new. Bytes of a new area are zeros, or old contents of the device, until they are written.
+//! 3. A name is durable once its directory was synced. Before that, it may be there or not.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

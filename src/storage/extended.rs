@@ -1,6 +1,6 @@
-//! Extended attributes of files: access control lists, and what users attach to a file.
+//! Extended attributes of files: access control lists, and attributes that users set.
 //!
-//! Where the file system or the system has none, a file has none.
+//! On a system without them a file has none.
 
 use std::fs::File;
 use std::io;

@@ -5,15 +5,17 @@
 //! 1. No byte at or beyond `readable_bytes` is touched: behind the end of a mapped file waits a
 //!    SIGBUS. `readable_bytes` never exceeds the file's size, and files are not cut while they
 //!    are mapped (design: the `users` lock).
-//! 2. [`Mapping::bytes`] is asked for records that were published: such bytes never change again, which is what a shared slice
-//!    promises. And for what may be one, behind the tail, where another process may be writing just then, as into any memory that
-//!    processes share: what was read there is used only where its checksum holds, and is not looked at again before it was published.
+//! 2. [`Mapping::bytes`] returns published records, which never change again, as a shared slice
+//!    requires. It may also return bytes after the tail, which another process may be writing.
+//!    Those are used only if their checksum holds, and are not read again before they are
+//!    published.
 //! 3. Only one word may change under a reader: the first word of an unpublished record.
 //!    [`Mapping::word`] reads it by an atomic load, followed by an acquire fence. A reader that
 //!    sees it published sees the whole commit.
-//! 4. A [`Window`] is written to only where the file has space on the device and the page is in memory, both made sure of when the
-//!    window was opened: on a page without space a full disk is a SIGBUS.
-//! 5. Who writes through a window holds the writer lock, and writes behind the published log alone.
+//! 4. A [`Window`] is written only if the file has space on the device and the page is in memory.
+//!    Both were ensured when the window was opened. A full disk would otherwise be a SIGBUS.
+//! 5. A thread that writes through a window holds the writer lock, and writes only after the
+//!    published log.
 #![allow(unsafe_code)]
 
 use std::fs::File;

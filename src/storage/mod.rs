@@ -1,8 +1,8 @@
-//! What the engine needs of an operating system, behind two traits, so that a disk can be real,
-//! in memory, or simulated with its faults.
+//! The interface of the engine to the operating system, in two traits. So a disk can be real, in
+//! memory, or simulated with its faults.
 //!
-//! This is the only layer that touches `std::fs`, and the only one with `unsafe` code (in
-//! `mapping.rs`, `lock.rs` and `heap.rs`). It knows bytes, names and locks, and nothing of what they mean.
+//! This is the only layer that uses `std::fs`, and the only one with `unsafe` code (in
+//! `mapping.rs`, `lock.rs` and `heap.rs`). It knows bytes, names and locks, but not their meaning.
 
 #[cfg(feature = "simulation")]
 mod crash;

@@ -1,4 +1,5 @@
-//! The files of a simulated disk: each operation is put before the disk, which may refuse it and writes it down, and then done in memory.
+//! The files of a simulated disk. The disk logs each operation and may refuse it; otherwise it
+//! happens in memory.
 
 use std::io;
 use std::path::Path;

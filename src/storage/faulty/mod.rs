@@ -1,7 +1,7 @@
 //! A simulated disk: files in memory, a trace of every operation that reached the device or
 //! should have, and errors on request.
 //!
-//! The trace is what [`super::crash`] makes the states from that a power loss may leave.
+//! [`super::crash`] builds from the trace the states that a power loss may leave.
 
 mod file;
 
