@@ -1,4 +1,5 @@
-//! What a server does beside serving: looking after clients that say nothing, syncing each second, and removing what has expired.
+//! Background work of the server: checks of idle clients, a sync each second, and the removal of
+//! expired keys.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

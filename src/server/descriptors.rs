@@ -1,4 +1,5 @@
-//! How many clients the operating system lets there be: each takes a file descriptor, and the process may have only so many.
+//! The number of clients that the operating system allows: each takes a file descriptor, and the
+//! process has a limited number.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

@@ -1,4 +1,5 @@
-//! What the log says of a file that cannot be read or written: each reason once, and again after a while.
+//! Log messages about a file that cannot be read or written: each reason once, and again after a
+//! while.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -1,7 +1,8 @@
-//! What a connection executes: all requests that have arrived, up to the bounds of a round.
+//! Executes the requests of a connection that have arrived, up to the bounds of a round.
 //!
-//! Writes that have arrived together become one commit of the file, with the reads between them: [`Connection::execute_together`]. No
-//! client can tell, but for the time it takes: no reply is sent before the commit, and each command fails for itself.
+//! Writes that arrive together become one commit of the file, with the reads between them:
+//! [`Connection::execute_together`]. A client sees only a difference in time: no reply is sent
+//! before the commit, and each command fails separately.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;

@@ -1,4 +1,5 @@
-//! A server that speaks Redis's protocol, in the versions 2 and 3, over a file that others may have open at the same time.
+//! A server for Redis's protocol, versions 2 and 3, over a file that other processes may have open
+//! too.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -22,15 +23,15 @@
 //! | `transfer` | bytes to and from a socket |
 //! | `connection` | one client: reads, executes, writes |
 //! | `execute` | the choice of requests to execute, and their execution |
-//! | `pace` | which commands block a thread, and how many may at once |
+//! | `pace` | commands that block a thread, and their number |
 //! | `monitor` | the output of MONITOR |
 //! | `clients` | all clients: their subscriptions and messages |
 //! | `shared` | the services of the server to a session |
 //! | `syncer` | one sync for all waiting clients |
-//! | `buffer_limits` | how many bytes may wait for a client, and from it |
-//! | `descriptors` | how many clients the operating system lets there be |
+//! | `buffer_limits` | the bytes that may wait for a client, and from it |
+//! | `descriptors` | the number of clients that the operating system allows |
 //! | `errors` | log messages about a file that cannot be read or written |
-//! | `background` | idle clients, a sync each second, what has expired |
+//! | `background` | idle clients, a sync each second, expired keys |
 //! | `events` | changes, as messages |
 
 mod background;

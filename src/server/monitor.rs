@@ -1,4 +1,4 @@
-//! What MONITOR shows.
+//! The output of MONITOR.
 
 use super::clients::ClientState;
 use super::shared::Shared;

@@ -1,7 +1,8 @@
 //! The replies that wait to be written to one client.
 //!
-//! Large values are not copied: the queue keeps the [`Value`], which points into the mapped file. All other bytes stand in
-//! buffers of [`PART_BYTES`] and more, which are freed one by one as the client takes them.
+//! Large values are not copied: the queue keeps the [`Value`], which points into the mapped file.
+//! All other bytes are in buffers of [`PART_BYTES`] and more. Each buffer is freed once the client
+//! has taken it.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};

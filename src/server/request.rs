@@ -1,12 +1,12 @@
-//! Requests as they come off a socket: arrays of bulk strings, and lines where they are allowed.
+//! Decodes requests from a socket: arrays of bulk strings, and inline lines if they are allowed.
 //!
-//! Pure: bytes in, words out.
+//! The decoder is pure: bytes in, words out.
 //!
 //! Invariants:
 //!
-//! 1. No byte is looked at twice, however a request is cut into pieces: the decoder remembers how far it has come.
-//! 2. Nothing is allocated because of a number that a client has sent; only for bytes that have arrived.
-//! 3. What a buffer may hold is bounded by the [`Limits`], before and after the password.
+//! 1. No byte is read twice, however a request is split: the decoder remembers its place.
+//! 2. Memory is allocated only for bytes that have arrived, never for a number that a client sent.
+//! 3. The [`Limits`] bound every buffer, before and after the password.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! What may be changed while the server runs: CONFIG.
+//! Settings that can change while the server runs: CONFIG.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What all connections of a server share, and what a session asks of it.
+//! The state that all connections of a server share, and its services to a session.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
