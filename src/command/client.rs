@@ -1,4 +1,4 @@
-//! What a session knows of the client at its other end.
+//! The session's data about the client at its other end.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Conditions on a string's value: DELEX, DIGEST, MSETEX, and what SET has of it. From Redis 8.4, and Valkey 9's DELIFEQ.
+//! Conditions on a string's value: DELEX, DIGEST, MSETEX, and the conditions of SET. From Redis
+//! 8.4, and Valkey 9's DELIFEQ.
 
 use super::arguments::{integer, is};
 use super::error::Failure;

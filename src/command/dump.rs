@@ -1,7 +1,7 @@
-//! DUMP and RESTORE: what a key holds, as bytes that can be kept elsewhere.
+//! DUMP and RESTORE: the value of a key, as bytes that can be stored elsewhere.
 //!
-//! The payload is ours: Redis's would need all of its encodings. It ends as Redis's does, with a version and a checksum, so that either
-//! refuses the other's with the right words.
+//! The payload is brasa's own: Redis's would need all of its encodings. It ends like Redis's, with
+//! a version and a checksum, so that each rejects the other's payload with the right message.
 //!
 //! | size | field |
 //! | --- | --- |

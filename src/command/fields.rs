@@ -1,4 +1,4 @@
-//! Deadlines of fields, as in Redis 7.4, and what 8.0 added to them.
+//! Deadlines of fields, as in Redis 7.4, and the additions of 8.0.
 
 use super::arguments::{integer, is};
 use super::error::Failure;

@@ -1,4 +1,4 @@
-//! COMMAND: what the table says of itself.
+//! COMMAND: the description of the command table.
 
 use std::borrow::Cow;
 

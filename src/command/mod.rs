@@ -1,11 +1,11 @@
 //! Redis commands: words in, a reply out.
 //!
-//! What this layer knows: the commands' names, options, checks and error texts, as in Redis 7.0.
-//! What it must not know: anything below the public [`Db`](crate::Db), and where the
-//! words come from. The command line reads them from its arguments or from lines
-//! ([`split_words`]); a server reads them from a socket.
+//! This layer knows the commands' names, options, checks and error texts, as in Redis 7.0. It must
+//! not know anything below the public [`Db`](crate::Db), nor the source of the words. The command
+//! line reads them from its arguments or from lines ([`split_words`]); a server reads them from a
+//! socket.
 //!
-//! Every command stands in one table ([`commands`]), next to what carries it out.
+//! Every command is a row of one table ([`commands`]), next to the function that executes it.
 //!
 //! ```
 //! # fn main() -> brasa::Result<()> {

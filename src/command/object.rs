@@ -1,4 +1,4 @@
-//! Looking at keys from the side: OBJECT, DEBUG, WAIT.
+//! Commands that inspect keys: OBJECT, DEBUG, WAIT.
 
 use std::borrow::Cow;
 use std::thread;

@@ -1,4 +1,4 @@
-//! What a command answers.
+//! The reply to a command.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Strings: SET, GET and what changes them in place.
+//! Strings: SET, GET and commands that change them in place.
 
 use super::arguments::{integer, is, pairs};
 use super::conditional::Match;

@@ -1,7 +1,7 @@
-//! The arguments of a command, taken apart from the line that says how it is called: what COMMAND DOCS gives.
+//! Parses the usage line of a command into its arguments, for COMMAND DOCS.
 //!
-//! The line is written as in Redis's documentation: brackets hold what may be left out, bars divide alternatives, words in capitals are
-//! themselves, and an ellipsis repeats what stands before it.
+//! The line is written as in Redis's documentation. Brackets contain optional parts, bars divide
+//! alternatives, words in capitals are literal, and an ellipsis repeats the part before it.
 
 /// What an argument is.
 #[derive(Debug, Clone, PartialEq, Eq)]

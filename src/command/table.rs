@@ -1,4 +1,4 @@
-//! The command table: what there is, and how it is called.
+//! The command table: all commands, and how they are called.
 //!
 //! Each group of commands declares its part next to the functions that carry
 //! them out; here the parts become one table, sorted by name.

@@ -1,8 +1,9 @@
 //! MULTI, EXEC, DISCARD, WATCH, UNWATCH: commands that take effect together, as one commit of the file.
 //!
-//! WATCH does nothing until EXEC: the file's log says whether a key was touched since, by any process. It costs memory for the names.
-//! Where a compaction replaces the file meanwhile, the handle reads the rest of the old file for the session and lets go of it. A
-//! session that is too far behind for that counts as touched, so that EXEC does nothing.
+//! WATCH does nothing until EXEC: the log tells whether any process has touched a key since. It
+//! costs memory for the names. If a compaction replaces the file, the handle reads the rest of the
+//! old file for the session and releases it. A session that is too far behind for that counts as
+//! touched, so that EXEC does nothing.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
