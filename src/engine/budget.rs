@@ -115,7 +115,7 @@ impl Engine {
         Ok(end)
     }
 
-    /// Chooses what is to be evicted for a commit; `None` where it fits.
+    /// Chooses the keys to evict for a commit; `None` if it fits.
     fn make_room(
         &self,
         writer: &mut Writer,

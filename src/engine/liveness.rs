@@ -8,7 +8,7 @@ use crate::index::{KeyHash, Location, Shard};
 use crate::limits::DATABASE_COUNT;
 use crate::record::{Change, Kind};
 
-/// What is to be known of a live record beyond what stands in it.
+/// The properties of a live record that the record itself does not contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Live {
     /// Where it is by now: databases may have been swapped since it was written.

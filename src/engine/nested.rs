@@ -1,7 +1,7 @@
 //! Refuses calls from within closures that the engine runs, if such a call would wait for itself.
 //!
-//! A thread that runs the closure of a write holds the writer lock. A call that needs this lock, or
-//! a lock whose holder may wait for the writer lock, would never return:
+//! A thread that runs the closure of a write holds the writer lock. A call would never return if it
+//! needs this lock, or a lock of a thread that may wait for the writer lock:
 //!
 //! | call from within the closure of a write | result |
 //! | --- | --- |

@@ -490,8 +490,8 @@ impl Engine {
     }
 }
 
-/// Calls `visit` for about `count` entries, and gives back the hash to go on from. Entries of one
-/// hash are never parted, since a cursor cannot tell them apart.
+/// Calls `visit` for about `count` entries, and returns the hash to continue from. Entries of one
+/// hash are never separated, since a cursor cannot tell them apart.
 fn walk<T>(
     entries: impl Iterator<Item = Result<(u32, T)>>,
     count: usize,

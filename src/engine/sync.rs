@@ -131,7 +131,7 @@ impl DerefMut for SyncGuard<'_> {
     }
 }
 
-/// The right to sync and to write slots; given up when it is dropped.
+/// The right to sync and to write slots; dropping it releases the right.
 pub(super) struct SyncClaim<'a> {
     pub(super) state: SyncGuard<'a>,
     /// What is locked between processes.
@@ -243,7 +243,8 @@ impl Engine {
         state.sync_took = begun.elapsed();
         self.waiting.note_count();
         if self.settings.exclusive && self.named_id()? != Some(current.id) {
-            // Whoever shares the file sees this when his turn begins; this one's never ends.
+            // A shared handle finds a removed file when it next acquires the writer lock. An
+            // exclusive one keeps the lock, so it checks here.
             return Err(Error::Removed {
                 path: self.path.clone(),
             });

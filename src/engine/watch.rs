@@ -90,7 +90,7 @@ pub struct Change {
     pub key: Vec<u8>,
     /// To which field; `None` where it is about the whole key.
     pub field: Option<Vec<u8>>,
-    /// The position behind it: where to go on with [`Db::watch_from`](crate::Db::watch_from).
+    /// The position after it, to continue from with [`Db::watch_from`](crate::Db::watch_from).
     pub position: u64,
 }
 
@@ -217,8 +217,8 @@ impl Engine {
         self.tracked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets tracked watches see what the replaced file still has, and go on in the new one. The caller may hold the writer lock, and
-    /// not the tail.
+    /// Lets tracked watches read the rest of the replaced file, and continue in the new one. The
+    /// caller may hold the writer lock, but not the tail.
     pub(super) fn move_tracked_watches(&self) {
         let mut budget = MAX_TRACKED_CHANGES;
         let watches: Vec<_> = {

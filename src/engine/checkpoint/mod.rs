@@ -194,7 +194,7 @@ impl Engine {
         named.map(|()| true)
     }
 
-    /// How many layers are to be taken up; `None` where it is not worth it.
+    /// The number of layers to merge; `None` if the checkpoint is not worth its cost.
     fn plan(
         &self,
         reason: Reason,

@@ -33,7 +33,7 @@ use crate::mutation::{self, Mutation};
 use crate::record::{Change, Kind};
 use crate::{Error, Result};
 
-/// How much is copied between two looks at whether to go on.
+/// Bytes that are copied between two calls of [`Observer::goes_on`].
 const STRIDE_BYTES: u64 = 256 << 10;
 
 /// How far a copy has come.
@@ -41,7 +41,7 @@ const STRIDE_BYTES: u64 = 256 << 10;
 pub(super) struct LogCopy {
     /// Where the log ended when the copy began.
     pub(super) began_at: u64,
-    /// What is to be read next.
+    /// The next place to read.
     pub(super) source: Tail,
     pub(super) phase: Phase,
     /// The copy leaves out what had expired at this time.
@@ -70,7 +70,7 @@ pub(super) enum Phase {
 
 /// Who is told what a copy does.
 pub(super) trait Observer {
-    /// After every stride, with the offset that was reached: whether to go on.
+    /// Called after every stride with the offset reached; returns whether to continue.
     fn goes_on(&mut self, offset: u64) -> bool;
 
     /// Called for each live record that is copied to `new_offset`. Its key has its queue position

@@ -112,7 +112,7 @@ impl Engine {
         new.note_slots(&placed.slots);
         match &placed.unsure {
             None => new.note_synced(placed.tail.offset),
-            // Before anybody sees it.
+            // Before any other thread sees it.
             Some(error) => new.latch_failed_sync(error.to_string()),
         }
         let new = Arc::new(new);
@@ -163,7 +163,7 @@ impl Engine {
             });
         }
         let directory = self.open_directory()?;
-        // Nobody else knows the file: they are to be had at once.
+        // No other handle knows the file: the locks are free.
         file.try_lock(LockByte::Sync, LockMode::Exclusive)
             .and_then(|_| file.try_lock(LockByte::Writer, LockMode::Exclusive))
             .and_then(|_| file.try_lock(LockByte::Users, LockMode::Shared))

@@ -87,8 +87,8 @@ impl Generation {
         self.suspicion.0.load(Ordering::Acquire) != 0
     }
 
-    /// Whether the mapping is to be compared with the file that the path names: at intervals, and
-    /// before anything behind the tail is applied.
+    /// Whether to compare the mapping with the file at the path: at intervals, and before a commit
+    /// after the tail is applied.
     pub(in crate::engine) fn is_look_due(&self, has_news: bool) -> bool {
         let layers = self.layers.as_ref();
         layers.is_some_and(|layers| layers.takes_due() || has_news)

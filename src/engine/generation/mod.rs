@@ -359,7 +359,8 @@ impl Generation {
         Ok(live_bytes)
     }
 
-    /// Looks at all that applying these records will need of the checkpoint: what does not hold is to be known before they are written.
+    /// Verifies all that applying these records will need of the checkpoint: damage must be found
+    /// before they are written.
     pub(super) fn touch(&self, database: u8, hash: KeyHash, change: &Change<'_>) -> Result<()> {
         if self.contents().base.is_none() || !change.kind.is_key() {
             return Ok(());
