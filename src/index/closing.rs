@@ -44,7 +44,7 @@ pub(crate) struct Joint {
     pub(crate) previous: u32,
 }
 
-/// A part of the log, among a layer's pages, that is to be replayed.
+/// A gap: a part of the log, among a layer's pages, that opening replays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LayerGap {
     pub(crate) start: Joint,
@@ -76,7 +76,7 @@ pub(crate) struct Closing {
     directories: [u32; DATABASES],
 }
 
-/// The root of a run that is to be put into a closing record.
+/// The root of a run for a closing record.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Root {
     pub(crate) levels: u8,
@@ -145,8 +145,8 @@ impl Closing {
         value
     }
 
-    /// What the value of the closing record at an offset says; `None` where it cannot be believed. The statistics are read
-    /// where they are asked for.
+    /// Decodes the value of the closing record at an offset; `None` if it is invalid. The
+    /// statistics are decoded when they are requested.
     pub(crate) fn decode(
         value: &[u8],
         offset: u64,

@@ -27,7 +27,7 @@ pub(crate) struct Merge<'a, P: Pages<'a>, N> {
     own: Option<Peekable<OwnEntries<'a>>>,
     /// From the newest to the oldest.
     runs: Vec<Peekable<RunIter<'a, P>>>,
-    /// Entries of one hash that are to be given next.
+    /// Entries of one hash that come next.
     group: VecDeque<(u32, Item)>,
 }
 

@@ -68,7 +68,7 @@ pub(crate) enum StoredDeadlines<'a> {
     Steps(&'a [u8]),
 }
 
-/// What is to be known of a hash as a whole.
+/// The properties of a hash as a whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct HashSummary {
     /// The record that it began with, from which the key can be read.

@@ -11,7 +11,8 @@ use super::steps::Steps;
 use super::word::{hash_of, is_flagged, pack, place_of};
 use crate::Result;
 
-/// About how long a page's value is: short, since all of it is summed before any of it is believed.
+/// The approximate length of a page's value. It is short, since all of it must be verified before
+/// any of it is used.
 const PAGE_BYTES: usize = 16 << 10;
 
 /// Words of a page, beside its tag.
