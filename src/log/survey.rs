@@ -24,7 +24,7 @@ use crate::record::{self, Change, Invalid, Link, Record};
 /// How often the whole file may be summed in vain.
 const BUDGET_FACTOR: u64 = 4;
 
-/// Gaps that are told apart; what lies between the last of them and `synced_upto` is given up.
+/// The number of separate gaps; the rest up to `synced_upto` is not searched.
 const MAX_GAPS: usize = 1 << 16;
 
 /// Lost records that are listed.
@@ -39,7 +39,7 @@ pub(crate) struct Gap {
     pub(crate) damage_at: u64,
     /// What is wrong there; `None` where the log just ends, too early.
     pub(crate) reason: Option<Invalid>,
-    /// The search for something behind the damage was given up (invariants 2 and 3).
+    /// The search for a record after the damage was ended early (invariants 2 and 3).
     pub(crate) given_up: bool,
     /// The records in it that can be told.
     pub(crate) lost: Vec<Lost>,
@@ -190,7 +190,7 @@ impl<'a, S: Source + ?Sized> Survey<'a, S> {
             return gap;
         }
 
-        // A record about the log itself that stands where a commit should go on is not damaged.
+        // A record about the log itself, in the place of the commit's next record, is not damaged.
         let sound_itself = matches!(gap.reason, Some(Invalid::ControlInCommit { .. }));
         let mut hole = damage_at;
         let mut search_from = if sound_itself { hole } else { hole + 8 };
@@ -274,8 +274,8 @@ impl<'a, S: Source + ?Sized> Survey<'a, S> {
         !found.record.change.kind.is_data() || self.predecessor_goes_on(hole, found) == Some(false)
     }
 
-    /// Whether the damaged record before one that was found has its commit go on; `None` where
-    /// that cannot be told.
+    /// Whether the commit of the damaged record before a found record continues; `None` if that is
+    /// unknown.
     fn predecessor_goes_on(&self, hole: u64, found: &Found<'_>) -> Option<bool> {
         let checksum_then = found.record.previous;
         let goes_on = |offset: u64| {
