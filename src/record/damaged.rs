@@ -29,13 +29,13 @@ pub(crate) fn may_be_passed_over(record: &[u8], offset: u64) -> bool {
     header[at::FLAGS] == 0 && header[at::KEY_LEN] == [0; 2] && own_offset == Some(offset)
 }
 
-/// Whether the commit of a damaged record went on with the record behind it; `None` where that
-/// cannot be told.
+/// Whether the commit of a damaged record continued with the next record; `None` if that is
+/// unknown.
 ///
-/// `checksum_then` is the checksum that the record had, which the one behind it knows. Nothing but the
-/// flags and the checksum's own field may be wrong if it comes out: then the answer is certain. Else it
-/// is enough that the stored checksum is that one, which shows that the two do follow
-/// each other: the flags are then believed unless damage is seen where they stand.
+/// `checksum_then` is the original checksum of the record, which the next record stores. If it
+/// matches after only the flags and the checksum field are replaced, the answer is certain.
+/// Otherwise it is enough that the stored checksum equals it, which shows that the two records
+/// follow each other. The flags are then trusted unless damage is visible at their place.
 pub(crate) fn goes_on(record: &[u8], salt: u32, offset: u64, checksum_then: u32) -> Option<bool> {
     let header: &[u8; HEADER_BYTES] = record.first_chunk()?;
     for flags in [0, FLAG_MORE] {
