@@ -93,8 +93,8 @@ impl Mapping {
             .fetch_max(file_bytes.min(self.len()), Ordering::Release);
     }
 
-    /// Says that what is read next is seldom near what was read last. Systems that read megabytes ahead of each miss then do not; what
-    /// is to be read in one go should be asked for by [`Mapping::will_need`].
+    /// Tells the kernel that reads are seldom near the previous one, so that it does not read
+    /// megabytes ahead of each miss. Use [`Mapping::will_need`] for a larger range to read at once.
     pub(crate) fn expect_jumps(&self) {
         if let Region::File(map) = &self.region {
             // It is advice: nothing is wrong without it.

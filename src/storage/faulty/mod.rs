@@ -127,10 +127,10 @@ pub struct SimulatedDisk {
     schedule: Arc<OnceLock<Arc<dyn Schedule>>>,
 }
 
-/// Decides, before each operation on a disk, whether the thread that wants it may go on, and lets it wait until then: so that
-/// threads can stand for processes, and every order of their operations be tried.
+/// Decides before each operation on a disk whether its thread may continue, and blocks it until
+/// then. So threads can stand for processes, and tests can try every order of their operations.
 pub trait Schedule: Send + Sync {
-    /// Returns when the calling thread may go on.
+    /// Returns when the calling thread may continue.
     ///
     /// # Errors
     ///
