@@ -152,7 +152,7 @@ pub(super) async fn remove_expired(shared: Arc<Shared>) {
     }
 }
 
-/// Gives back the cursors to go on from.
+/// Returns the cursors to continue from.
 fn sweep_all(shared: &Shared, mut cursors: Cursors) -> Cursors {
     for (number, cursor) in (0..DATABASE_COUNT).zip(&mut cursors) {
         match sweep(shared, number, *cursor) {
@@ -164,7 +164,7 @@ fn sweep_all(shared: &Shared, mut cursors: Cursors) -> Cursors {
     cursors
 }
 
-/// Gives back the cursor to go on from.
+/// Returns the cursor to continue from.
 fn sweep(shared: &Shared, number: u8, cursor: u64) -> crate::Result<u64> {
     let database = shared.db.database(number)?;
     let expired = database.expired_count()?;

@@ -206,7 +206,7 @@ impl Clients {
         write(&self.subscribers).remove(id, subscription);
     }
 
-    /// Whether anybody has subscribed to anything.
+    /// Whether there is any subscription.
     pub(super) fn has_subscribers(&self) -> bool {
         !read(&self.subscribers).of.is_empty()
     }

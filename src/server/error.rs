@@ -29,7 +29,7 @@ pub enum ServerError {
         /// What is wrong with which.
         reason: String,
     },
-    /// The operating system lets the process have too few files open to serve anybody.
+    /// The operating system allows the process too few open files for even one client.
     Descriptors {
         /// How many it may have open.
         limit: u64,

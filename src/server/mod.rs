@@ -94,7 +94,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(300);
 /// of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What a server is to be like; see the [module](self).
+/// The settings of a server; see the [module](self).
 #[derive(Debug)]
 #[must_use]
 pub struct Server {
