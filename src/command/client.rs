@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::host::{Host, Subscription};
 use crate::limits::MAX_SUBSCRIBED_BYTES;
 
-/// See the module. On the command line it is the user, of whom nothing is asked.
+/// See the module. On the command line the client is the user, and has no host.
 pub(super) struct Client {
     pub(super) host: Option<Arc<dyn Host>>,
     pub(super) id: u64,

@@ -111,7 +111,7 @@ fn error(text: &'static str) -> Failure {
 fn let_in(session: &mut Session, user: &[u8], password: &[u8]) -> Result<(), Failure> {
     let asked = session.client.host.as_ref();
     let is_right = asked.map_or(Some(true), |host| host.is_password(password));
-    // Without a password everybody is let in, under this name.
+    // Without a password every client is accepted, under this name.
     let is_right = is_right.unwrap_or(true) && user == b"default";
     if !is_right {
         return Err(error(

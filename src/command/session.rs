@@ -48,7 +48,7 @@ impl Session {
         session
     }
 
-    /// The version of the protocol that replies are to be shown in, 2 or 3.
+    /// The version of the protocol for replies, 2 or 3.
     pub fn protocol(&self) -> u8 {
         self.client.protocol
     }
@@ -189,7 +189,7 @@ impl Session {
         }
     }
 
-    /// Whether the reply to the command that was just executed is to be sent: CLIENT REPLY.
+    /// Whether to send the reply to the last executed command: CLIENT REPLY.
     pub fn takes_reply_wanted(&mut self) -> bool {
         match self.client.silence {
             Silence::None => true,

@@ -53,7 +53,7 @@ pub(super) static COMMANDS: &[Command] = &[
 pub(super) struct Pending {
     queue: Option<Queue>,
     watched: Option<Watched>,
-    /// While EXEC executes, what is to be done after its commit.
+    /// Work to do after the commit, collected while EXEC executes.
     afterwards: Option<Afterwards>,
 }
 
