@@ -214,7 +214,7 @@ fn leave_files() {
     if !LEFT_FILES.iter().any(|place| is_taken(&place)) {
         return;
     }
-    // SAFETY: open(2), dup3(2), dup2(2) and close(2) are allowed in the child of a process with several
+    // SAFETY: open(2), dup3(2), dup2(2), fcntl(2) and close(2) are allowed in the child of a process with several
     // threads. The path is a C string. Each descriptor that is replaced is open and belongs to a
     // `DiskFile`, which takes it out of the array before it closes it.
     unsafe {
@@ -224,10 +224,12 @@ fn leave_files() {
         }
         for place in LEFT_FILES.iter().filter(is_taken) {
             let descriptor = place.load(Ordering::Relaxed) - 1;
-            #[cfg(any(target_os = "linux", target_os = "android"))]
+            #[cfg(target_os = "linux")]
             libc::dup3(root, descriptor, libc::O_CLOEXEC);
-            #[cfg(not(any(target_os = "linux", target_os = "android")))]
-            libc::dup2(root, descriptor);
+            #[cfg(not(target_os = "linux"))]
+            if libc::dup2(root, descriptor) >= 0 {
+                libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC);
+            }
         }
         libc::close(root);
     }
