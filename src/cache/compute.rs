@@ -15,7 +15,8 @@ use crate::clock::Patience;
 use crate::{Result, Value};
 
 /// How long who waits for another process sleeps between two looks, at first and at most.
-const NAPS: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(4));
+pub(super) const NAPS: (Duration, Duration) =
+    (Duration::from_micros(200), Duration::from_millis(4));
 
 /// How the wait for a lease has ended.
 enum Turn<T> {
@@ -44,6 +45,15 @@ impl<T> From<T> for Computed<T> {
     fn from(value: T) -> Self {
         Computed { value, ttl: None }
     }
+}
+
+/// A computation that has begun. Dropping it gives its lease back and ends its flight.
+pub(super) struct Computation {
+    lease: Lease,
+    leader: Leader,
+    is_refresh: bool,
+    stamps: Result<Vec<(Vec<u8>, u64)>>,
+    begun: Instant,
 }
 
 impl Cache {
@@ -258,7 +268,7 @@ impl Cache {
         }
     }
 
-    fn timed_out<E>(&self, begun: Instant) -> CacheError<E> {
+    pub(super) fn timed_out<E>(&self, begun: Instant) -> CacheError<E> {
         count(&self.inner.counters.timeouts);
         CacheError::TimedOut {
             waited: begun.elapsed(),
@@ -355,10 +365,7 @@ impl Cache {
         value_of(computed)
     }
 
-    /// Computes with the lease in hand, stores what came of it, and gives the lease back.
-    ///
-    /// A failed refresh leaves the lease to itself, so that the next attempt comes a moment later: until then others get the old value
-    /// without trying.
+    /// Computes under the lease, stores the outcome, and gives the lease back.
     pub(super) fn compute_and_store<T: CacheValue, E: Display>(
         &self,
         name: &[u8],
@@ -367,13 +374,42 @@ impl Cache {
         is_refresh: bool,
         compute: impl FnOnce() -> Result<Computed<T>, E>,
     ) -> Result<T, CacheError<E>> {
-        let counters = &self.inner.counters;
-        // Invariant 3 of the module.
-        let stamps = self.stamps();
-        let begun = Instant::now();
-        let computing = lease.computing();
+        let computation = self.begin(lease, leader, is_refresh);
+        let computing = computation.lease.computing();
         let computed = compute();
         drop(computing);
+        self.finish(name, computation, computed)
+    }
+
+    /// Begins a computation: reads the stamps of its tags (invariant 3 of the module).
+    pub(super) fn begin(&self, lease: Lease, leader: Leader, is_refresh: bool) -> Computation {
+        Computation {
+            lease,
+            leader,
+            is_refresh,
+            stamps: self.stamps(),
+            begun: Instant::now(),
+        }
+    }
+
+    /// Stores the outcome of a computation and gives its lease back.
+    ///
+    /// A failed refresh leaves the lease to expire, so that the next attempt comes a moment later. Until
+    /// then callers get the old value without an attempt.
+    pub(super) fn finish<T: CacheValue, E: Display>(
+        &self,
+        name: &[u8],
+        computation: Computation,
+        computed: Result<Computed<T>, E>,
+    ) -> Result<T, CacheError<E>> {
+        let Computation {
+            lease,
+            leader,
+            is_refresh,
+            stamps,
+            begun,
+        } = computation;
+        let counters = &self.inner.counters;
         let took = begun.elapsed();
         counters.computed(took);
         let life = match (&computed, self.settings.negative_ttl) {
@@ -432,7 +468,7 @@ impl Cache {
 }
 
 /// What a look means to somebody who waits; `None` where the wait goes on.
-fn answer<T, E>(look: Look<T>) -> Option<Result<T, CacheError<E>>> {
+pub(super) fn answer<T, E>(look: Look<T>) -> Option<Result<T, CacheError<E>>> {
     match look {
         Look::Fresh(value) | Look::Due(Due { value, .. }) => Some(Ok(value)),
         Look::Failed(message) => Some(Err(CacheError::FailedRecently { message })),

@@ -9,6 +9,8 @@
 //! 2. Whoever computes a value holds its flight in this process, and its lease across processes, or stores nothing.
 //! 3. The stamps of an entry's tags are read before its computation begins: what is invalidated meanwhile is a miss.
 
+#[cfg(feature = "tokio")]
+mod asynchronous;
 mod compute;
 mod contents;
 mod degraded;

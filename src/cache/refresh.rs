@@ -90,7 +90,7 @@ impl Cache {
     }
 
     /// The lease on a value that is to be computed anew, if nobody has it and the value is still the one that was seen.
-    fn claim(&self, name: &[u8], stored_at_ms: u64) -> Result<Option<Lease>> {
+    pub(super) fn claim(&self, name: &[u8], stored_at_ms: u64) -> Result<Option<Lease>> {
         let lease_name = lease_of(name);
         // A look costs little, and waits for nobody.
         if self.inner.store.is_held(&lease_name)? {
