@@ -86,8 +86,9 @@ fn setting_new_strings_asks_for_memory_only_as_tables_grow() {
             db.set(key, VALUE).unwrap();
         }
     });
-    // 64 shards, each of which grows by a half twice as the keys double.
-    let most = 3 * 64;
+    // 64 shards. Each grows by a half two or three times as the keys double, since the keys hash
+    // anew in each run.
+    let most = 4 * 64;
     assert!(
         written.count_total <= most,
         "{} pieces of memory",
