@@ -1,6 +1,6 @@
 //! Patterns of KEYS and MATCH: `?`, `*`, `[a-z]`, `[^x]` and the backslash.
 //!
-//! A pattern comes from whoever may send a command, so matching must end soon whatever it says.
+//! A pattern may come from any client, so matching must end soon whatever the pattern is.
 //! It does not recurse: where something does not fit, it is enough to let the *last* star take one
 //! byte more, since all that stood before that star did fit. That takes at worst the
 //! pattern's length times the text's, and is cut off at [`MAX_STEPS`].

@@ -1,5 +1,28 @@
-//! **brasa** (Portuguese for an ember) keeps strings and hashes, each with a time to live, in one
-//! file: an embedded, durable key-value engine with the meanings of Redis and no server.
+//! A durable cache and key-value store in one file, for programs that want no server: strings and
+//! hashes, a TTL on every key and field, any number of processes on one file, and the commands of
+//! Redis. *Brasa* is Portuguese for an ember.
+//!
+//! # A cache in front of something slow
+//!
+//! [`Cache`] computes a missing value once for all threads and processes that ask for it:
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("cache.brasa");
+//! use std::time::Duration;
+//!
+//! let cache = brasa::Cache::open(&path)?.ttl(Duration::from_secs(600)); // or Cache::for_app("tool")
+//! let answer: String = cache.get_or_insert_with("question", || slow_lookup("question"))?;
+//! # assert_eq!(answer, "QUESTION");
+//! # Ok(())
+//! # }
+//! # fn slow_lookup(question: &str) -> std::io::Result<String> { Ok(question.to_uppercase()) }
+//! ```
+//!
+//! # A database
+//!
+//! [`Db`] is the store itself:
 //!
 //! ```
 //! # fn main() -> brasa::Result<()> {
@@ -21,20 +44,33 @@
 //! # }
 //! ```
 //!
-//! # Where to read on
+//! # Features
 //!
-//! - [`Db`] is the handle, with everything that can be done; [`Options`] says how to open it.
-//! - [`Cache`] is the cache in front of something slow; [`docs::cache`] says what it promises.
-//! - [`docs::durability`] says what survives what.
-//! - [`docs::processes`] says how many programs share a file.
-//! - `brasa serve`, feature `server`, is a server of Redis's protocol over the same file.
-//! - [`docs::space`] says when a file shrinks, and what goes when it has a budget.
-//! - [`docs::opening`] says what opening costs, and what a checkpoint is.
-//! - [`docs::speed`] says what calls cost, and what bounds them.
-//! - [`docs::format`] is the specification of the file, byte by byte.
-//! - [`docs::architecture`] is the map of the modules, for whoever changes them.
-//! - [`inspect`] looks into a file without opening it: its records, whether they are sound, and what can be saved.
-//! - [`command`] runs Redis commands, words in and a reply out, as the command line does.
+//! | feature | adds |
+//! | --- | --- |
+//! | `serde` | a [`Cache`] stores every type that is `Serialize` and `DeserializeOwned` |
+//! | `tokio` | `Cache::get_or_insert_async` |
+//! | `cli` | the program `brasa` |
+//! | `server` | the module `server`, and `brasa serve` with `cli` |
+//! | `redis`, `redis-tls` | a [`Cache`] over Redis or a cluster, the module `transfer`, `brasa push` and `pull` |
+//! | `simulation` | a disk that fails and loses power, for crash tests of your own code |
+//!
+//! # Further reading
+//!
+//! | page | subject |
+//! | --- | --- |
+//! | [`docs::cache`] | the promises of a cache |
+//! | [`docs::durability`] | the failures that a file survives |
+//! | [`docs::processes`] | programs that share a file |
+//! | [`docs::server`] | a server of Redis's protocol over the same file |
+//! | [`docs::space`] | the size of a file, compaction, and eviction under a budget |
+//! | [`docs::opening`] | the cost of opening, and checkpoints |
+//! | [`docs::speed`] | the cost of calls |
+//! | [`docs::format`] | the file, byte by byte |
+//! | [`docs::architecture`] | the modules, for maintainers |
+//!
+//! [`inspect`] examines and repairs a file without opening it. [`command`] runs Redis commands, words
+//! in and a reply out, as the command line does.
 
 // docs.rs shows which feature an item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]

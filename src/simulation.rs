@@ -3,7 +3,7 @@
 //!
 //! [`SimulatedDisk`] keeps a trace of what programs do to it. From the trace,
 //! [`SimulatedDisk::crash_at`] makes the states that a power loss at any operation may leave, and
-//! [`Image::restart`] goes on from one of them. [`SimulatedDisk::inject`] lets operations fail.
+//! [`Image::restart`] continues from one of them. [`SimulatedDisk::inject`] lets operations fail.
 //!
 //! [`with_mutation`] breaks the engine on purpose, to see that a test notices.
 

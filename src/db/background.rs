@@ -34,7 +34,7 @@ fn join(engine: &Engine, thread: Option<JoinHandle<()>>) {
     if engine.is_forked() {
         std::mem::forget(thread);
     } else if thread.thread().id() != thread::current().id() {
-        // A panic there has nobody left to be told.
+        // A panic there has no caller to report to.
         let _ = thread.join();
     }
 }

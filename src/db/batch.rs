@@ -111,7 +111,7 @@ impl Db {
     /// Collects changes and makes them one commit: after a kill or a power loss all of them are
     /// there or none, and no other thread sees some without the others.
     ///
-    /// The closure only collects, so it may take its time: nobody waits for it.
+    /// The closure only collects operations. No other writer waits while it runs.
     ///
     /// # Errors
     ///

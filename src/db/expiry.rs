@@ -80,7 +80,7 @@ impl ExpireCondition {
 }
 
 impl Db {
-    /// Gives the key a time to live, or a new one. Gives back whether there is such a key.
+    /// Sets the TTL of a key. Returns whether the key exists.
     ///
     /// A hash goes as a whole. A duration of zero deletes the key.
     ///
@@ -146,7 +146,8 @@ impl Db {
         self.expire_at(key, unix_ms(deadline))
     }
 
-    /// As [`Db::expire_at`], where the deadline that the key has allows it. Gives back whether it did.
+    /// Like [`Db::expire_at`], if the key's present deadline meets `condition`. Returns whether the
+    /// deadline was set.
     ///
     /// # Errors
     ///
@@ -222,7 +223,7 @@ impl Db {
         Ok((page.cursor, removed))
     }
 
-    /// Takes the key's deadline away. Gives back whether it had one.
+    /// Removes the key's deadline. Returns whether it had one.
     ///
     /// # Errors
     ///
@@ -296,8 +297,8 @@ impl Db {
     }
 }
 
-/// Changes a key's deadline, and deletes a key whose deadline has passed. Gives back whether there
-/// was such a key.
+/// Changes a key's deadline, and deletes a key whose new deadline has passed. Returns whether the key
+/// existed.
 pub(super) fn expire(
     tx: &mut Transaction,
     database: u8,

@@ -161,8 +161,8 @@ impl Db {
         Ok(found.map(|found| found.map(deadline_ms)).collect())
     }
 
-    /// Takes the deadlines of several fields away, in one commit. Gives back for each whether it had one; `None` where there is no
-    /// such field.
+    /// Removes the deadlines of several fields in one commit. Returns for each whether it had one, or
+    /// `None` if the field does not exist.
     ///
     /// # Errors
     ///
@@ -188,7 +188,7 @@ impl Db {
         })
     }
 
-    /// The values of several fields, whose deadlines are changed at the same time (HGETEX).
+    /// Returns the values of several fields and changes their deadlines in the same step (HGETEX).
     ///
     /// # Errors
     ///
@@ -237,7 +237,8 @@ impl Db {
         })
     }
 
-    /// The values of several fields, which are removed at the same time (HGETDEL). A hash whose last field goes is gone.
+    /// Returns the values of several fields and removes the fields in the same step (HGETDEL). A hash
+    /// without fields is removed.
     ///
     /// # Errors
     ///
@@ -271,8 +272,8 @@ impl Db {
         })
     }
 
-    /// Sets several fields with one deadline, on a condition about all of them, or both (HSETEX): all or none. Gives back
-    /// whether they were set.
+    /// Sets several fields, all or none, with one deadline, on a condition about all of them, or both
+    /// (HSETEX). Returns whether they were set.
     ///
     /// [`SetOptions::only_if_absent`] asks that none of the fields is there, [`SetOptions::only_if_present`] that all are;
     /// [`SetOptions::keep_ttl`] keeps the deadline of each; [`SetOptions::return_previous`] means nothing here. A deadline that has passed

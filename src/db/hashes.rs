@@ -6,8 +6,8 @@ use crate::{Db, Error, Result, Value};
 use super::numbers::parse_integer;
 
 impl Db {
-    /// Sets one field of the hash at `key`, which is created where it is missing. Gives back
-    /// whether the field is new. The hash keeps its deadline; the field loses its own.
+    /// Sets one field of the hash at `key`, and creates the hash if it is missing. Returns whether the
+    /// field is new. The hash keeps its deadline; the field loses its own.
     ///
     /// # Errors
     ///
@@ -32,7 +32,7 @@ impl Db {
         Ok(created == 1)
     }
 
-    /// Sets several fields of the hash at `key`, all or none. Gives back how many are new.
+    /// Sets several fields of the hash at `key`, all or none. Returns how many are new.
     ///
     /// # Errors
     ///
@@ -185,7 +185,7 @@ impl Db {
             .collect())
     }
 
-    /// Removes one field. Gives back whether it was there. A hash whose last field goes is gone.
+    /// Removes one field. Returns whether it existed. A hash without fields is removed.
     ///
     /// # Errors
     ///
@@ -204,7 +204,7 @@ impl Db {
         Ok(self.hdel_many(key, &[field])? == 1)
     }
 
-    /// Removes several fields, all in one commit. Gives back how many were there.
+    /// Removes several fields in one commit. Returns how many existed.
     ///
     /// # Errors
     ///
@@ -243,7 +243,7 @@ impl Db {
     }
 
     /// Adds `increment` to the decimal integer in a field, which counts as 0 where it is missing,
-    /// and keeps the field's deadline. Gives back the sum.
+    /// and keeps the field's deadline. Returns the sum.
     ///
     /// # Errors
     ///

@@ -35,7 +35,7 @@ impl Db {
         )
     }
 
-    /// Removes a key with all it holds. Gives back whether it was there.
+    /// Removes a key with its value. Returns whether it existed.
     ///
     /// # Errors
     ///
@@ -54,7 +54,7 @@ impl Db {
         Ok(self.del_many(&[key])? == 1)
     }
 
-    /// Removes several keys, all in one commit. Gives back how many were there.
+    /// Removes several keys in one commit. Returns how many existed.
     ///
     /// # Errors
     ///
@@ -129,7 +129,7 @@ impl Db {
 
     /// How many keys this database holds; cheap.
     ///
-    /// A key whose time is up no longer counts. Deadlines are counted in at most 1,024 steps of
+    /// An expired key no longer counts. Deadlines are counted in at most 1,024 steps of
     /// equal width, so that where they lie far apart an expired key may still count for
     /// a moment: at most a 512th of the time from the first deadline to the last. A hash no longer
     /// counts, either, when all of its fields have expired; their deadlines are counted in at most 128 steps.
@@ -154,7 +154,7 @@ impl Db {
     }
 
     /// How many keys of this database have a deadline that has not passed; cheap, and as exact as [`Db::len`].
-    /// A hash all of whose fields have deadlines has one: the last of theirs.
+    /// A hash with a deadline on each field has one itself: the last of them.
     ///
     /// # Errors
     ///

@@ -367,9 +367,9 @@ impl Db {
     ///
     /// - [`Error::CannotCompact`] where the file has several names, its owner or mode could not be kept, or somebody has put
     ///   another file in its place.
-    /// - [`Error::DiskFull`], [`Error::Io`]: the file is as it was, and goes on to be used.
+    /// - [`Error::DiskFull`], [`Error::Io`]: the file is unchanged and stays in use.
     /// - [`Error::Corrupt`] where a record is damaged by now. The file is as it was.
-    /// - [`Error::Locked`] where somebody else's compaction takes longer than the lock timeout.
+    /// - [`Error::Locked`] if a compaction of another handle takes longer than the lock timeout.
     /// - [`Error::Reentered`] from within the closure of a write to the file, or the progress of a compaction.
     /// - [`Error::ReadOnly`].
     ///
@@ -407,8 +407,9 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// - [`Error::DiskFull`], [`Error::Io`]: the file goes on to be used.
-    /// - [`Error::Locked`] where somebody else's compaction or checkpoint takes longer than the lock timeout.
+    /// - [`Error::DiskFull`], [`Error::Io`]: the file stays in use.
+    /// - [`Error::Locked`] if a compaction or checkpoint of another handle takes longer than the lock
+    ///   timeout.
     /// - [`Error::CannotCompact`] where the file was replaced meanwhile: try again.
     /// - [`Error::Reentered`] from within the closure of a write to the file, or the progress of a compaction.
     /// - [`Error::Poisoned`], [`Error::ReadOnly`].
@@ -489,7 +490,7 @@ impl Db {
 
     /// Syncs; and where this is the last clone, closes the file, compacts it if that is due
     /// ([`Options::auto_compact`]), and gives the space reserved behind the log back, down to the next page of 4096 bytes,
-    /// unless somebody else has the file open.
+    /// unless another handle has the file open.
     ///
     /// # Errors
     ///

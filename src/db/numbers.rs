@@ -144,7 +144,8 @@ fn sum(old: Option<&[u8]>, no_number: Error, increment: &[u8]) -> Result<String>
 }
 
 impl Db {
-    /// Adds `increment` to the number at `key`, which counts as 0 where it is missing, and keeps its deadline. Gives back the sum.
+    /// Adds `increment` to the number at `key`, and returns the sum. A missing key counts as 0. The
+    /// deadline is kept.
     ///
     /// Decimal fractions of up to 17 digits are added exactly: 0.1 and 0.2 is 0.3, in the file as in Redis.
     ///

@@ -9,7 +9,7 @@ use crate::{Db, Error, Result};
 const PAGE_FIELDS: usize = 1_024;
 
 impl Db {
-    /// Gives a key another name, with all it holds and its deadlines; a key that has that name is replaced. Gives back whether
+    /// Gives a key another name, with all it holds and its deadlines; a key that has that name is replaced. Returns whether
     /// there was such a key.
     ///
     /// It is one commit, which holds all of the key's value once more: see [`limits::MAX_COMMIT_BYTES`](crate::limits::MAX_COMMIT_BYTES).
@@ -38,7 +38,7 @@ impl Db {
         })
     }
 
-    /// As [`Db::rename`], only if no key has the new name. Gives back whether it was done; `None` where there is no such key.
+    /// As [`Db::rename`], only if no key has the new name. Returns whether it was done; `None` where there is no such key.
     ///
     /// # Errors
     ///

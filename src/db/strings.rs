@@ -153,7 +153,7 @@ impl Db {
         })
     }
 
-    /// The string at `key`, whose deadline is changed at the same time (GETEX).
+    /// Returns the string at `key` and changes its deadline in the same step (GETEX).
     ///
     /// # Errors
     ///
@@ -190,7 +190,7 @@ impl Db {
         })
     }
 
-    /// Sets the strings at several keys, without deadlines, in one commit and only if none of the keys is there (MSETNX). Gives back
+    /// Sets the strings at several keys, without deadlines, in one commit and only if none of the keys is there (MSETNX). Returns
     /// whether they were set. (For MSET, see [`Db::batch`].)
     ///
     /// # Errors
@@ -248,7 +248,7 @@ impl Db {
     }
 
     /// Overwrites bytes of the string at `key` from `offset` on, with zeros before where it was shorter, and keeps its
-    /// deadline (SETRANGE). Gives back the new length. Empty `bytes` change nothing.
+    /// deadline (SETRANGE). Returns the new length. Empty `bytes` change nothing.
     ///
     /// The whole resulting string is written.
     ///
@@ -302,7 +302,7 @@ impl Db {
     }
 
     /// Appends to the string at `key`, which is created where it is missing, and keeps its
-    /// deadline. Gives back the new length in bytes.
+    /// deadline. Returns the new length in bytes.
     ///
     /// The whole resulting string is written: appending often to a large one is slow.
     ///
@@ -335,7 +335,7 @@ impl Db {
     }
 
     /// Replaces the string at `key` by what `change` makes of it, in one step: no other thread or process
-    /// writes between the look and the change. `None` stands for no key, on both sides. The deadline is kept. Gives back the
+    /// writes between the look and the change. `None` stands for no key, on both sides. The deadline is kept. Returns the
     /// new value.
     ///
     /// Others wait meanwhile: `change` should be quick. It must not write to the same file.
@@ -377,7 +377,7 @@ impl Db {
     }
 
     /// Adds `increment` to the decimal integer at `key`, which counts as 0 where it is missing,
-    /// and keeps its deadline. Gives back the sum.
+    /// and keeps its deadline. Returns the sum.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Watching a file change, whoever changes it.
+//! Watching the changes of a file, by this process and by others.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ const STEP: Duration = Duration::from_millis(5);
 
 /// The changes that any process makes to a file, in the order in which they take effect; from [`Db::watch`].
 ///
-/// As an iterator it ends where nothing more has happened *so far*, and goes on when it is asked again.
+/// As an iterator it ends once it has returned every change *so far*. A later call of `next` continues.
 /// What expires is no change: nothing is written for it. What is evicted is removed.
 ///
 /// ```

@@ -59,7 +59,7 @@ impl CheckReport {
 /// Verifies the header, every record's checksum and the chain that they form, and names each part
 /// that is damaged.
 ///
-/// Behind damage it goes on with the next record that is valid by itself, as [`repair`](super::repair) does.
+/// After damage it continues with the next record that is valid by itself, as [`repair`](super::repair) does.
 ///
 /// `progress` is called now and then with the bytes that were verified, and all there are.
 ///

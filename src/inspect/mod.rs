@@ -49,7 +49,7 @@ use crate::{Error, Result};
 #[derive(Debug)]
 struct Look {
     mapping: Mapping,
-    /// Holds the `users` lock, so that nobody cuts the file while it is mapped.
+    /// Holds the `users` lock, so that no handle truncates the file while it is mapped.
     _file: Arc<dyn StorageFile>,
 }
 

@@ -30,7 +30,7 @@ pub struct RecordInfo {
     pub field: Vec<u8>,
     /// Length of the value.
     pub value_bytes: u64,
-    /// Whether the commit goes on with the next record.
+    /// Whether the next record belongs to the same commit.
     pub more: bool,
     /// The number that the handle which wrote it had drawn.
     pub writer: u32,
