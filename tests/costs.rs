@@ -86,8 +86,8 @@ fn setting_new_strings_asks_for_memory_only_as_tables_grow() {
             db.set(key, VALUE).unwrap();
         }
     });
-    // 64 shards. Each grows by a half two or three times as the keys double, since the keys hash
-    // anew in each run.
+    // Each of the 64 shards grows by a half two or three times as the keys double: the hash key of a
+    // file is random.
     let most = 4 * 64;
     assert!(
         written.count_total <= most,

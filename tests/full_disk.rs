@@ -617,7 +617,7 @@ fn compaction_that_lacked_space_starts_by_itself_once_there_is_some() {
             .unwrap();
     }
     disk.fill();
-    // What is left is nearly half of the file, and does not fit a second time.
+    // The live data is nearly half of the file. A copy of it does not fit.
     (0..32).for_each(|number| assert!(db.del(format!("key-{number}")).unwrap()));
     let next = || told.recv_timeout(Duration::from_secs(60));
     let failure = next().expect("a compaction was due").unwrap_err();

@@ -126,7 +126,8 @@ impl Cache {
         }
     }
 
-    /// Computes a value anew, unless another caller does; else returns the old one.
+    /// Refreshes a value that is due. Returns the old value if another caller refreshes it, or if the
+    /// computation fails.
     async fn refresh_async<T, E, C>(
         &self,
         name: Vec<u8>,

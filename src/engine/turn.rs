@@ -50,7 +50,7 @@ const QUANTUM: Duration = Duration::from_micros(500);
 /// it.
 const BRIEFLY: Duration = Duration::from_millis(2);
 
-/// How long a handle that released its lease lets others go first.
+/// The pause of a handle that released its lease, before it asks for the writer lock again.
 pub(super) const COURTESY: Duration = Duration::from_micros(50);
 
 /// How often a turn begins again because the path names another file.

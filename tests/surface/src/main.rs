@@ -1,8 +1,8 @@
 //! Compares the public items of brasa, with their signatures, with `public-api.txt`.
 //!
 //! `cargo run --manifest-path tests/surface/Cargo.toml` fails if an item was added, removed or
-//! changed. With `-- --accept` it writes the list anew. Review that change like an interface: 0.1
-//! freezes it, and CHANGELOG.md names what users notice.
+//! changed. `-- --accept` replaces the list. Review each change of the list: 0.1 freezes the
+//! interface, and CHANGELOG.md names every change that users notice.
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
