@@ -1,17 +1,21 @@
-//! A real tool in small: answers questions about this machine's packages from a cache in one file.
+//! A command line tool with a durable cache: it answers questions about this machine's packages.
 //!
 //! ```sh
 //! cargo run --release --example package_cache -- list lib
 //! cargo run --release --example package_cache -- show bash
+//! cargo run --release --example package_cache -- cache stats
 //! ```
 //!
-//! The first run reads `/var/lib/dpkg/status`; the next ones, until the hour is over or the database has
-//! changed, only the cache.
+//! The first run of a question reads `/var/lib/dpkg/status`. The next runs read the cache alone,
+//! until the hour is over or the package list has changed. Of many runs at once, one reads the list.
 
+use std::error::Error;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+
+use brasa::Cache;
 
 mod packages;
 
@@ -20,115 +24,102 @@ use packages::PackageCache;
 const USAGE: &str = "\
 usage: package_cache [--status PATH] [--cache FILE] [--ttl SECONDS] show NAME
        package_cache [--status PATH] [--cache FILE] [--ttl SECONDS] list PREFIX
+       package_cache [--cache FILE] cache clear|stats
 
-  --status PATH   the package database; /var/lib/dpkg/status by default
-  --cache FILE    where to keep the cache; package_cache.brasa in the temporary directory by default
-  --ttl SECONDS   how long it is good; 3600 by default";
+  --status PATH   the package list; /var/lib/dpkg/status by default
+  --cache FILE    the cache's file; by default cache.brasa in this program's directory below
+                  the user's cache directory
+  --ttl SECONDS   how long an answer is kept; 3600 by default";
 
 struct Arguments {
     status: PathBuf,
-    cache: PathBuf,
+    cache: Option<PathBuf>,
     ttl: Duration,
-    question: Question,
-}
-
-enum Question {
-    Show(String),
-    List(String),
+    verb: String,
+    operand: String,
 }
 
 fn parse_arguments(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
     let mut status = PathBuf::from("/var/lib/dpkg/status");
-    let mut cache = std::env::temp_dir().join("package_cache.brasa");
+    let mut cache = None;
     let mut ttl = Duration::from_secs(3600);
     loop {
-        let word = words.next().ok_or("there is nothing to do")?;
-        let value = words
+        let verb = words.next().ok_or("a command is missing")?;
+        let operand = words
             .next()
-            .ok_or_else(|| format!("{word} needs something behind it"))?;
-        match word.as_str() {
-            "--status" => status = value.into(),
-            "--cache" => cache = value.into(),
+            .ok_or_else(|| format!("{verb} needs an argument"))?;
+        match verb.as_str() {
+            "--status" => status = operand.into(),
+            "--cache" => cache = Some(operand.into()),
             "--ttl" => {
-                let seconds = value.parse();
+                let seconds = operand.parse();
                 ttl = Duration::from_secs(
-                    seconds.map_err(|_| format!("{value:?} is no number of seconds"))?,
+                    seconds.map_err(|_| format!("{operand:?} is not a number of seconds"))?,
                 );
             }
-            "show" | "list" => {
-                if let Some(extra) = words.next() {
-                    return Err(format!("{extra:?} is one word too many"));
+            _ => match words.next() {
+                Some(extra) => return Err(format!("unexpected argument {extra:?}")),
+                None => {
+                    return Ok(Arguments {
+                        status,
+                        cache,
+                        ttl,
+                        verb,
+                        operand,
+                    });
                 }
-                let question = match word.as_str() {
-                    "show" => Question::Show(value),
-                    _ => Question::List(value),
-                };
-                return Ok(Arguments {
-                    status,
-                    cache,
-                    ttl,
-                    question,
-                });
-            }
-            _ => return Err(format!("{word:?} is not known")),
+            },
         }
     }
 }
 
 fn main() -> ExitCode {
+    let fail = |message: String, code| {
+        eprintln!("package_cache: {message}");
+        ExitCode::from(code)
+    };
     let arguments = match parse_arguments(std::env::args().skip(1)) {
         Ok(arguments) => arguments,
-        Err(error) => {
-            eprintln!("package_cache: {error}\n{USAGE}");
-            return ExitCode::from(2);
-        }
+        Err(error) => return fail(format!("{error}\n{USAGE}"), 2),
     };
     match answer(&arguments) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("package_cache: {error}");
-            ExitCode::FAILURE
-        }
+        Ok(Some(text)) if text.is_empty() => fail("no such package".to_owned(), 1),
+        Ok(Some(text)) => match io::stdout().write_all(text.as_bytes()) {
+            // A reader such as `head` closes the pipe as soon as it has enough.
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => fail(error.to_string(), 1),
+            _ => ExitCode::SUCCESS,
+        },
+        Ok(None) => fail(USAGE.to_owned(), 2),
+        Err(error) => fail(error.to_string(), 1),
     }
 }
 
-/// Prints the answer; gives back whether there was one.
-fn answer(arguments: &Arguments) -> Result<bool, Box<dyn std::error::Error>> {
+/// Returns the text to print, or `None` for an unknown command.
+fn answer(arguments: &Arguments) -> Result<Option<String>, Box<dyn Error>> {
     let begun = Instant::now();
-    let cache = PackageCache::open(&arguments.cache, &arguments.status, arguments.ttl)?;
-    let mut text = Vec::new();
-    match &arguments.question {
-        Question::Show(name) => {
-            for (_, fields) in cache.show(name)? {
-                for (field, value) in fields {
-                    text.extend_from_slice(&field);
-                    text.extend_from_slice(b": ");
-                    text.extend_from_slice(&value);
-                    text.push(b'\n');
-                }
-                text.push(b'\n');
-            }
-        }
-        Question::List(prefix) => {
-            for name in cache.list(prefix)? {
-                text.extend_from_slice(name.as_bytes());
-                text.push(b'\n');
-            }
-        }
-    }
-    match io::stdout().write_all(&text) {
-        // Whoever reads has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        written => written?,
-    }
-    let from = match cache.was_filled {
-        true => "the package database",
-        false => "the cache",
+    let cache = match &arguments.cache {
+        Some(path) => Cache::open(path)?,
+        None => Cache::for_app("brasa-package-cache")?,
     };
-    eprintln!("from {from}, in {:.1?}", begun.elapsed());
-    if text.is_empty() {
-        eprintln!("no such package");
-    }
-    Ok(!text.is_empty())
+    let packages = || PackageCache::new(cache.clone(), &arguments.status, arguments.ttl);
+    let text = match (&*arguments.verb, &*arguments.operand) {
+        ("cache", "clear") => {
+            cache.clear()?;
+            return Ok(Some("the cache is empty\n".to_owned()));
+        }
+        ("cache", "stats") => {
+            let usage = cache.usage()?;
+            let text = format!("{} answers, {} bytes\n", usage.entries, usage.bytes);
+            return Ok(Some(text));
+        }
+        ("show", name) => packages()?.show(name)?,
+        ("list", prefix) => packages()?.list(prefix)?,
+        _ => return Ok(None),
+    };
+    let source = match cache.stats().hits {
+        0 => "the package list",
+        _ => "the cache",
+    };
+    eprintln!("from {source}, in {:.1?}", begun.elapsed());
+    Ok(Some(text))
 }

@@ -1,20 +1,17 @@
-//! The package database of a Debian machine, and its cache: a hash for each package.
+//! The package list of a Debian machine, and the cache of the answers that are made from it.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use brasa::{Db, Value};
+use brasa::{Cache, CacheError};
 
-/// The fields of one paragraph, in the order of the file. The value of a field that goes on over several
-/// lines keeps its line breaks, and the blank at the start of each further line.
+/// The fields of one paragraph, in the order of the file. A value of several lines keeps its line
+/// breaks, and the blank at the start of each further line.
 pub type Package = Vec<(String, Vec<u8>)>;
 
-/// Fields and their values, as the cache has them.
-pub type Fields = Vec<(Value, Value)>;
-
-/// What went wrong.
+/// Why a package list could not be read.
 #[derive(Debug)]
 pub enum PackageError {
     Source {
@@ -26,12 +23,11 @@ pub enum PackageError {
         path: PathBuf,
         number: usize,
     },
-    /// A paragraph that does not say which package it is about.
+    /// A paragraph without the field "Package".
     Nameless {
         path: PathBuf,
         number: usize,
     },
-    Cache(brasa::Error),
 }
 
 impl fmt::Display for PackageError {
@@ -39,7 +35,7 @@ impl fmt::Display for PackageError {
         match self {
             PackageError::Source { path, source } => write!(
                 f,
-                "cannot read the package database {}: {source}; give another by --status",
+                "cannot read the package list {}: {source}; name another with --status",
                 path.display()
             ),
             PackageError::Line { path, number } => write!(
@@ -52,20 +48,13 @@ impl fmt::Display for PackageError {
                 "{}: the paragraph that ends at line {number} has no field \"Package\"",
                 path.display()
             ),
-            PackageError::Cache(error) => write!(f, "{error}"),
         }
     }
 }
 
 impl std::error::Error for PackageError {}
 
-impl From<brasa::Error> for PackageError {
-    fn from(error: brasa::Error) -> Self {
-        PackageError::Cache(error)
-    }
-}
-
-/// Reads a file of paragraphs, as `/var/lib/dpkg/status` is one (deb822(5)).
+/// Parses a file of paragraphs such as `/var/lib/dpkg/status` (deb822(5)).
 pub fn parse(path: &Path, contents: &[u8]) -> Result<Vec<Package>, PackageError> {
     let mut packages = Vec::new();
     let mut package = Package::new();
@@ -109,80 +98,80 @@ fn field<'a>(package: &'a Package, name: &str) -> Option<&'a [u8]> {
     found.map(|(_, value)| value.as_slice())
 }
 
-/// The key of a package: one name may be installed for several architectures.
-pub fn key_of(package: &Package) -> Vec<u8> {
-    let name = field(package, "Package").unwrap_or_default();
-    let architecture = field(package, "Architecture").unwrap_or(b"none");
-    [b"package:", name, b":", architecture].concat()
-}
-
-/// Packages, from the cache where it is good.
+/// Answers from the cache, and from the package list where the cache has none.
 pub struct PackageCache {
-    db: Db,
-    /// Whether the package database had to be read.
-    pub was_filled: bool,
+    cache: Cache,
+    status: PathBuf,
 }
 
 impl PackageCache {
-    /// Opens the cache, and fills it where it is missing, too old, or made from another state of the source.
-    pub fn open(cache: &Path, status: &Path, ttl: Duration) -> Result<PackageCache, PackageError> {
-        let db = Db::open(cache)?;
+    /// Answers are kept for `ttl`, and are misses as soon as the package list has changed.
+    pub fn new(cache: Cache, status: &Path, ttl: Duration) -> Result<PackageCache, PackageError> {
         let source_error = |source| PackageError::Source {
             path: status.to_owned(),
             source,
         };
-        let stamp = stamp(status).map_err(source_error)?;
-        let was_filled = db.get("stamp")?.is_none_or(|cached| cached != stamp);
-        if was_filled {
-            let contents = std::fs::read(status).map_err(source_error)?;
-            let packages = parse(status, &contents)?;
-            // One commit: whoever is killed in the middle leaves the old cache or none.
-            db.batch(|batch| {
-                batch.clear();
-                for package in &packages {
-                    let key = key_of(package);
-                    for (field, value) in package {
-                        batch.hset(&key, field, value);
-                    }
-                    batch.expire(&key, ttl);
-                }
-                batch.set_ex("stamp", &stamp, ttl);
-            })?;
-        }
-        Ok(PackageCache { db, was_filled })
+        let version = version_of(status).map_err(source_error)?;
+        Ok(PackageCache {
+            cache: cache.version(&version).ttl(ttl),
+            status: status.to_owned(),
+        })
     }
 
-    /// The fields of each package of this name, sorted, by key.
-    pub fn show(&self, name: &str) -> brasa::Result<Vec<(Value, Fields)>> {
-        let mut found = Vec::new();
-        for key in self.db.keys().prefix(format!("package:{name}:")) {
-            let key = key?;
-            let mut fields = self.db.hgetall(&key)?;
-            fields.sort();
-            found.push((key, fields));
-        }
-        found.sort();
-        Ok(found)
+    /// Returns the fields of each package of this name, as text.
+    pub fn show(&self, name: &str) -> Result<String, CacheError<PackageError>> {
+        self.cache
+            .get_or_insert_with(Cache::key(("show", name)), || {
+                let packages = self.read()?;
+                let named = packages
+                    .iter()
+                    .filter(|package| field(package, "Package") == Some(name.as_bytes()));
+                Ok(named.map(text_of).collect())
+            })
     }
 
-    /// The packages whose names begin with a prefix, sorted, each as `name:architecture`.
-    pub fn list(&self, prefix: &str) -> brasa::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for key in self.db.keys().prefix(format!("package:{prefix}")) {
-            let key = key?;
-            let name = String::from_utf8_lossy(&key).into_owned();
-            names.push(name.trim_start_matches("package:").to_owned());
-        }
-        names.sort();
-        Ok(names)
+    /// Returns the packages with this prefix, sorted, one `name:architecture` a line.
+    pub fn list(&self, prefix: &str) -> Result<String, CacheError<PackageError>> {
+        self.cache
+            .get_or_insert_with(Cache::key(("list", prefix)), || {
+                let mut names: Vec<String> = self.read()?.iter().map(name_of).collect();
+                names.retain(|name| name.starts_with(prefix));
+                names.sort();
+                Ok(names.concat())
+            })
+    }
+
+    fn read(&self) -> Result<Vec<Package>, PackageError> {
+        let contents = std::fs::read(&self.status).map_err(|source| PackageError::Source {
+            path: self.status.clone(),
+            source,
+        })?;
+        parse(&self.status, &contents)
     }
 }
 
-/// What tells one state of a file from another: path, size and time of change.
-fn stamp(path: &Path) -> io::Result<String> {
+fn text_of(package: &Package) -> String {
+    let lines = package
+        .iter()
+        .map(|(field, value)| format!("{field}: {}\n", String::from_utf8_lossy(value)));
+    lines.chain(["\n".to_owned()]).collect()
+}
+
+/// The package with its architecture: one name may be installed for several.
+fn name_of(package: &Package) -> String {
+    let text = |name| String::from_utf8_lossy(field(package, name).unwrap_or(b"none"));
+    format!("{}:{}\n", text("Package"), text("Architecture"))
+}
+
+/// Identifies one state of a file: its path, size and time of modification.
+fn version_of(path: &Path) -> io::Result<String> {
     let metadata = std::fs::metadata(path)?;
-    let changed = metadata.modified()?.duration_since(UNIX_EPOCH);
-    let changed = changed.map_or(0, |since| since.as_nanos());
+    let modified = metadata.modified()?.duration_since(UNIX_EPOCH);
+    let modified_ns = modified.map_or(0, |since| since.as_nanos());
     let path = std::fs::canonicalize(path)?;
-    Ok(format!("{} {} {changed}", path.display(), metadata.len()))
+    Ok(format!(
+        "{} {} {modified_ns}",
+        path.display(),
+        metadata.len()
+    ))
 }
