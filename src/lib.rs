@@ -52,7 +52,7 @@
 //! | `tokio` | `Cache::get_or_insert_async` |
 //! | `cli` | the program `brasa` |
 //! | `server` | the module `server`, and `brasa serve` with `cli` |
-//! | `redis`, `redis-tls` | a [`Cache`] over Redis or a cluster, the module `transfer`, `brasa push` and `pull` |
+//! | `redis`, `redis-cluster`, `redis-tls` | a [`Cache`] over Redis, over a cluster, or over TLS; the module `transfer`, `brasa push` and `pull` |
 //! | `simulation` | a disk that fails and loses power, for crash tests of your own code |
 //!
 //! # Further reading

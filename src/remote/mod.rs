@@ -2,12 +2,12 @@
 //!
 //! What this layer knows: how to reach a server and what it says. What a request means is for those above.
 
-use std::collections::BTreeSet;
+#[cfg_attr(not(feature = "redis-cluster"), path = "no_cluster.rs")]
+mod cluster;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use redis::cluster::{ClusterClient, ClusterConnection, cluster_pipe};
-use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::{Client, Cmd, Connection, ErrorKind, RedisError, RedisResult, Value};
 
 use crate::{Error, Result};
@@ -17,9 +17,6 @@ const MAX_IDLE: usize = 16;
 
 /// How often a watched key is looked at again that was written to meanwhile: by whoever renews a lease, it holds the same as before.
 const MAX_WATCHES: usize = 8;
-
-/// How often a cluster is asked again for a key that has moved.
-const CLUSTER_RETRIES: u32 = 5;
 
 /// How long after a connection could not be made, or a request had no answer in time, the next one is refused without trying: else each caller would wait for a
 /// server that does not answer.
@@ -38,13 +35,13 @@ pub(crate) struct Server {
 
 enum Kind {
     Single(Client),
-    Cluster(ClusterClient),
+    Cluster(cluster::Client),
 }
 
 /// A connection.
 pub(crate) enum Link {
     Single(Box<Connection>),
-    Cluster(Box<ClusterConnection>),
+    Cluster(cluster::Connection),
 }
 
 /// One of the servers of a cluster that own keys; or the only one.
@@ -136,11 +133,8 @@ impl Server {
         }
         let kind = match target.is_cluster {
             true => {
-                let builder = ClusterClient::builder(target.urls.iter().map(String::as_str))
-                    .connection_timeout(timeout)
-                    .response_timeout(timeout)
-                    .retries(CLUSTER_RETRIES);
-                Kind::Cluster(builder.build().map_err(failed)?)
+                let client = cluster::Client::new(&target.urls, timeout);
+                Kind::Cluster(client.map_err(|reason| refused(&target.address, reason))?)
             }
             false => {
                 let url = target.urls.first().map_or("", String::as_str);
@@ -190,7 +184,7 @@ impl Server {
                 connection.set_write_timeout(Some(self.timeout))?;
                 Ok(Link::Single(Box::new(connection)))
             }
-            Kind::Cluster(client) => Ok(Link::Cluster(Box::new(client.get_connection()?))),
+            Kind::Cluster(client) => Ok(Link::Cluster(client.connect()?)),
         }
     }
 
@@ -282,7 +276,7 @@ impl Link {
     pub(crate) fn query<T: redis::FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
         match self {
             Link::Single(connection) => command.query(&mut **connection),
-            Link::Cluster(connection) => command.query(&mut **connection),
+            Link::Cluster(connection) => connection.query(command),
         }
     }
 
@@ -299,18 +293,7 @@ impl Link {
                 }
                 pipe.ignore_errors().query(&mut **connection)
             }
-            Link::Cluster(connection) => {
-                let mut pipe = cluster_pipe();
-                for command in commands {
-                    pipe.add_command(command.clone());
-                }
-                match pipe.query::<Vec<Value>>(connection) {
-                    Ok(answers) => Ok(answers.into_iter().map(Ok).collect()),
-                    Err(error) if error.is_io_error() => Err(error),
-                    // Of a cluster's pipeline one error is all that comes back.
-                    Err(_) => Ok(commands.iter().map(|one| self.query(one)).collect()),
-                }
-            }
+            Link::Cluster(connection) => connection.pipeline(commands),
         }
     }
 
@@ -362,12 +345,7 @@ impl Link {
     ) -> RedisResult<T> {
         match (self, &node.0) {
             (Link::Cluster(connection), Some((host, port))) => {
-                let there = SingleNodeRoutingInfo::ByAddress {
-                    host: host.clone(),
-                    port: *port,
-                };
-                let answer = connection.route_command(command, RoutingInfo::SingleNode(there))?;
-                Ok(redis::from_redis_value(answer)?)
+                connection.query_at((host, *port), command)
             }
             (link, _) => link.query(command),
         }
@@ -375,27 +353,13 @@ impl Link {
 
     /// The servers that own keys, in an order that stays the same.
     pub(crate) fn nodes(&mut self) -> RedisResult<Vec<Node>> {
-        let Link::Cluster(connection) = self else {
-            return Ok(vec![Node(None)]);
-        };
-        let anybody = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
-        let slots = connection.route_command(redis::cmd("CLUSTER").arg("SLOTS"), anybody)?;
-        let slots: Vec<Vec<Value>> = redis::from_redis_value(slots)?;
-        let mut nodes = BTreeSet::new();
-        for range in slots {
-            let Some(owner) = range.into_iter().nth(2) else {
-                continue;
-            };
-            let owner: Vec<Value> = redis::from_redis_value(owner)?;
-            let mut parts = owner.into_iter();
-            if let (Some(host), Some(port)) = (parts.next(), parts.next()) {
-                nodes.insert(Node(Some((
-                    redis::from_redis_value(host)?,
-                    redis::from_redis_value(port)?,
-                ))));
+        match self {
+            Link::Single(_) => Ok(vec![Node(None)]),
+            Link::Cluster(connection) => {
+                let nodes = connection.nodes()?.into_iter();
+                Ok(nodes.map(|address| Node(Some(address))).collect())
             }
         }
-        Ok(nodes.into_iter().collect())
     }
 
     /// A page of the keys that a server owns and that match a pattern.
@@ -490,6 +454,20 @@ mod tests {
             let said = refused.err().unwrap().to_string();
             assert!(said.contains(&format!("127.0.0.1:{port}")), "{said}");
             assert!(!said.contains("secret"), "{said}");
+        }
+    }
+
+    /// Run without the two features, as in `cargo test --features redis`.
+    #[cfg(not(any(feature = "redis-cluster", feature = "redis-tls")))]
+    #[test]
+    fn url_of_a_feature_that_is_not_built_names_the_feature() {
+        for (url, feature) in [
+            ("redis+cluster://127.0.0.1:1/", "redis-cluster"),
+            ("rediss://127.0.0.1:1/", "redis-tls"),
+        ] {
+            let refused = Server::connect(url, Duration::from_secs(1));
+            let message = refused.err().unwrap().to_string();
+            assert!(message.contains(feature), "{message}");
         }
     }
 
