@@ -506,16 +506,14 @@ fn a_default_directory_that_cannot_be_made_is_named() {
 }
 
 #[test]
-fn without_any_place_for_a_file_it_says_what_to_do() {
+fn default_file_needs_no_home_where_the_cache_directory_is_named() {
     let scratch = Scratch::new();
-    for words in [&["GET", "k"][..], &["stats"], &[]] {
-        let mut program = scratch.program();
-        program.env_remove("HOME").args(words);
-        Run::of(program)
-            .code(2)
-            .stdout(is_empty())
-            .stderr(contains("-f or $BRASA_FILE"));
-    }
+    let mut program = scratch.program();
+    program.env_remove("HOME");
+    program.env("XDG_CACHE_HOME", scratch.path("cache"));
+    program.args(["SET", "k", "v"]);
+    Run::of(program).success();
+    assert!(scratch.path("cache/brasa/cache.brasa").exists());
 }
 
 #[test]

@@ -35,6 +35,27 @@ impl Cache {
     pub fn for_app(name: impl AsRef<str>) -> Result<Cache> {
         Cache::options().open_for_app(name)
     }
+
+    /// Returns the path that [`Cache::for_app`] opens: for help texts, or for a tool that removes the
+    /// file. Creates nothing.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Encoding`] if the name is empty, `.` or `..`, or has a slash, backslash or NUL.
+    /// - [`Error::Io`] if the user has no home directory.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let path = brasa::Cache::path_for_app("brasa-example")?;
+    /// assert!(path.ends_with("brasa-example/cache.brasa"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn path_for_app(name: impl AsRef<str>) -> Result<PathBuf> {
+        let name = name.as_ref();
+        check_name(name)?;
+        Ok(cache_directory()?.join(name).join(FILE_NAME))
+    }
 }
 
 impl CacheOptions {
@@ -47,18 +68,22 @@ impl CacheOptions {
     /// - [`Error::Encoding`] if the name is empty, `.` or `..`, or has a slash, backslash or NUL.
     /// - Those of [`CacheOptions::open`]; also if the user has no home directory.
     pub fn open_for_app(self, name: impl AsRef<str>) -> Result<Cache> {
-        let name = name.as_ref();
-        if matches!(name, "" | "." | "..") || name.contains(['/', '\\', '\0']) {
-            return Err(Error::Encoding {
-                type_name: "application's name",
-                reason: format!("{name:?} is no name of a directory"),
-            });
-        }
-        match cache_directory() {
-            Ok(directory) => self.open(directory.join(name).join(FILE_NAME)),
+        check_name(name.as_ref())?;
+        match Cache::path_for_app(name) {
+            Ok(path) => self.open(path),
             Err(error) => self.fall_back(error),
         }
     }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    if matches!(name, "" | "." | "..") || name.contains(['/', '\\', '\0']) {
+        return Err(Error::Encoding {
+            type_name: "application's name",
+            reason: format!("{name:?} is not the name of a directory"),
+        });
+    }
+    Ok(())
 }
 
 /// Returns the cache directory of the user.

@@ -22,7 +22,8 @@ use super::{Failure, Outcome};
 )]
 pub(super) struct Arguments {
     /// The file; without this option $BRASA_FILE, and without that brasa/cache.brasa in
-    /// $XDG_CACHE_HOME or ~/.cache. A command of Redis creates it where it is missing.
+    /// $XDG_CACHE_HOME or ~/.cache (macOS: ~/Library/Caches). A command of Redis creates it if
+    /// it is missing.
     #[arg(short, long, value_name = "FILE", global = true)]
     pub(super) file: Option<PathBuf>,
 

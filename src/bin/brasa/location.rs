@@ -4,6 +4,8 @@ use std::env;
 use std::fs::DirBuilder;
 use std::path::{Path, PathBuf};
 
+use brasa::Cache;
+
 use super::Failure;
 
 /// The variable that names the file.
@@ -47,26 +49,18 @@ pub(super) fn of_new_file(
 
 /// The option, else the variable; one that is empty counts as not set.
 fn named(file: Option<PathBuf>) -> Option<PathBuf> {
-    file.or_else(|| directory_or_file(VARIABLE))
+    file.or_else(|| {
+        let path = env::var_os(VARIABLE).filter(|value| !value.is_empty());
+        path.map(PathBuf::from)
+    })
 }
 
 fn default_path() -> Result<PathBuf, Failure> {
-    // The XDG specification wants relative paths ignored.
-    let cache = directory_or_file("XDG_CACHE_HOME")
-        .filter(|path| path.is_absolute())
-        .or_else(|| directory_or_file("HOME").map(|home| home.join(".cache")))
-        .ok_or_else(|| {
-            Failure::Usage(format!(
-                "there is no file to work on: give one with -f or ${VARIABLE}, or set $HOME"
-            ))
-        })?;
-    Ok(cache.join("brasa").join("cache.brasa"))
-}
-
-fn directory_or_file(variable: &str) -> Option<PathBuf> {
-    env::var_os(variable)
-        .filter(|value| !value.is_empty())
-        .map(PathBuf::from)
+    Cache::path_for_app("brasa").map_err(|error| {
+        Failure::Usage(format!(
+            "no file was named: give one with -f or ${VARIABLE}, or set $HOME ({error})"
+        ))
+    })
 }
 
 /// Makes the directory, and those above it that are missing, for the owner alone.
