@@ -7,10 +7,12 @@
 //! what had only seemed expired and was not written to meanwhile. Compaction is the
 //! exception: it drops for good what had expired when it began.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::sync::Arc;
+use crate::sync::Instant;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::thread;
 
 /// A source of the current time.
 pub trait Clock: Send + Sync {

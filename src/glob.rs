@@ -104,7 +104,8 @@ fn fit_class<'p>(class: &'p [u8], byte: u8, steps: &mut usize) -> Option<&'p [u8
 #[cfg(test)]
 mod tests {
     use super::Pattern;
-    use std::time::{Duration, Instant};
+    use crate::sync::Instant;
+    use std::time::Duration;
 
     fn matches(pattern: impl AsRef<[u8]>, text: impl AsRef<[u8]>) -> bool {
         Pattern::new(pattern.as_ref()).matches(text.as_ref())

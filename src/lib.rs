@@ -110,6 +110,7 @@ pub mod server;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 mod storage;
+mod sync;
 #[cfg(feature = "redis")]
 pub mod transfer;
 

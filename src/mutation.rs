@@ -86,7 +86,7 @@ mod switch {
 
     use super::Mutation;
 
-    thread_local! {
+    crate::sync::thread_local! {
         static CURRENT: Cell<Option<Mutation>> = const { Cell::new(None) };
     }
 

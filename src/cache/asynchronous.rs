@@ -8,7 +8,6 @@
 
 use std::fmt::Display;
 use std::future::Future;
-use std::time::Instant;
 
 use super::compute::{Computation, Computed, NAPS, answer};
 use super::flight::Leader;
@@ -19,6 +18,7 @@ use super::stats::count;
 use super::store::Store;
 use super::{Cache, CacheError, CacheValue, WaitTimeout};
 use crate::Result;
+use crate::sync::Instant;
 
 /// A computation in a future (invariant 2): its lease is given back on a thread that may block.
 struct Pending(Option<Computation>);

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt::Display;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::flight::{Boarding, Leader, Waited};
 use super::keys::{Name, lease_of};
@@ -12,6 +12,7 @@ use super::stats::count;
 use super::store::Stored;
 use super::{Cache, CacheError, CacheValue, LONGEST_LIFE, Life, WaitTimeout};
 use crate::clock::Patience;
+use crate::sync::Instant;
 use crate::{Result, Value};
 
 /// How long who waits for another process sleeps between two looks, at first and at most.

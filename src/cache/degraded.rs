@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::Write;
-use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::sync::{Arc, Mutex, PoisonError};
 
 /// The state of a cache that is less than its caller asked for; from
 /// [`Cache::degraded`](super::Cache::degraded).

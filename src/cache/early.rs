@@ -28,7 +28,7 @@ pub(super) fn is_due_early(
 
 /// A number from (0, 1], of this thread's own generator (xorshift64*, Vigna 2016).
 pub(super) fn uniform() -> f64 {
-    thread_local! {
+    crate::sync::thread_local! {
         static STATE: Cell<u64> = const { Cell::new(0) };
     }
     let mut state = STATE.get();

@@ -8,11 +8,12 @@
 //!    key, and two for each other's.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, ThreadId};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::clock::Patience;
+use crate::sync::Instant;
+use crate::sync::thread::{self, ThreadId};
+use crate::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 
 /// The flights of a handle, by the name of their value.
 #[derive(Default)]
@@ -209,7 +210,7 @@ mod tests {
         let flights = Arc::new(Flights::default());
         let first = leader(&flights, b"k");
         thread::scope(|scope| {
-            let (ready, is_ready) = std::sync::mpsc::channel();
+            let (ready, is_ready) = crate::sync::mpsc::channel();
             let second = scope.spawn({
                 let flights = &flights;
                 move || match flights.board(b"k") {
@@ -260,7 +261,7 @@ mod tests {
     #[test]
     fn threads_that_wait_for_each_other_are_told() {
         let flights = [(); 3].map(|()| Arc::new(Flights::default()));
-        let all_lead = std::sync::Barrier::new(3);
+        let all_lead = crate::sync::Barrier::new(3);
         let run = |number: usize| {
             let leader = leader(&flights[number], b"k");
             all_lead.wait();

@@ -14,14 +14,15 @@
 //! 4. No thread waits for a lease that it holds itself, by this handle or another one of the same file.
 
 use std::cell::RefCell;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::early::random;
 use super::store::{Store, Stored};
 use super::tokens::{Acquired, is_owner};
 use crate::Result;
+use crate::sync::Instant;
+use crate::sync::thread;
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// How often leases are renewed.
 const RENEW_EVERY: Duration = Duration::from_millis(100);
@@ -50,7 +51,7 @@ struct State {
     is_running: bool,
 }
 
-thread_local! {
+crate::sync::thread_local! {
     /// The tokens of the leases under which this thread computes, of all handles.
     static COMPUTING: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }

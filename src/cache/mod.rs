@@ -41,8 +41,6 @@ mod tests;
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use contents::{CacheEntries, CacheUsage};
@@ -56,6 +54,8 @@ pub use options::CacheOptions;
 pub use stats::{CacheStats, CacheTimes};
 pub use value::{CacheEncoding, CacheValue, Encoded};
 
+use crate::sync::atomic::AtomicUsize;
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::{Error, Result};
 
 use early::uniform;

@@ -2,13 +2,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::degraded::{Degraded, DegradedTo, Listener};
 use super::keys::is_namespace;
 use super::store::Store;
 use super::{Cache, Inner};
+use crate::sync::Arc;
 use crate::{Clock, Db, Durability, Error, Fallback, OnDamage, Options, Result};
 
 /// How a cache is opened; made by [`Cache::options`].

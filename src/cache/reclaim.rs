@@ -4,12 +4,11 @@
 //! with a field for each version of the namespace, which says when that last stored something, to within a day. Whoever finds one that has not for a week removes its
 //! entries. So versions that are in use side by side, of two programs or of two views of one, leave each other alone.
 
-use std::thread;
-
 use super::Cache;
 use super::entry::version_of;
 use super::keys::{is_value, lease_of, prefix_of_values, versions_name};
 use crate::Result;
+use crate::sync::thread;
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -114,7 +113,7 @@ impl Cache {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use crate::sync::Arc;
     use std::time::Duration;
 
     use super::*;

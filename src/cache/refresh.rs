@@ -1,9 +1,6 @@
 //! Computing a value anew while the old one is still given out.
 
 use std::fmt::Display;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::thread;
 
 use super::compute::Computed;
 use super::entry::Entry;
@@ -14,6 +11,9 @@ use super::look::Due;
 use super::stats::count;
 use super::{Cache, CacheError, CacheValue, Inner};
 use crate::Result;
+use crate::sync::Arc;
+use crate::sync::atomic::Ordering;
+use crate::sync::thread;
 
 /// Most threads that refresh at a time; with more to do, old values are given out for longer.
 const MAX_REFRESHERS: usize = 8;

@@ -1,7 +1,5 @@
 //! A server as the store of a cache.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::{Cmd, cmd};
@@ -10,6 +8,8 @@ use super::store::Stored;
 use super::tokens::{self, Acquired, KEPT, LEASE_TTL, Settled};
 use crate::clock::{Clock, duration_ms};
 use crate::remote::{Server, pattern_of_prefix};
+use crate::sync::Arc;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::{Options, Result, Value};
 
 // Each script does in one step what the functions of `tokens.rs` do that it names.

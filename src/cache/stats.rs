@@ -2,8 +2,9 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
+
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 const SHARDS: usize = 16;
 
@@ -60,7 +61,7 @@ impl Timed {
 /// The shard of this thread.
 fn shard() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
+    crate::sync::thread_local! {
         static MINE: Cell<usize> = const { Cell::new(usize::MAX) };
     }
     let mine = MINE.get();

@@ -1,12 +1,12 @@
 //! What needs the fake clock, or a look behind the scenes. What users see is in `tests/cache.rs`.
 
 use std::cell::Cell;
-use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use super::*;
 use crate::clock::Patience;
+use crate::sync::mpsc;
+use crate::sync::thread;
 use crate::{Db, ManualClock};
 
 type Never = std::convert::Infallible;
@@ -554,7 +554,7 @@ fn threads_that_wait_for_another_process_in_vain_compute_once() {
 #[test]
 fn two_computations_that_ask_for_each_others_keys_end() {
     let (_directory, _, [cache, _]) = two_processes();
-    let both_compute = std::sync::Barrier::new(2);
+    let both_compute = crate::sync::Barrier::new(2);
     let ask = |own: &'static str, other: &'static str| {
         let computed = cache.get_or_insert_with(own, || {
             both_compute.wait();
@@ -667,15 +667,15 @@ fn jitter_shortens_and_never_lengthens() {
 fn a_handle_in_memory_serves_as_many_threads_as_ask_with_one_computation() {
     let (_, cache) = clocked();
     let (count, all) = (
-        std::sync::atomic::AtomicU32::new(0),
-        std::sync::Barrier::new(8),
+        crate::sync::atomic::AtomicU32::new(0),
+        crate::sync::Barrier::new(8),
     );
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
                 all.wait();
                 let computed = cache.get_or_insert_with("k", || {
-                    count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    count.fetch_add(1, crate::sync::atomic::Ordering::Relaxed);
                     thread::sleep(Duration::from_millis(20));
                     Ok::<_, Never>("1".to_owned())
                 });

@@ -1,10 +1,10 @@
 //! The session's data about the client at its other end.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use super::host::{Host, Subscription};
 use crate::limits::MAX_SUBSCRIBED_BYTES;
+use crate::sync::Arc;
 
 /// See the module. On the command line the client is the user, and has no host.
 pub(super) struct Client {

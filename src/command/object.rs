@@ -1,7 +1,6 @@
 //! Commands that inspect keys: OBJECT, DEBUG, WAIT.
 
 use std::borrow::Cow;
-use std::thread;
 use std::time::Duration;
 
 use super::arguments::{integer, is};
@@ -10,6 +9,7 @@ use super::table::{Command, Flags, Group, KeyPositions};
 use super::{Reply, Session};
 use crate::KeyType;
 use crate::db::parse_integer;
+use crate::sync::thread;
 
 /// The longest string that Redis keeps beside its header, and calls `embstr`.
 const EMBEDDED_BYTES: usize = 44;

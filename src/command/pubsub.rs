@@ -1,7 +1,6 @@
 //! Messages between the clients of a server: SUBSCRIBE, PUBLISH and their kin.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use super::error::Failure;
 use super::host::{Host, Subscription};
@@ -9,6 +8,7 @@ use super::table::{Command, Flags, Group};
 use super::{Reply, Session};
 use crate::command::arguments::is;
 use crate::glob::Pattern;
+use crate::sync::Arc;
 
 const FLAGS: Flags = Flags::PUBSUB
     .and(Flags::NOSCRIPT)

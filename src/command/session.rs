@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use std::sync::Arc;
-
 use super::Reply;
 use super::client::{Client, Silence};
 use super::error::{ErrorReply, Failure, QUOTED_BYTES, quoted};
@@ -11,6 +9,7 @@ use super::host::{ClientInfo, Host};
 use super::table::{Command, Flags, find};
 use super::transactions::{Pending, is_never_collected};
 use crate::limits::MAX_REPLY_BYTES;
+use crate::sync::Arc;
 use crate::{Db, Error, Result};
 
 /// Executes commands one after another, and remembers what they agreed on: which of the 16

@@ -1,7 +1,6 @@
 //! Commands for administrators: INFO, CONFIG, MEMORY, SLOWLOG and the like.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use super::arguments::{integer, is, pairs};
 use super::error::Failure;
@@ -10,6 +9,7 @@ use super::table::{Command, Flags, Group};
 use super::{Reply, Session};
 use crate::glob::Pattern;
 use crate::limits::DATABASE_COUNT;
+use crate::sync::Arc;
 use crate::{Db, Result as DbResult, Ttl};
 
 /// The version of Redis that these commands and answers follow.

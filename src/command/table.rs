@@ -4,7 +4,6 @@
 //! them out; here the parts become one table, sorted by name.
 
 use std::fmt;
-use std::sync::LazyLock;
 
 use super::arguments::integer;
 use super::error::Failure;
@@ -13,6 +12,7 @@ use super::{
     introspection, keys, object, places, pubsub, ranges, scan, server, settings, strings,
     transactions,
 };
+use crate::sync::LazyLock;
 
 /// Carries out a command; the words are those behind its name.
 pub(super) type Handler = fn(&mut Session, &[&[u8]]) -> Result<Reply, Failure>;

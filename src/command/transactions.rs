@@ -7,7 +7,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::thread;
 use std::time::Duration;
 
 use super::client::name_bytes;
@@ -16,6 +15,7 @@ use super::table::{Command, Flags, Group, KeyPositions};
 use super::{Reply, Session};
 use crate::engine::{Observer, TrackedWatch};
 use crate::limits::{MAX_COMMIT_BYTES, MAX_WATCHED_BYTES};
+use crate::sync::thread;
 use crate::{Change, ChangeKind, Db, Error, KeyType, Result};
 
 const FLAGS: Flags = Flags::NOSCRIPT

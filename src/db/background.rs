@@ -1,12 +1,12 @@
 //! The threads of a handle: one that syncs what [`Durability::Interval`] allows to lag, one that compacts, and one that gives up
 //! a turn at writing which nobody uses any more.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::engine::{Engine, LeaseState};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use crate::{Durability, Error, Result};
 
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
@@ -204,7 +204,7 @@ impl LeaseKeeper {
 }
 
 impl Signal {
-    fn lock(&self) -> std::sync::MutexGuard<'_, SignalState> {
+    fn lock(&self) -> crate::sync::MutexGuard<'_, SignalState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -19,7 +19,6 @@ mod watch;
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 
 pub use batch::Batch;
 pub(crate) use draw::Draw;
@@ -33,6 +32,7 @@ pub use watch::Watch;
 
 use crate::engine::{CompactionReport, Engine, Recovery, Stats, Transaction, after_write};
 use crate::limits::DATABASE_COUNT;
+use crate::sync::Arc;
 use crate::{Error, Options, Result};
 
 /// A handle on a file, and in it on one of its 16 databases.

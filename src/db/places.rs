@@ -1,8 +1,7 @@
 //! Keys that get another name or database.
 
-use std::sync::Arc;
-
 use crate::engine::{Dated, KeyState, Transaction};
+use crate::sync::Arc;
 use crate::{Db, Error, Result};
 
 /// How many fields of a hash are copied at a time.
@@ -197,7 +196,7 @@ mod tests {
             .map(|number| (number.to_string(), "v"))
             .collect();
         db.hset_many("h", &fields)?;
-        let begun = std::time::Instant::now();
+        let begun = crate::sync::Instant::now();
         assert!(db.copy("h", &db, "copy", false)?);
         assert!(db.rename("copy", "renamed")?);
         let mut session = Session::new(db.clone());

@@ -1,8 +1,7 @@
 //! Many calls as one commit, which see each other's changes.
 
-use std::sync::{Arc, Mutex, TryLockError};
-
 use crate::engine::{Engine, Transaction};
+use crate::sync::{Arc, Mutex, TryLockError};
 use crate::{Db, Error, Result};
 
 /// What the handle within a transaction, and its clones, work on.

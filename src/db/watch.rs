@@ -1,9 +1,10 @@
 //! Watching the changes of a file, by this process and by others.
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::engine::{Change, LogPlace, Observer, Seen, TrackedWatch};
+use crate::sync::Instant;
+use crate::sync::thread;
 use crate::{Db, Result};
 
 /// How often a [`Watch`] that waits looks.

@@ -8,14 +8,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::lookup::Lookup;
 use crate::index::{Closing, Joint, KeyHash, Place, Run, Statistics, StoredHash, Visited};
 use crate::log::{LOG_START, Source};
 use crate::record::{self, Change, HEADER_BYTES, Kind};
 use crate::storage::Mapping;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::{Error, Result};
 
 /// Records longer than this are asked for as a whole, instead of page by page.

@@ -22,8 +22,6 @@
 //! 4. No mapping outlives a commit: the commit makes the log grow, and an older mapping does not show it.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::commit::Writer;
 use super::lookup::{Held, RecordAt};
@@ -35,6 +33,8 @@ use crate::limits::DATABASE_COUNT;
 use crate::log::LOG_START;
 use crate::options::Evict;
 use crate::record::{self, Change, Kind};
+use crate::sync::Arc;
+use crate::sync::atomic::Ordering;
 use crate::{Error, Result};
 
 /// How many bytes of tombstones are staged before they are committed.

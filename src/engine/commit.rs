@@ -12,8 +12,6 @@
 //! | sync, under `Always` | `Engine::sync_covering` |
 
 use std::io;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard};
 
 use super::apply::Applied;
 use super::generation::Generation;
@@ -27,6 +25,8 @@ use crate::log::{
 };
 use crate::record::{self, Change, Kind, MAX_REASON_BYTES};
 use crate::storage::{LockByte, LockMode};
+use crate::sync::atomic::Ordering;
+use crate::sync::{Arc, MutexGuard};
 use crate::{Durability, Error, Result};
 
 /// Space behind the log that only `clear` and records about the log itself may take.

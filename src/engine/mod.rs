@@ -39,8 +39,6 @@ mod view;
 mod watch;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 pub use compaction::CompactionReport;
@@ -62,6 +60,8 @@ pub(crate) use watch::{Observer, Place as LogPlace, Seen, TrackedWatch};
 
 use crate::clock::Clock;
 use crate::storage::{Access, FileId, Storage};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use crate::{Durability, Error, Options, Result};
 
 use budget::Budget;

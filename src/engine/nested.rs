@@ -18,10 +18,10 @@
 use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
-use std::thread;
 
 use super::{Engine, Generation};
 use crate::storage::FileId;
+use crate::sync::thread;
 use crate::{Error, Result};
 
 /// A path on a device, as a number.
@@ -64,7 +64,7 @@ struct Within {
     deferred: Vec<Box<dyn FnOnce()>>,
 }
 
-thread_local! {
+crate::sync::thread_local! {
     static WITHIN: RefCell<Within> = const {
         RefCell::new(Within { frames: Vec::new(), deferred: Vec::new() })
     };

@@ -2,9 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::commit::Writer;
 use super::generation::Generation;
@@ -24,6 +22,9 @@ use crate::record::{self, HEADER_BYTES};
 use crate::storage::{
     DiskStorage, LockByte, LockMode, MemoryStorage, Storage, StorageFile, acquire, fork_count,
 };
+use crate::sync::Instant;
+use crate::sync::atomic::{AtomicBool, AtomicU64};
+use crate::sync::{Arc, Mutex, PoisonError, RwLock};
 use crate::{Error, Fallback, Options, Result};
 
 /// How often opening goes back to the start because the file appeared or vanished meanwhile.

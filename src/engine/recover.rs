@@ -2,13 +2,13 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 
 use super::Engine;
 use super::repair::{RepairOptions, RepairReport, repair, repair_into};
 use super::stranger::set_aside;
 use crate::options::{Fallback, OnDamage};
 use crate::storage::{MemoryStorage, Storage};
+use crate::sync::Arc;
 use crate::{Error, Options, Result};
 
 /// How often opening is tried again after another process's repair.

@@ -182,7 +182,7 @@ fn lock(
     storage: &dyn Storage,
     path: &Path,
     options: &RepairOptions,
-) -> Result<std::sync::Arc<dyn StorageFile>> {
+) -> Result<crate::sync::Arc<dyn StorageFile>> {
     let access = match options.in_place {
         true => Access::ReadWrite,
         false => Access::Read,

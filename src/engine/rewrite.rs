@@ -9,7 +9,6 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::sync::write_slots;
 use crate::limits::MAX_FILE_BYTES;
@@ -20,6 +19,7 @@ use crate::log::{
 use crate::mutation::{self, Mutation};
 use crate::record::{self, Change};
 use crate::storage::{Storage, StorageFile, TemporaryFile};
+use crate::sync::Arc;
 use crate::{Error, Result};
 
 /// Bytes that are gathered before they are written.

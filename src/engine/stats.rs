@@ -1,12 +1,11 @@
 //! Sizes and counts.
 
-use std::sync::atomic::Ordering;
-
 use super::Engine;
 use super::base::Base;
 use crate::index::Visited;
 use crate::limits::DATABASE_COUNT;
 use crate::log::LOG_START;
+use crate::sync::atomic::Ordering;
 use crate::{Error, Result};
 
 /// Sizes and counts of a file; from [`Db::stats`](crate::Db::stats).

@@ -18,10 +18,7 @@
 
 use std::io;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Engine;
 use super::commit::trimmed_bytes;
@@ -30,6 +27,10 @@ use crate::clock::Patience;
 use crate::log::{Slot, Slots};
 use crate::mutation::{self, Mutation};
 use crate::storage::{CAN_SHARE, Directory, LockByte, LockMode, StorageFile, acquire};
+use crate::sync::Instant;
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::thread::{self, Thread};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use crate::{Durability, Error, Result};
 
 /// Under `Always` a slot lags at most by this many syncs: each costs a second page on the device.

@@ -26,10 +26,7 @@
 //!    held longer.
 //! 2. Once the lock is acquired, everything in the log is applied before the first write.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, MutexGuard, PoisonError, RwLockReadGuard, TryLockError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::commit::Writer;
 use super::open::{judge_end, load, lock_users};
@@ -38,6 +35,10 @@ use crate::clock::Patience;
 use crate::log::{ASK_OFFSET, PAGE_BYTES};
 use crate::mutation::{self, Mutation};
 use crate::storage::{Access, FileId, LockByte, acquire_asking, has_forked_since};
+use crate::sync::Instant;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::thread;
+use crate::sync::{Arc, MutexGuard, PoisonError, RwLockReadGuard, TryLockError};
 use crate::{Error, Result};
 
 /// How long a lease is kept without a write.

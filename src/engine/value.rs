@@ -5,9 +5,9 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Deref;
 use std::str::Utf8Error;
-use std::sync::Arc;
 
 use crate::storage::Mapping;
+use crate::sync::Arc;
 
 /// The bytes of a value, field or key.
 ///

@@ -4,8 +4,6 @@
 //! It must not know how the shard was locked, nor any other shard: that belongs to
 //! [`read`](super::read).
 
-use std::sync::Arc;
-
 use super::generation::{Contents, Generation};
 use super::lookup::{HashAt, Held, Lookup, RecordAt};
 use super::read::{Dated, KeyState, Stored, has_passed};
@@ -14,6 +12,7 @@ use crate::index::{Item, KeyHash, Location, Shard};
 use crate::log::stored_change;
 use crate::record::{self, Kind};
 use crate::storage::Mapping;
+use crate::sync::Arc;
 use crate::{Error, Result};
 
 /// A shard locked for reading, with the mapping that shows its records.

@@ -8,11 +8,10 @@
 //! replaced it. A [`TrackedWatch`] does not: the handle reads the rest for it when it follows the
 //! compaction.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-
 use super::{Engine, Generation};
 use crate::Result;
 use crate::record::{self, HEADER_BYTES, Kind};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Length of a *moved* record. Its value is the number of the new generation.
 const MOVED_BYTES: u64 = HEADER_BYTES as u64 + 8;

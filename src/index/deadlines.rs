@@ -6,10 +6,10 @@
 //! steps.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
 use super::Size;
 use super::steps::Steps;
+use crate::sync::{Mutex, PoisonError};
 
 /// Steps of a hash at most: they are moved one by one when the hash gets another deadline.
 pub(crate) const MAX_FIELD_STEPS: usize = 128;

@@ -34,10 +34,6 @@ mod writer;
 
 use std::collections::BTreeMap;
 use std::mem;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{
-    Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-};
 
 pub(crate) use closing::{Closing, Joint, LayerGap, Roots};
 pub(crate) use deadlines::{Expired, FieldDeadlines};
@@ -52,6 +48,10 @@ pub(crate) use visited::Visited;
 pub(crate) use writer::{LayerWriter, PageSink, RunBuilder};
 
 use crate::limits::DATABASE_COUNT;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{
+    Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
 
 /// Shards of a database: as many as keep the longest stall by a growing table short.
 pub(crate) const SHARD_COUNT: usize = 1 << hash::SHARD_BITS;

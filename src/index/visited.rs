@@ -3,8 +3,8 @@
 //! A record is at least [`GRANULE_BYTES`] long, so that one bit for each such step of the log gives
 //! each record its own. Only handles that evict pay the memory: a 256th of the log.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::OnceLock;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// No two records begin within as many bytes.
 const GRANULE_BYTES: u64 = 32;

@@ -30,7 +30,6 @@ mod records;
 mod repair;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 pub use check::{CheckReport, LogEnd, check, check_bytes};
@@ -38,6 +37,7 @@ pub use records::{RecordInfo, Records, records};
 pub use repair::{repair, salvage_bytes};
 
 pub use crate::engine::{DamagedPage, DamagedRange, LostRecord, RepairOptions, RepairReport};
+use crate::sync::Arc;
 
 use crate::clock::Patience;
 use crate::storage::{

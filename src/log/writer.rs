@@ -2,12 +2,12 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::sync::Arc;
 
 use super::{END_WORD, LOG_START, PAGE_BYTES};
 use crate::mutation::{self, Mutation};
 use crate::record::{self, Link};
 use crate::storage::{StorageFile, Window};
+use crate::sync::Arc;
 
 /// Space kept free behind the log for deletions on a full disk, in bytes.
 pub(crate) const RESERVE_BYTES: u64 = 16 << 10;

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 mod choices;
@@ -14,6 +13,7 @@ pub use set::{SetOptions, SetOutcome};
 
 use crate::clock::{Clock, SystemClock};
 use crate::engine::CompactionListener;
+use crate::sync::Arc;
 use crate::{CompactionReport, Db, Result};
 
 /// Options for opening a file; made by [`Db::options`].

@@ -5,11 +5,12 @@
 #[cfg_attr(not(feature = "redis-cluster"), path = "no_cluster.rs")]
 mod cluster;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use redis::{Client, Cmd, Connection, ErrorKind, RedisError, RedisResult, Value};
 
+use crate::sync::Instant;
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::{Error, Result};
 
 /// Most connections that are kept for later.
@@ -395,11 +396,11 @@ pub(crate) fn pattern_of_prefix(prefix: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use crate::sync::Arc;
+    use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use crate::sync::thread;
     use std::io::{BufRead, BufReader, Write};
     use std::net::TcpListener;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-    use std::thread;
 
     use super::*;
 

@@ -1,9 +1,7 @@
 //! Background work of the server: checks of idle clients, a sync each second, and the removal of
 //! expired keys.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -12,6 +10,9 @@ use super::settings::Settings;
 use super::shared::Shared;
 use crate::limits::DATABASE_COUNT;
 use crate::storage::release_free_memory;
+use crate::sync::Arc;
+use crate::sync::Instant;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::{Durability, Error};
 
 /// How often the clock that costs nothing is set, and clients are looked after.

@@ -11,8 +11,6 @@
 //! A client that neither sends nor takes a byte while something of it is unfinished is disconnected after the halfway timeout.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -28,6 +26,8 @@ use super::shared::{Shared, as_host};
 use super::transfer::{Moved, Reading, transfer};
 use crate::Durability;
 use crate::command::{Reply, Session};
+use crate::sync::Arc;
+use crate::sync::atomic::Ordering;
 
 /// Memory of replies that wait, beyond which nothing is executed.
 const MAX_OUTPUT_BYTES: usize = 64 << 20;

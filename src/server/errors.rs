@@ -2,10 +2,11 @@
 //! while.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::Error;
+use crate::sync::Instant;
+use crate::sync::{Mutex, PoisonError};
 
 /// How long the same reason is not logged again.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -62,7 +63,8 @@ fn is_of_file(error: &Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use crate::sync::Instant;
+    use std::time::Duration;
 
     use super::{KEPT, LoggedErrors, PAUSE};
 

@@ -4,13 +4,13 @@
 //! subscription is acknowledged.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::shared::Shared;
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::{Change, ChangeKind, Watch};
 
 /// How often the log is checked for changes while there are subscribers.

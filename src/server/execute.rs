@@ -5,8 +5,7 @@
 //! before the commit, and each command fails separately.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -17,6 +16,8 @@ use super::pace::{Pace, at_pace, scans_much, takes_long};
 use super::reply::{encode, encode_pushes, within_limit};
 use super::request::{Decoded, Limits, ProtocolError};
 use crate::command::{Command, Flags, Reply, find};
+use crate::sync::Instant;
+use crate::sync::atomic::Ordering;
 
 /// Bytes of requests that are executed before the connection writes and other clients get their turn.
 const ROUND_INPUT_BYTES: usize = 1 << 20;

@@ -58,10 +58,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
@@ -71,6 +68,10 @@ use tokio::sync::watch;
 pub use error::ServerError;
 
 use crate::storage::UnixSocket;
+use crate::sync::Instant;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Arc, RwLock};
 use crate::{Db, Durability, Options};
 use clients::{ClientState, Clients};
 use connection::Connection;
@@ -559,10 +560,10 @@ where
 
 #[cfg(test)]
 mod tests {
+    use crate::sync::mpsc;
+    use crate::sync::thread;
     use std::net::{TcpListener, TcpStream};
     use std::os::unix::net::{UnixListener, UnixStream};
-    use std::sync::mpsc;
-    use std::thread;
     use std::time::Duration;
 
     use super::lengthen_backlog;

@@ -1,10 +1,9 @@
 //! Which commands block the thread that executes them, and how many may do so at once.
 
-use std::sync::Arc;
-
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::command::{Command, Flags};
+use crate::sync::Arc;
 
 /// Clients that may block a thread at once, for either reason. The runtime has 512 threads for that, and stands still when all of them
 /// wait.

@@ -1,9 +1,6 @@
 //! The state that all connections of a server share, and its services to a session.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Instant;
 
 use subtle::ConstantTimeEq;
 use tokio::sync::{Notify, watch};
@@ -16,6 +13,9 @@ use super::settings::{Settings, append_fsync_name};
 use super::syncer::Syncer;
 use crate::Db;
 use crate::command::host::{ClientFilter, ClientInfo, Host, InfoLine, Subscription};
+use crate::sync::Instant;
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Arc, PoisonError, RwLock};
 
 /// Bytes that requests and replies of all clients may take together while replies wait. Beyond that, a client is not read while its
 /// replies wait.

@@ -3,14 +3,15 @@
 //! A client that has written takes a number. A thread syncs repeatedly while clients wait. Each
 //! sync covers all numbers taken before it began.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::Db;
+use crate::sync::Instant;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// What the last syncs have come to.
 #[derive(Debug, Clone, Default)]

@@ -6,7 +6,6 @@ use std::os::unix::fs::{
     DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown,
 };
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use tempfile::TempPath;
 
@@ -17,6 +16,7 @@ use super::{
     Access, Attributes, Directory, FileId, LockByte, LockMode, Mapping, Storage, StorageFile,
     TemporaryFile, lock,
 };
+use crate::sync::Arc;
 
 #[cfg(target_os = "linux")]
 use super::Window;

@@ -11,12 +11,12 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::Once;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::{Access, StorageFile};
 use crate::clock::Patience;
+use crate::sync::Once;
+use crate::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 /// Whether the system may have open-file-description locks, which several handles of one file need.
 /// On macOS the version decides, see [`StorageFile::has_description_locks`].
@@ -517,8 +517,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().canonicalize().unwrap().join("t.brasa");
         let db = Db::open(&path).unwrap();
-        let (is_within, end) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
-        let is_free = std::thread::scope(|scope| {
+        let (is_within, end) = (crate::sync::Barrier::new(2), crate::sync::Barrier::new(2));
+        let is_free = crate::sync::thread::scope(|scope| {
             scope.spawn(|| {
                 let written = db.transaction(|tx| {
                     tx.set("key", "1")?;
@@ -575,7 +575,7 @@ mod tests {
                         other.set("key", "other"),
                         Err(Error::Reentered { .. })
                     ));
-                    let held = std::thread::scope(|scope| {
+                    let held = crate::sync::thread::scope(|scope| {
                         let set = || other.set("key", "other");
                         scope.spawn(set).join().unwrap()
                     });

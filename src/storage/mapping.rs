@@ -21,10 +21,11 @@
 use std::fs::File;
 use std::io;
 use std::slice;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
-use std::sync::{Arc, OnceLock};
 
 use memmap2::{Advice, Mmap, MmapOptions, MmapRaw, UncheckedAdvice};
+
+use crate::sync::atomic::{AtomicU64, Ordering, fence};
+use crate::sync::{Arc, OnceLock};
 
 /// Bytes at the start of every file that are there from its creation to its end.
 const HEAD_BYTES: usize = 3 * 4096;

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::mapping::Heap;
 use super::{
     Access, Directory, FileId, LockByte, LockMode, Mapping, Storage, StorageFile, TemporaryFile,
 };
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The capacity that a file begins with.
 const FIRST_CAPACITY_BYTES: u64 = 16 << 10;

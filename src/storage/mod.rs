@@ -22,7 +22,6 @@ mod temporary;
 use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 #[cfg(feature = "simulation")]
 pub use crash::{Crash, Image, Loss};
@@ -38,6 +37,8 @@ pub(crate) use mapping::{Mapping, Window};
 pub(crate) use memory::MemoryStorage;
 #[cfg(feature = "server")]
 pub(crate) use socket::UnixSocket;
+
+use crate::sync::Arc;
 
 /// Whether a file is opened for writing too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

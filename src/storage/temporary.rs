@@ -14,12 +14,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use tempfile::TempPath;
 
 use super::disk::{DiskFile, directory_of, id_of};
 use super::{LockByte, LockMode, StorageFile, TemporaryFile};
+use crate::sync::Arc;
 
 const PREFIX: &str = ".brasa-";
 const SUFFIX: &str = ".new";

@@ -293,7 +293,7 @@ fn a_command_on_several_names_sees_no_half_of_a_commit() {
     reading.say("HSET h a 0 b 0");
     reading.say("MSET x 0 y 0 here 1");
     let db = reading.session.db().clone();
-    std::thread::scope(|scope| {
+    crate::sync::thread::scope(|scope| {
         let writer = scope.spawn(move || {
             let mut writing = Session::new(db.clone());
             for number in 0..20_000 {

@@ -1,11 +1,10 @@
 //! What a session asks of the server that it belongs to, with one that only notes it.
 
-use std::sync::{Arc, Mutex};
-
 use super::super::host::{ClientFilter, ClientInfo, Host, InfoLine, Subscription};
 use super::{SYNTAX, Talk, show};
 use crate::command::{Reply, Session};
 use crate::limits::MAX_SUBSCRIBED_BYTES;
+use crate::sync::{Arc, Mutex};
 use crate::{Db, ManualClock};
 
 /// A server without clients, which notes what it is asked to do.

@@ -1,8 +1,5 @@
 //! Appends a layer to the log of a file in use.
 
-use std::sync::{Arc, MutexGuard};
-use std::thread;
-
 use super::layer::{ClosedAt, LayerSink, Written};
 use super::replaced;
 use crate::Result;
@@ -12,6 +9,8 @@ use crate::engine::{Engine, Generation};
 use crate::index::{Joint, LayerGap, PageSink};
 use crate::mutation::{self, Mutation};
 use crate::record::{Change, HEADER_BYTES, Kind};
+use crate::sync::thread;
+use crate::sync::{Arc, MutexGuard};
 
 /// See the module. What others commit between its pages is a gap, that opening replays.
 pub(super) struct LiveSink<'a> {

@@ -23,8 +23,6 @@
 mod layer;
 mod live;
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::base::Base;
@@ -37,6 +35,8 @@ use crate::log::{LOG_START, Slot};
 use crate::mutation::{self, Mutation};
 use crate::record::{Change, Kind};
 use crate::storage::{LockByte, LockMode};
+use crate::sync::Arc;
+use crate::sync::atomic::Ordering;
 use crate::{Error, Result};
 
 use layer::{ClosedAt, LayerSink, Written, write_layer};

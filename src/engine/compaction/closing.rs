@@ -16,12 +16,12 @@
 //!
 //! [`COPIED_PER_WRITTEN`]: super::COPIED_PER_WRITTEN
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::CompactionReport;
 use crate::Result;
 use crate::engine::Engine;
+use crate::sync::atomic::Ordering;
 
 impl Engine {
     /// Compacts the file if that is due; called by a handle that has synced everything and is about

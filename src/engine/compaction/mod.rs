@@ -24,9 +24,7 @@ mod switch;
 mod trigger;
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::checkpoint::write_into_rewrite;
 use super::nested::Compacting;
@@ -37,6 +35,9 @@ use super::{Engine, Generation};
 use crate::clock::Patience;
 use crate::log::{FileHeader, LOG_START, PAGE_BYTES, Tail};
 use crate::storage::{LockByte, LockMode, StorageFile, acquire};
+use crate::sync::Instant;
+use crate::sync::atomic::Ordering;
+use crate::sync::{Arc, MutexGuard, PoisonError};
 use crate::{Error, Result};
 
 pub(super) use trigger::Trigger;

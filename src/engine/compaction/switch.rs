@@ -1,8 +1,6 @@
 //! The end of a compaction: the new file takes the old one's name.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::copy::Stopped;
 use super::{CompactionReport, Running};
@@ -14,6 +12,8 @@ use crate::engine::{Engine, Generation};
 use crate::log::{Slot, Slots, Tail, file_bytes_needed};
 use crate::record::{Change, Kind};
 use crate::storage::{LockByte, LockMode};
+use crate::sync::Arc;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::{Error, Result};
 
 /// A new file that has its name.

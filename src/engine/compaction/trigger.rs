@@ -1,8 +1,6 @@
 //! When a file is compacted without being asked: what is judged after commits, what makes writers
 //! wait, and what closing does not leave behind.
 
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, TryLockError};
 use std::time::Duration;
 
 use super::super::commit::{Writer, shortest_bytes, trimmed_bytes};
@@ -11,6 +9,8 @@ use super::CompactionReport;
 use crate::Result;
 use crate::clock::Patience;
 use crate::log::LOG_START;
+use crate::sync::atomic::Ordering;
+use crate::sync::{Arc, MutexGuard, TryLockError};
 
 /// Room that is left for what is written while a compaction runs on a disk that is nearly full.
 const RESERVE_STEP_BYTES: u64 = 1 << 20;

@@ -12,11 +12,12 @@
 //! descriptor gives the length of the upper file; behind the end of the lower one waits a SIGBUS.
 
 use std::io;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{END_WORD, Generation, HEADER_BYTES};
 use crate::storage::StorageFile;
+use crate::sync::Instant;
+use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// How often the mapping is compared with the file that the path names.
 const INTERVAL: Duration = Duration::from_millis(100);

@@ -5,10 +5,10 @@
 //! count.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::storage::Mapping;
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// From the shortest file to the longest it doubles less often than that.
 const MOST_LATER: usize = 48;

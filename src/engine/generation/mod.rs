@@ -11,8 +11,6 @@ mod overwritten;
 mod replay;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::Settings;
 use super::apply::{Applied, apply_commit};
@@ -23,6 +21,8 @@ use crate::limits::MAX_FILE_BYTES;
 use crate::log::{END_WORD, FileHeader, LOG_START, Tail};
 use crate::record::{Change, HEADER_BYTES, Kind, Link};
 use crate::storage::{FileId, Mapping, StorageFile};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::{Error, Result};
 
 use layers::{Layers, Suspicion};

@@ -2,14 +2,14 @@
 //! records say of it, and why it takes no more writes.
 
 use std::path::Path;
-use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 
 use super::super::apply::Applied;
 use super::{Advice, Generation};
 use crate::index::Closing;
 use crate::log::{POISON_OFFSET, POISON_WORD, Slots};
 use crate::record::{Change, Kind};
+use crate::sync::PoisonError;
+use crate::sync::atomic::Ordering;
 use crate::{Error, Result};
 
 /// The reason that is known of a failed sync of which only the word in the file tells.

@@ -12,11 +12,10 @@
 //!
 //! The file is not opened again by itself: a copy that is half done cannot be told from a whole one.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
 use super::Generation;
 use crate::engine::open::parse_header;
 use crate::log::{LOG_START, PAGE_BYTES, Slots};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::{Error, Result};
 
 /// What the file is known by.

@@ -25,7 +25,6 @@ mod state;
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::sync::Arc;
 
 use super::generation::Generation;
 use super::read::{Dated, Stored, has_passed};
@@ -35,6 +34,7 @@ use crate::limits::{
     DATABASE_COUNT, MAX_DEADLINE_MS, MAX_FIELD_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES,
 };
 use crate::record::{Change, Kind};
+use crate::sync::Arc;
 use crate::{Error, Result};
 
 use changed::{Changed, Entry};

@@ -3,10 +3,10 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 
 use super::{FaultyOperation, Operation, SimulatedDisk, Step};
 use crate::storage::{Directory, FileId, LockByte, LockMode, Mapping, StorageFile, TemporaryFile};
+use crate::sync::Arc;
 
 #[derive(Debug)]
 pub(super) struct FaultyDirectory(pub(super) SimulatedDisk);

@@ -8,14 +8,14 @@ mod file;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::thread::ThreadId;
 
 use file::{FaultyDirectory, FaultyFile, FaultyTemporary};
 
 use super::{
     Access, Directory, FileId, LockByte, MemoryStorage, Storage, StorageFile, TemporaryFile,
 };
+use crate::sync::thread::ThreadId;
+use crate::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 /// An operation that changes what a power loss may leave.
 #[derive(Debug, Clone)]
@@ -286,7 +286,7 @@ impl SimulatedDisk {
         world
             .handles
             .retain(|(_, handle)| handle.strong_count() > 0);
-        let owner = std::thread::current().id();
+        let owner = crate::sync::thread::current().id();
         world.handles.push((owner, Arc::downgrade(&handle)));
         handle
     }
