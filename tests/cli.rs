@@ -502,7 +502,7 @@ fn a_default_directory_that_cannot_be_made_is_named() {
     program.args(["SET", "k", "v"]);
     Run::of(program)
         .code(1)
-        .stderr(contains("cannot make the directory").and(contains("home/.cache/brasa")));
+        .stderr(contains("cannot create the directory").and(contains("home/.cache/brasa")));
 }
 
 #[test]
@@ -959,7 +959,7 @@ fn the_file_is_an_argument_or_an_option_and_not_both() {
     scratch
         .run(&["check", path])
         .code(2)
-        .stderr(contains("two files were named"));
+        .stderr(contains("two files were given"));
 }
 
 #[test]
@@ -996,7 +996,7 @@ fn check_names_the_offset_of_the_first_damage() {
             .run(&["check"])
             .code(1)
             .stdout(is_empty())
-            .stderr(contains(&named).and(contains("sound but for the damage: ")));
+            .stderr(contains(&named).and(contains("c.brasa: undamaged: ")));
         scratch
             .run(&["GET", "chave_1"])
             .code(1)
@@ -1047,17 +1047,16 @@ fn check_tells_of_a_write_that_was_cut_short() {
     bytes.truncate(end);
     bytes.extend_from_slice(b"\x05\0\0\0\x01\0\x01\0 a beginning");
     fs::write(scratch.file(), &bytes).unwrap();
-    scratch
-        .run(&["check"])
-        .success()
-        .stdout(contains("sound: 5 records").and(contains(format!("cut short at offset {end}: "))));
+    scratch.run(&["check"]).success().stdout(
+        contains("sound: 5 records").and(contains(format!("tail is torn at offset {end}: "))),
+    );
     scratch.hold(&[
         (&["GET", "chave_1"], "Relou Uourdi\n"),
         (&["SET", "next", "v"], "OK\n"),
     ]);
     // The next write takes its place.
     let checked = stdout(scratch.run(&["check"]));
-    assert!(!checked.contains("cut short"), "{checked}");
+    assert!(!checked.contains("torn"), "{checked}");
     scratch.hold(&[(&["MGET", "chave_1", "next"], "Relou Uourdi\nv\n")]);
 }
 

@@ -76,7 +76,7 @@ fn check_names_each_damaged_range_and_what_was_lost() {
                 .and(contains(
                     "lost: perhaps hash set in database 3 \"meu_hash\" \"nome\"\n",
                 ))
-                .and(contains("sound but for the damage: 2 records in 2 commits")),
+                .and(contains("undamaged: 2 records in 2 commits")),
         );
     assert!(fs::read(scratch.path("c.brasa")).unwrap() == scratch.damaged);
 }
@@ -125,7 +125,7 @@ fn repair_in_place_keeps_the_damaged_file_and_finds_nothing_to_do_the_next_time(
     scratch
         .run(&["repair", "--in-place", "c.brasa"])
         .success()
-        .stdout(contains("sound: there is nothing to repair"));
+        .stdout(contains("sound, nothing to repair"));
     assert_eq!(scratch.directory.path().read_dir().unwrap().count(), 2);
 }
 
@@ -163,11 +163,11 @@ fn a_file_that_takes_no_more_writes_is_told_and_repaired() {
     scratch
         .run(&["check", "p.brasa"])
         .success()
-        .stdout(contains("takes no more writes").and(contains("Input/output error")));
+        .stdout(contains("the file is poisoned").and(contains("Input/output error")));
     scratch
         .run(&["repair", "--in-place", "p.brasa"])
         .success()
-        .stdout(contains("took no more writes: Input/output error"));
+        .stdout(contains("was poisoned: Input/output error"));
     scratch
         .run(&["-f", "p.brasa", "SET", "k", "v"])
         .success()

@@ -53,7 +53,7 @@ fn tail_prints_what_others_change_as_they_do_and_across_a_compaction() {
     );
     let lines = BufReader::new(since.0.stdout.take().unwrap()).lines();
     let seen: Vec<String> = lines.skip(1).take(3).map(Result::unwrap).collect();
-    assert!(seen[0].contains("changes were missed"), "{seen:?}");
+    assert!(seen[0].contains("changes are missing here"), "{seen:?}");
     assert!(
         seen[1].contains("hset") && seen[2].contains("flushdb"),
         "{seen:?}"

@@ -23,7 +23,7 @@ def start(path, when):
         [PROGRAM, "serve", path, "--port", "0", "--appendfsync", when, "--log", "error"], stdout=subprocess.PIPE, text=True
     )
     line = server.stdout.readline()
-    assert " is served on " in line, line
+    assert "serving " in line, line
     return server, int(line.rsplit(":", 1)[1])
 
 

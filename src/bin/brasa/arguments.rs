@@ -1,4 +1,4 @@
-//! The arguments, and everything that is told about them: help, manual and completions.
+//! The arguments, and the texts about them: help, manual and completions.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use clap_complete::Shell;
 
 use super::{Failure, Outcome};
 
-/// Redis's verbs on one file: strings and hashes with a time to live, without a server.
+/// Runs the commands of Redis on one file: strings and hashes with a TTL, without a server.
 #[derive(Debug, Parser)]
 #[command(
     name = "brasa",
@@ -21,18 +21,18 @@ use super::{Failure, Outcome};
     subcommand_help_heading = "Commands about the file"
 )]
 pub(super) struct Arguments {
-    /// The file; without this option $BRASA_FILE, and without that brasa/cache.brasa in
-    /// $XDG_CACHE_HOME or ~/.cache (macOS: ~/Library/Caches). A command of Redis creates it if
-    /// it is missing.
+    /// The file. The default is $BRASA_FILE, and if that is not set, brasa/cache.brasa in
+    /// $XDG_CACHE_HOME or ~/.cache (macOS: ~/Library/Caches). The commands of Redis create a
+    /// missing file.
     #[arg(short, long, value_name = "FILE", global = true)]
     pub(super) file: Option<PathBuf>,
 
-    /// The permissions of a file that is created, in octal. The umask does not change them, and
-    /// an existing file keeps its own.
+    /// The permissions of a new file, in octal. The umask does not change them. An existing file
+    /// keeps its permissions.
     #[arg(long, value_name = "MODE", default_value = "600", value_parser = file_mode, global = true)]
     pub(super) mode: u32,
 
-    /// Which of the file's 16 databases, from 0 to 15.
+    /// The number of the database, from 0 to 15.
     #[arg(
         short = 'n',
         long,
@@ -42,11 +42,11 @@ pub(super) struct Arguments {
     )]
     pub(super) database: u8,
 
-    /// Shows replies bare, a line each, as when the output is no terminal.
+    /// Prints the bare bytes of replies, as is the default if the output is not a terminal.
     #[arg(long, conflicts_with = "no_raw")]
     pub(super) raw: bool,
 
-    /// Shows replies with their types, as on a terminal.
+    /// Prints replies with their types, as is the default on a terminal.
     #[arg(long)]
     pub(super) no_raw: bool,
 
@@ -60,7 +60,8 @@ fn file_mode(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {
         Ok(mode) if digits && mode <= 0o777 && mode & 0o600 == 0o600 => Ok(mode),
         _ => Err(
-            "a mode is three octal digits that let the owner read and write, such as 640"
+            "a mode is three octal digits, and the owner must have read and write permission: for \
+             example 640"
                 .to_owned(),
         ),
     }
@@ -70,105 +71,110 @@ fn file_mode(text: &str) -> Result<u32, String> {
 pub(super) enum Verb {
     /// Serves the file to clients of Redis, until SIGTERM, Ctrl-C or SHUTDOWN ends it.
     ///
-    /// Others may use the file meanwhile, by the library and by this command line.
+    /// Other programs may use the file at the same time, through the library or this command line.
     #[cfg(feature = "server")]
     Serve {
-        /// The file, instead of -f; it is created where it is missing.
+        /// The file, instead of -f; created if it is missing.
         #[arg(value_name = "FILE")]
         path: Option<PathBuf>,
         #[command(flatten)]
         options: super::serve::ServeOptions,
     },
-    /// Prints sizes, the number of keys, live and dead bytes.
+    /// Prints the size of the file, the number of its keys, and its live and dead bytes.
     Stats {
         /// The file, instead of -f.
         #[arg(value_name = "FILE")]
         path: Option<PathBuf>,
     },
-    /// Verifies every record and the chain they form; names every damaged range and what was lost in it.
+    /// Verifies every record, and lists the damaged ranges and the keys lost in them.
     Check {
         /// The file, instead of -f.
         #[arg(value_name = "FILE")]
         path: Option<PathBuf>,
     },
-    /// Writes what survives of a damaged file into a new one and lists what was lost; the damaged one is kept.
+    /// Copies the undamaged records of a damaged file into a new file, and lists the lost ones.
     ///
-    /// Where a key's newest record was lost, an older value comes back.
+    /// The damaged file is kept. If the newest record of a key was lost, the key gets its previous
+    /// value.
     Repair {
-        /// Gives the new file the damaged one's name; that one is kept as FILE.damaged-0 or the
-        /// next free number.
+        /// Replaces the damaged file, and keeps it as FILE.damaged-0, or with the next free number.
         #[arg(long, conflicts_with = "output")]
         in_place: bool,
-        /// The new file, instead of FILE.repaired; it must not be there.
+        /// The new file, instead of FILE.repaired; it must not exist.
         #[arg(long, value_name = "PATH")]
         output: Option<PathBuf>,
         /// The file, instead of -f.
         #[arg(value_name = "FILE")]
         path: Option<PathBuf>,
     },
-    /// Rewrites a file to what it holds now, which gives the space of everything else back.
+    /// Compacts a file: rewrites its live records, and frees the space of the dead ones.
     ///
-    /// Files are compacted without being asked when more than half of them is dead; this does it now.
+    /// A file is compacted automatically once more than half of it is dead. This command compacts it
+    /// at once.
     Compact {
         /// The file, instead of -f.
         #[arg(value_name = "FILE")]
         path: Option<PathBuf>,
     },
-    /// Writes what a file holds now into a new one, without what is dead.
+    /// Copies the live records of a file into a new file.
     #[command(allow_missing_positional = true)]
     Backup {
         /// The file, instead of -f.
         #[arg(value_name = "FILE")]
         path: Option<PathBuf>,
-        /// The new file; it must not be there.
+        /// The new file; it must not exist.
         #[arg(value_name = "COPY")]
         target: PathBuf,
     },
-    /// Moves everything to a Redis or Valkey server, or a cluster, with its deadlines, and verifies it.
+    /// Copies all keys to a Redis or Valkey server or cluster, with their deadlines, and verifies them.
     ///
-    /// Databases keep their numbers, unless the URL names one. What the server refuses is listed, and makes the exit status 1. Called again after it was
-    /// broken off, it goes on where it was.
+    /// Databases keep their numbers, unless the URL names one. Keys that the server refuses are
+    /// listed, and the exit status is 1. After an interruption, the same command continues the copy.
     #[cfg(feature = "redis")]
     #[command(allow_missing_positional = true)]
     Push {
         /// The file, instead of -f.
         #[arg(value_name = "FILE")]
         path: Option<PathBuf>,
-        /// redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss:// (TLS), redis+cluster:// or rediss+cluster://.
+        /// redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss:// (TLS), redis+cluster:// or
+        /// rediss+cluster://.
         #[arg(value_name = "URL")]
         url: String,
-        /// Begins anew, wherever an earlier one was broken off.
+        /// Starts from the beginning, even if an interrupted copy could be continued.
         #[arg(long)]
         restart: bool,
     },
-    /// Moves everything from a Redis or Valkey server, or a cluster, into a file, with its deadlines, and verifies it.
+    /// Copies all keys from a Redis or Valkey server or cluster, with their deadlines, and verifies
+    /// them.
     ///
-    /// A file holds strings and hashes: keys of other types are listed, and make the exit status 1. Called again after it was broken off, it goes on where
-    /// it was.
+    /// A file holds strings and hashes. Keys of other types are listed, and the exit status is 1.
+    /// After an interruption, the same command continues the copy.
     #[cfg(feature = "redis")]
     Pull {
-        /// redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss:// (TLS), redis+cluster:// or rediss+cluster://.
+        /// redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss:// (TLS), redis+cluster:// or
+        /// rediss+cluster://.
         #[arg(value_name = "URL")]
         url: String,
-        /// The file, instead of -f; it is created where it is missing.
+        /// The file, instead of -f; created if it is missing.
         #[arg(value_name = "FILE")]
         path: Option<PathBuf>,
-        /// Begins anew, wherever an earlier one was broken off.
+        /// Starts from the beginning, even if an interrupted copy could be continued.
         #[arg(long)]
         restart: bool,
     },
-    /// Prints what is changed from now on, by any process, until it is interrupted.
+    /// Prints changes by any process as they are made, until it is interrupted.
     Tail {
-        /// Begins behind this position; a line before the first change names the one it begins at.
+        /// Starts after this log position. The first line of the output is the position it starts at.
         #[arg(long, value_name = "POSITION")]
         since: Option<u64>,
         /// The file, instead of -f.
         #[arg(value_name = "FILE")]
         path: Option<PathBuf>,
     },
-    /// Prints the records, live and dead, in the order they were written.
+    /// Prints all records, live and dead, in the order in which they were written.
     Log {
-        /// One JSON object a line. Bytes that are no UTF-8 come in hexadecimal, as key_hex and field_hex.
+        /// Prints one JSON object a line. Keys and fields that are not UTF-8 are printed in
+        /// hexadecimal, as key_hex and field_hex.
         #[arg(long)]
         json: bool,
         /// The file, instead of -f.
@@ -180,20 +186,20 @@ pub(super) enum Verb {
         /// The shell.
         shell: Shell,
     },
-    /// Prints the manual page.
+    /// Prints the manual page, in roff.
     Man,
-    /// Tells about everything, or about one command.
+    /// Prints the help, or the help of one command.
     Help {
-        /// The command, of the file's or of Redis's.
+        /// A command about the file, or a command of Redis.
         #[arg(value_name = "COMMAND")]
         verb: Option<OsString>,
     },
-    /// A command of Redis, with its arguments.
+    /// Runs a command of Redis with its arguments.
     #[command(external_subcommand)]
     Redis(Vec<OsString>),
 }
 
-/// What help is about.
+/// The subject of a help text.
 pub(super) enum Topic<'a> {
     Everything,
     /// A command of Redis.
@@ -204,28 +210,29 @@ pub(super) enum Topic<'a> {
 
 const EXAMPLES: &str = "\
 Examples:
-  brasa SET chave_1 \"Relou Uourdi\" EX 10     gone after ten seconds
+  brasa SET chave_1 \"Relou Uourdi\" EX 10     expires after ten seconds
   brasa GET chave_1
   brasa -f c.brasa HSET meu_hash nome thailan idade 29
   brasa -f c.brasa HGETALL meu_hash
   brasa -f c.brasa --no-raw SCAN 0 MATCH 'user:*' COUNT 100
-  brasa -f c.brasa < verbs.txt              a command a line, quoted as in redis-cli
+  brasa -f c.brasa < commands.txt           one command a line, quoted as in redis-cli
   brasa check c.brasa
   brasa repair c.brasa --in-place
   brasa compact c.brasa
-  brasa tail c.brasa                        each change as it is made, by whom ever
+  brasa tail c.brasa                        prints each change by any process
   brasa backup c.brasa copy.brasa
   brasa help SET
 
 Exit status:
-  0  done; also where the answer is nil
-  1  the reply was an error, of any line where commands were read from standard input;
-     or the file could not be used, or is damaged
+  0  success, also if the reply is nil
+  1  a reply was an error, or the file is damaged or cannot be used; if commands are
+     read from standard input, one failed command is enough
   2  wrong usage
-All lines of standard input are executed, and the status is the same, if the output is closed early.
+If the output is closed early, all lines of standard input are still executed, and the
+exit status is the same.
 ";
 
-/// Reads the arguments; prints help and ends the program where they ask for it or are wrong.
+/// Parses the arguments. Prints help and exits if they ask for help or are wrong.
 pub(super) fn parse() -> Arguments {
     let matches = command_line().get_matches();
     Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
@@ -234,7 +241,7 @@ pub(super) fn parse() -> Arguments {
 fn command_line() -> clap::Command {
     let verbs = verb_list();
     Arguments::command()
-        .after_help("`brasa --help` has examples and lists the commands of Redis.")
+        .after_help("`brasa --help` prints examples and the list of the commands of Redis.")
         .after_long_help(format!("{verbs}\n{EXAMPLES}"))
 }
 
@@ -265,7 +272,7 @@ fn verb_list() -> String {
     text
 }
 
-/// How a command of Redis is called: its name and what follows it.
+/// The usage of a command of Redis: its name and its arguments.
 pub(super) fn usage(verb: &Command) -> String {
     format!("{} {}", verb.name.to_uppercase(), verb.syntax)
         .trim_end()
@@ -291,11 +298,11 @@ pub(super) fn print_help(topic: Topic<'_>) -> Outcome {
     print(text.as_bytes())
 }
 
-/// What is told about one command of Redis.
+/// The help of one command of Redis.
 pub(super) fn redis_help(name: &[u8]) -> Result<String, Failure> {
     let verb = command::find(name).ok_or_else(|| {
         Failure::Usage(format!(
-            "there is no command '{}'; `brasa help` lists them",
+            "unknown command '{}'; `brasa help` lists all commands",
             name.escape_ascii()
         ))
     })?;

@@ -1,4 +1,4 @@
-//! Commands that rewrite a file to what it holds.
+//! `brasa compact` and `brasa backup`.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -9,7 +9,7 @@ use indicatif::HumanBytes;
 use super::inspection::progress_bar;
 use super::{Failure, Outcome};
 
-/// Compacts the file, and says what that gave back.
+/// Compacts the file, and prints its size before and after.
 pub(super) fn compact(path: &Path) -> Outcome {
     let db = Db::options().create(false).auto_compact(false).open(path)?;
     let bar = progress_bar();

@@ -10,13 +10,13 @@ use super::arguments::{redis_help, usage};
 use super::render::{self, Form};
 use super::{Failure, Outcome};
 
-/// Room for the largest value, each byte of it escaped.
+/// The length of the largest value with each byte escaped.
 const LONGEST_LINE_BYTES: u64 = 4 * brasa::limits::MAX_VALUE_BYTES as u64;
 
-/// Executes one command and shows its reply.
+/// Executes one command and prints its reply.
 ///
-/// What cannot be a command is refused before the file is touched: a slip of the
-/// finger must not create one.
+/// An unknown or malformed command is refused before the file is opened: a typing error must not
+/// create a file.
 pub(super) fn say(
     words: &[&[u8]],
     locate: impl FnOnce() -> Result<PathBuf, Failure>,
@@ -39,8 +39,8 @@ pub(super) fn say(
     let mut session = Session::new(db.database(database)?);
     drop(db);
     let reply = session.execute(words);
-    // Closed before the reply is shown: whoever pages through a long one keeps nobody waiting.
-    // The values in it stay readable.
+    // The file is closed before the reply is printed: a pager may stop the output for minutes, and
+    // no other process should wait for that. The values of the reply stay readable.
     let closed = session.close();
     let mut output = BufWriter::new(io::stdout().lock());
     let shown = show(&reply, form, "", &mut output).and_then(|fine| {
@@ -51,8 +51,8 @@ pub(super) fn say(
     Ok(shown?)
 }
 
-/// Standard output until a write to it fails; from then on everything is discarded, since commands are
-/// carried out whether or not their replies can be read.
+/// Standard output that discards everything after a failed write: commands are executed whether or
+/// not their replies can be printed.
 struct Output<W: Write> {
     inner: BufWriter<W>,
     failed: Option<io::Error>,
@@ -66,7 +66,7 @@ impl<W: Write> Output<W> {
         }
     }
 
-    /// The outcome of what was written: a reader that has seen enough is no failure.
+    /// Returns the error of the first failed write. A closed pipe is no failure.
     fn end(self, outcome: bool) -> Outcome {
         match self.failed {
             Some(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -101,7 +101,7 @@ impl<W: Write> Write for Output<W> {
     }
 }
 
-/// Executes a command for each line of standard input, and goes on after those that fail, and after
+/// Executes each line of standard input as a command, even after a failed command or after
 /// standard output was closed.
 pub(super) fn hold(path: &Path, mode: u32, database: u8, form: Form) -> Outcome {
     let db = open(path, mode, false)?;
@@ -135,7 +135,7 @@ fn talk(session: &mut Session, prompting: bool, form: Form) -> Outcome {
         }
         if count == 0 {
             if prompting {
-                // The prompt still stands there.
+                // Ends the line of the last prompt.
                 writeln!(output)?;
             }
             break;
@@ -150,18 +150,18 @@ fn talk(session: &mut Session, prompting: bool, form: Form) -> Outcome {
             Line::Failed => fine = false,
             Line::Quit => break,
         }
-        // Whoever sends one line and waits for the answer gets it; whoever sends many
-        // is served in bulk.
+        // The output is flushed once no more input is pending: a program that waits for each reply
+        // gets it at once, many lines are answered in bulk.
         if input.buffer().is_empty() {
             output.flush()?;
         }
     }
     output.flush()?;
-    // At a terminal the failure was seen.
+    // On a terminal the user has seen the error, so the exit status is 0.
     output.end(fine || prompting)
 }
 
-/// What became of a line.
+/// The outcome of one line.
 enum Line {
     Done,
     Failed,
@@ -205,10 +205,10 @@ fn is(word: &[u8], expected: &str) -> bool {
     word.eq_ignore_ascii_case(expected.as_bytes())
 }
 
-/// Shows a reply, an error on standard error behind `place`; gives back whether it was none.
+/// Prints a reply, or an error on standard error after `place`. Returns `false` for an error.
 fn show(reply: &Reply, form: Form, place: &str, output: &mut impl Write) -> io::Result<bool> {
     if let Reply::Error(error) = reply {
-        // What was said before it is to be read before it.
+        // Earlier replies are printed before the error.
         output.flush()?;
         render::error(error, form, place);
         return Ok(false);
@@ -225,13 +225,13 @@ fn prompt(db: &Db, output: &mut impl Write) -> io::Result<()> {
     output.flush()
 }
 
-/// Opens the file. Who only reads may do so without permission to write.
+/// Opens the file. A command that only reads needs no write permission.
 fn open(path: &Path, mode: u32, only_reads: bool) -> Result<Db, Failure> {
     let opened = Db::options()
         .mode(mode)
         .on_compaction(|outcome| {
             if let Err(error) = outcome {
-                render::complain(&format!("the file was not compacted: {error}"));
+                render::complain(&format!("automatic compaction failed: {error}"));
             }
         })
         .open(path);
@@ -252,7 +252,7 @@ fn forbids_writing(error: &io::Error) -> bool {
     )
 }
 
-/// What to do about a command that was refused.
+/// Returns a hint for a refused command.
 fn hint(words: &[&[u8]]) -> Option<String> {
     let name = words.first()?;
     match command::find(name) {

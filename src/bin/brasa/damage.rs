@@ -1,4 +1,4 @@
-//! What is damaged in a file, and its repair.
+//! `brasa repair`, and the report of damaged ranges.
 
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use brasa::inspect::{self, DamagedRange, RepairOptions, RepairReport};
 use super::Outcome;
 use super::render::{complain, counted, quoted};
 
-/// Writes what survives into a new file, and prints what was lost.
+/// Repairs the file, and prints the lost records.
 pub(super) fn repair(path: &Path, in_place: bool, output: Option<PathBuf>) -> Outcome {
     let mut options = RepairOptions::new().in_place(in_place);
     if let Some(output) = output {
@@ -24,7 +24,7 @@ pub(super) fn repair(path: &Path, in_place: bool, output: Option<PathBuf>) -> Ou
 fn print(path: &Path, report: &RepairReport, output: &mut impl Write) -> io::Result<()> {
     let path = path.display();
     let Some(new_file) = report.output.as_deref().filter(|_| !report.nothing_to_do()) else {
-        return writeln!(output, "{path}: sound: there is nothing to repair");
+        return writeln!(output, "{path}: sound, nothing to repair");
     };
     for range in &report.damaged {
         let (offset, reason) = (range.damage_offset, &range.reason);
@@ -32,11 +32,14 @@ fn print(path: &Path, report: &RepairReport, output: &mut impl Write) -> io::Res
         list_lost(range, output)?;
     }
     if let Some(reason) = &report.poisoned {
-        writeln!(output, "{path}: took no more writes: {reason}")?;
+        writeln!(output, "{path}: was poisoned: {reason}")?;
     }
     if report.torn_bytes > 0 {
         let torn = counted(report.torn_bytes, "byte");
-        writeln!(output, "{torn} behind the log belong to no commit")?;
+        writeln!(
+            output,
+            "{torn} after the last commit were left out: an incomplete commit"
+        )?;
     }
     writeln!(
         output,
@@ -51,13 +54,13 @@ fn print(path: &Path, report: &RepairReport, output: &mut impl Write) -> io::Res
     Ok(())
 }
 
-/// Says that a file is damaged.
+/// Reports on standard error that a file is damaged.
 pub(super) fn complain_about(path: &Path, offset: u64, reason: &str) {
     let path = path.display();
     complain(&format!("{path}: damaged at offset {offset}: {reason}"));
 }
 
-/// Lists what a damaged range has cost, a line each; "perhaps" where it may have been something else.
+/// Lists the records lost in a damaged range, one a line, and marks the uncertain ones "perhaps".
 pub(super) fn list_lost(range: &DamagedRange, output: &mut impl Write) -> io::Result<()> {
     let bytes = counted(range.bytes, "byte");
     writeln!(output, "  lost: {bytes} from offset {} on", range.offset)?;

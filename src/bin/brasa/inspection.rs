@@ -1,4 +1,4 @@
-//! Commands about the file: what it holds, whether it is sound, what was written.
+//! `brasa stats`, `brasa check` and `brasa log`.
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -44,7 +44,7 @@ pub(super) fn stats(path: &Path) -> Outcome {
     Ok(true)
 }
 
-/// Verifies the file; says no where it is damaged.
+/// Verifies the file, and returns `false` if it is damaged.
 pub(super) fn check(path: &Path) -> Outcome {
     let bar = progress_bar();
     let checked = inspect::check(path, |done, total| {
@@ -66,7 +66,7 @@ pub(super) fn check(path: &Path) -> Outcome {
             let _ = damage::list_lost(range, &mut io::stderr());
         }
         complain(&format!(
-            "{}: sound but for the damage: {}; `brasa repair` saves it",
+            "{}: undamaged: {}; `brasa repair` copies them into a new file",
             path.display(),
             extent(&report)
         ));
@@ -82,8 +82,8 @@ fn summarize(path: &Path, report: &CheckReport, output: &mut impl Write) -> io::
     for page in &report.damaged_pages {
         writeln!(
             output,
-            "a page of a checkpoint is damaged at offset {}, {} long: no data is lost; opening \
-             replays the log instead, `brasa compact` leaves the page out",
+            "a page of a checkpoint is damaged at offset {}, {} long; no data is lost: opening \
+             replays the log instead, and `brasa compact` removes the page",
             page.offset,
             counted(page.bytes, "byte")
         )?;
@@ -97,21 +97,21 @@ fn summarize(path: &Path, report: &CheckReport, output: &mut impl Write) -> io::
     {
         writeln!(
             output,
-            "a write was cut short at offset {offset}: {torn_bytes} bytes belong to no commit \
-             ({reason}); opening passes over them"
+            "the tail is torn at offset {offset}: the last {torn_bytes} bytes are an incomplete \
+             commit ({reason}), and opening ignores them"
         )?;
     }
     if let Some(reason) = &report.poisoned {
         writeln!(
             output,
-            "it takes no more writes since a sync failed ({reason}); `brasa repair` copies it into \
-             one that does"
+            "the file is poisoned: a sync failed ({reason}), so it refuses writes; `brasa repair` \
+             copies it into a new file"
         )?;
     }
     output.flush()
 }
 
-/// A bar of bytes on standard error, where that is a terminal.
+/// Returns a progress bar in bytes, which is shown only if standard error is a terminal.
 pub(super) fn progress_bar() -> ProgressBar {
     ProgressBar::new(0).with_style(
         ProgressStyle::with_template("{bar:40} {binary_bytes}/{binary_total_bytes} {eta}")
@@ -119,7 +119,7 @@ pub(super) fn progress_bar() -> ProgressBar {
     )
 }
 
-/// How much was verified.
+/// Describes the extent of the verified part.
 fn extent(report: &CheckReport) -> String {
     format!(
         "{} in {}, {} of log",
@@ -145,7 +145,7 @@ pub(super) fn log(path: &Path, as_json: bool) -> Outcome {
             Ok(record) if as_json => writeln!(output, "{}", object(&record))?,
             Ok(record) => line(&record, &mut output)?,
             Err(error) => {
-                // What was sound is to be read before the damage.
+                // The records before the damage are printed before the error.
                 output.flush()?;
                 return Err(error.into());
             }
@@ -155,7 +155,7 @@ pub(super) fn log(path: &Path, as_json: bool) -> Outcome {
     Ok(true)
 }
 
-/// A record as a line; a plus stands behind the kind where the commit goes on.
+/// Writes a record as a line, with a plus after its kind if the commit continues.
 fn line(record: &RecordInfo, output: &mut impl Write) -> io::Result<()> {
     let kind = if record.more {
         format!("{} +", record.kind)

@@ -1,4 +1,4 @@
-//! Which file a command is about.
+//! The file that a command works on.
 
 use std::env;
 use std::fs::DirBuilder;
@@ -8,10 +8,10 @@ use brasa::Cache;
 
 use super::Failure;
 
-/// The variable that names the file.
+/// The environment variable with the path of the file.
 const VARIABLE: &str = "BRASA_FILE";
 
-/// The file that commands of Redis work on. Where it is the default one, its directory is made.
+/// Returns the file for the commands of Redis. Creates the directory of the default file.
 pub(super) fn of_data(file: Option<PathBuf>) -> Result<PathBuf, Failure> {
     match named(file) {
         Some(path) => Ok(path),
@@ -25,18 +25,19 @@ pub(super) fn of_data(file: Option<PathBuf>) -> Result<PathBuf, Failure> {
     }
 }
 
-/// The file that a command about the file looks into: its own argument, else as for the others.
+/// Returns the file for a command about the file: its argument, or as for the other commands.
 pub(super) fn of_file(path: Option<PathBuf>, file: Option<PathBuf>) -> Result<PathBuf, Failure> {
     match (path, file) {
         (Some(_), Some(_)) => Err(Failure::Usage(
-            "two files were named: give one, as the argument or with -f".to_owned(),
+            "two files were given: give one, as the argument or with -f".to_owned(),
         )),
         (Some(path), None) => Ok(path),
         (None, file) => named(file).map_or_else(default_path, Ok),
     }
 }
 
-/// As [`of_file`], where the file is created if it is missing: the directory of the default one is made.
+/// Like [`of_file`], for a command that creates a missing file. Creates the directory of the
+/// default file.
 pub(super) fn of_new_file(
     path: Option<PathBuf>,
     file: Option<PathBuf>,
@@ -47,7 +48,7 @@ pub(super) fn of_new_file(
     }
 }
 
-/// The option, else the variable; one that is empty counts as not set.
+/// Returns the path of the option, or of the variable. An empty variable counts as unset.
 fn named(file: Option<PathBuf>) -> Option<PathBuf> {
     file.or_else(|| {
         let path = env::var_os(VARIABLE).filter(|value| !value.is_empty());
@@ -58,12 +59,12 @@ fn named(file: Option<PathBuf>) -> Option<PathBuf> {
 fn default_path() -> Result<PathBuf, Failure> {
     Cache::path_for_app("brasa").map_err(|error| {
         Failure::Usage(format!(
-            "no file was named: give one with -f or ${VARIABLE}, or set $HOME ({error})"
+            "no file was given: name one with -f or ${VARIABLE}, or set $HOME ({error})"
         ))
     })
 }
 
-/// Makes the directory, and those above it that are missing, for the owner alone.
+/// Creates the directory and its missing parents, with access for the owner alone.
 fn make_private(directory: &Path) -> Result<(), Failure> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
@@ -71,7 +72,7 @@ fn make_private(directory: &Path) -> Result<(), Failure> {
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(directory).map_err(|error| {
         Failure::Message(format!(
-            "cannot make the directory {}: {error}; give another file with -f or ${VARIABLE}",
+            "cannot create the directory {}: {error}; name another file with -f or ${VARIABLE}",
             directory.display()
         ))
     })

@@ -1,7 +1,7 @@
-//! `brasa`: Redis's verbs on one file, from the command line.
+//! `brasa`: the commands of Redis on one file, from the command line.
 //!
-//! The verbs are the library's (`brasa::command`); here are the arguments, the file they are
-//! about, and the two forms in which replies are shown.
+//! The library executes the commands (`brasa::command`). The program parses its arguments, finds
+//! the file, and prints replies in one of two forms.
 
 mod arguments;
 mod compaction;
@@ -24,11 +24,11 @@ use render::Form;
 
 /// Why the program ends early.
 enum Failure {
-    /// Whoever read the output has seen enough.
+    /// The reader of the output closed the pipe.
     OutputClosed,
-    /// It went wrong; what to say about it.
+    /// An error, with its message.
     Message(String),
-    /// It was called in a way that cannot work; what to say about it.
+    /// Wrong usage, with its message.
     Usage(String),
 }
 
@@ -38,7 +38,7 @@ impl From<brasa::Error> for Failure {
     }
 }
 
-/// Errors of the operating system come from standard output and input alone: the files are the library's.
+/// Only standard input and output give an `io::Error`: the library reports its own errors.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
@@ -50,8 +50,8 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// The outcome of work that is done, given how telling of it went: that the reader of the output has seen
-/// enough changes nothing about it.
+/// Returns the outcome of finished work after its report was printed. A closed pipe does not
+/// change the outcome.
 fn told(telling: io::Result<()>, outcome: bool) -> Outcome {
     match telling {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -59,7 +59,7 @@ fn told(telling: io::Result<()>, outcome: bool) -> Outcome {
     }
 }
 
-/// Whether everything was done as asked, which is the exit status.
+/// `true` for exit status 0, `false` for 1.
 type Outcome = Result<bool, Failure>;
 
 fn main() -> ExitCode {

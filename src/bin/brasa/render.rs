@@ -5,17 +5,17 @@ use std::io::{self, IsTerminal, Write};
 pub(super) use brasa::command::write_quoted as quoted;
 use brasa::command::{ErrorReply, Reply};
 
-/// How replies are shown.
+/// The form in which replies are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    /// With their types, for people: `(integer) 1`, `"..."`, `(nil)`.
+    /// With types, for people: `(integer) 1`, `"..."`, `(nil)`.
     Terminal,
-    /// Bare, for programs: the bytes, and a line break.
+    /// Bare bytes and a line break, for programs.
     Raw,
 }
 
 impl Form {
-    /// What was asked for, else what suits standard output.
+    /// Returns the requested form, or the default for standard output.
     pub(super) fn choose(raw: bool, no_raw: bool) -> Form {
         if no_raw || (!raw && io::stdout().is_terminal()) {
             Form::Terminal
@@ -44,16 +44,16 @@ pub(super) fn error(error: &ErrorReply, form: Form, place: &str) {
     }
     line.extend_from_slice(error.as_bytes());
     line.push(b'\n');
-    // Where standard error is gone too, the exit status has to say it all.
+    // If standard error is closed too, only the exit status reports the error.
     let _ = io::stderr().write_all(&line);
 }
 
-/// Writes a message of the program's own to standard error.
+/// Writes a message of the program itself to standard error.
 pub(super) fn complain(message: &str) {
     let _ = writeln!(io::stderr(), "brasa: {message}");
 }
 
-/// A number of things.
+/// Formats a count with its noun, in the plural if needed.
 pub(super) fn counted(count: u64, what: &str) -> String {
     match count {
         1 => format!("1 {what}"),
@@ -61,7 +61,7 @@ pub(super) fn counted(count: u64, what: &str) -> String {
     }
 }
 
-/// `indent` is how far the lines behind the first one are moved in.
+/// Writes a reply with its types. All lines but the first are indented by `indent` columns.
 fn terminal(reply: &Reply, indent: usize, output: &mut impl Write) -> io::Result<()> {
     match reply {
         Reply::Status(text) => writeln!(output, "{text}"),
@@ -83,7 +83,7 @@ fn terminal(reply: &Reply, indent: usize, output: &mut impl Write) -> io::Result
             let mut replies = replies.iter();
             replies.try_for_each(|reply| terminal(reply, indent, output))
         }
-        // As redis-cli shows one unless it was asked to speak the protocol's third version.
+        // redis-cli prints a map like this unless it was told to use RESP3.
         Reply::Map(entries) | Reply::Pairs(entries) => {
             let replies: Vec<&Reply> = entries
                 .iter()
@@ -105,7 +105,7 @@ fn list(
     }
     let width = replies.len().to_string().len();
     for (index, reply) in replies.iter().enumerate() {
-        // The first line stands behind what the caller wrote.
+        // The caller has written the indentation of the first line.
         let indent_here = if index == 0 { 0 } else { indent };
         write!(output, "{:indent_here$}{:>width$}) ", "", index + 1)?;
         terminal(reply.borrow(), indent + width + 2, output)?;
@@ -113,7 +113,7 @@ fn list(
     Ok(())
 }
 
-/// Elements stand in lines of their own; what is empty, or nil, is an empty line.
+/// Writes each element on its own line. An empty or nil element is an empty line.
 fn raw(reply: &Reply, output: &mut impl Write) -> io::Result<()> {
     match reply {
         Reply::Status(text) => output.write_all(text.as_bytes()),

@@ -10,50 +10,51 @@ use brasa::{Db, Durability};
 
 use super::{Failure, Outcome};
 
-/// How a server is to listen and to behave.
+/// The options of `brasa serve`.
 #[derive(Debug, clap::Args)]
 pub(super) struct ServeOptions {
-    /// The port, 0 for a free one.
+    /// The TCP port; 0 picks a free one.
     #[arg(long, default_value_t = 6379)]
     port: u16,
 
-    /// The address; one that other machines can reach needs a password.
+    /// The IP address to listen on. An address that other machines can reach needs a password.
     #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS", value_parser = address)]
     bind: IpAddr,
 
-    /// A Unix socket to listen on as well.
+    /// The path of a Unix socket, in addition to the TCP port.
     #[arg(long, value_name = "PATH")]
     unixsocket: Option<PathBuf>,
 
-    /// The mode of the socket, in octal: who may connect.
+    /// The permissions of the Unix socket, in octal.
     #[arg(long, value_name = "MODE", default_value = "700", value_parser = octal)]
     unixsocketperm: u32,
 
-    /// A file that holds the password, in its first line.
+    /// A file with the password in its first line.
     #[arg(long, value_name = "FILE")]
     requirepass_file: Option<PathBuf>,
 
-    /// How many clients there may be at once.
+    /// The maximum number of connected clients.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     maxclients: u32,
 
-    /// When writes are carried through to the device: before their replies, each second, or when the system likes.
+    /// The sync policy: before each reply (always), once a second (everysec), or left to the
+    /// operating system (no).
     #[arg(long, value_name = "WHEN", default_value = "everysec", value_parser = append_fsync)]
     appendfsync: Durability,
 
-    /// Disconnects clients that say nothing for so many seconds; 0 for never.
+    /// Disconnects clients that are idle for this many seconds; 0 never does.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     timeout: u64,
 
-    /// Tells of changes as messages, in Redis's letters, as KEA.
+    /// The keyspace notifications to publish, in the letters of Redis, such as KEA.
     #[arg(long, value_name = "LETTERS", default_value = "")]
     notify_keyspace_events: String,
 
-    /// Takes requests that are lines, as somebody types them who uses telnet.
+    /// Accepts inline commands: plain lines, as typed into telnet.
     #[arg(long)]
     inline: bool,
 
-    /// What is logged to standard error: error, warn, info, debug or trace.
+    /// The least severe level that is logged to standard error.
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = ["error", "warn", "info", "debug", "trace"])]
     log: String,
 }
@@ -61,7 +62,8 @@ pub(super) struct ServeOptions {
 fn address(text: &str) -> Result<IpAddr, String> {
     let parsed = text.parse();
     parsed.map_err(|_| {
-        "it is an IP address: 127.0.0.1 for this machine alone, 0.0.0.0 for all of IPv4, ::1 and :: for IPv6"
+        "not an IP address: use 127.0.0.1 or ::1 for this machine alone, 0.0.0.0 for all IPv4 \
+         addresses, or :: for all addresses"
             .to_owned()
     })
 }
@@ -69,7 +71,7 @@ fn address(text: &str) -> Result<IpAddr, String> {
 fn octal(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {
         Ok(mode) if mode <= 0o777 => Ok(mode),
-        _ => Err("a mode is three octal digits, as 700".to_owned()),
+        _ => Err("a mode is three octal digits, for example 700".to_owned()),
     }
 }
 
@@ -78,7 +80,7 @@ fn append_fsync(text: &str) -> Result<Durability, String> {
         "always" => Ok(Durability::Always),
         "everysec" => Ok(Durability::Interval(Duration::from_secs(1))),
         "no" => Ok(Durability::Os),
-        _ => Err("it is one of always, everysec and no".to_owned()),
+        _ => Err("use always, everysec or no".to_owned()),
     }
 }
 
@@ -90,7 +92,7 @@ pub(super) fn serve(path: &Path, mode: u32, options: ServeOptions) -> Outcome {
         .as_deref()
         .map(read_password)
         .transpose()?;
-    // The server says when it is synced.
+    // The server syncs the file, so the handle itself must not.
     let file = Db::options().durability(Durability::Os).mode(mode);
     let mut server = Server::of_file(path, file)
         .bind(SocketAddr::new(options.bind, options.port))
@@ -108,15 +110,15 @@ pub(super) fn serve(path: &Path, mode: u32, options: ServeOptions) -> Outcome {
     }
     let running = server.start()?;
     let mut output = io::stdout().lock();
-    // Whoever has started it may wait for this line, and be gone by now.
+    // A parent process may wait for this line, or may have closed the pipe already.
     let said = match (running.local_addr(), &options.unixsocket) {
         (Some(address), Some(socket)) => writeln!(
             output,
-            "{} is served on {address} and {}",
+            "serving {} on {address} and {}",
             path.display(),
             socket.display()
         ),
-        (Some(address), None) => writeln!(output, "{} is served on {address}", path.display()),
+        (Some(address), None) => writeln!(output, "serving {} on {address}", path.display()),
         (None, _) => Ok(()),
     };
     let _ = said.and_then(|()| output.flush());
@@ -131,7 +133,7 @@ fn begin_log(level: &str) -> Result<(), Failure> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
-        // A file of them is no place for colours.
+        // No colours if standard error is redirected to a file.
         .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .with_writer(io::stderr)
         .init();
@@ -150,7 +152,7 @@ fn read_password(path: &Path) -> Result<String, Failure> {
     match text.lines().next() {
         Some(password) if !password.is_empty() => Ok(password.to_owned()),
         _ => Err(Failure::Message(format!(
-            "{} holds no password in its first line",
+            "no password in {}: its first line is empty",
             path.display()
         ))),
     }

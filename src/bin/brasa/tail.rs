@@ -1,4 +1,4 @@
-//! What is changed in a file, as it is changed.
+//! `brasa tail`: prints the changes of a file as they are made.
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -9,7 +9,7 @@ use brasa::{Change, ChangeKind, Db};
 use super::Outcome;
 use super::render::quoted;
 
-/// Prints changes until somebody ends the program, or closes its output.
+/// Prints changes until the program is interrupted, or its output is closed.
 pub(super) fn tail(path: &Path, since: Option<u64>) -> Outcome {
     let db = Db::options().read_only(true).create(false).open(path)?;
     let mut watch = match since {
@@ -19,7 +19,8 @@ pub(super) fn tail(path: &Path, since: Option<u64>) -> Outcome {
     let mut output = BufWriter::new(io::stdout().lock());
     writeln!(output, "OK {}", watch.position())?;
     loop {
-        // Who waits for a line gets it at once; who gets many gets them in bulk.
+        // The output is flushed once no more changes are pending: a single change is printed at
+        // once, many are written in bulk.
         for change in &mut watch {
             line(&change?, db.now_ms(), &mut output)?;
         }
@@ -30,7 +31,7 @@ pub(super) fn tail(path: &Path, since: Option<u64>) -> Outcome {
     }
 }
 
-/// A change as MONITOR would show the command behind it: the time, the database, the verb and what it is about.
+/// Writes a change as MONITOR prints a command: the time, the database, the command, the key.
 fn line(change: &Change, now_ms: u64, output: &mut impl Write) -> io::Result<()> {
     write!(output, "{}.{:03} ", now_ms / 1_000, now_ms % 1_000)?;
     let verb = match change.kind {
@@ -42,7 +43,12 @@ fn line(change: &Change, now_ms: u64, output: &mut impl Write) -> io::Result<()>
         ChangeKind::FieldExpire => "hpexpireat",
         ChangeKind::Clear => "flushdb",
         ChangeKind::SwapDatabases => "swapdb",
-        _ => return writeln!(output, "changes were missed: the file was compacted"),
+        _ => {
+            return writeln!(
+                output,
+                "changes are missing here: the file was compacted before they were read"
+            );
+        }
     };
     write!(output, "[{}] \"{verb}\"", change.database)?;
     let about_key = !matches!(change.kind, ChangeKind::Clear | ChangeKind::SwapDatabases);

@@ -11,10 +11,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Failure, Outcome, told};
 
-/// How often the place to go on from is written down.
+/// The interval at which the position is saved.
 const NOTE_EVERY: Duration = Duration::from_millis(500);
 
-/// Moves a file's contents to a server.
+/// Copies the keys of a file to a server.
 pub(super) fn push(path: &Path, url: &str, database: u8, restart: bool) -> Outcome {
     let db = Db::options().read_only(true).create(false).open(path)?;
     let db = db.database(database)?;
@@ -24,7 +24,7 @@ pub(super) fn push(path: &Path, url: &str, database: u8, restart: bool) -> Outco
     })
 }
 
-/// Moves a server's contents into a file.
+/// Copies the keys of a server into a file.
 pub(super) fn pull(url: &str, path: &Path, database: u8, restart: bool) -> Outcome {
     let db = Db::open(path)?.database(database)?;
     let note = Note::of(path, "pull", url, database);
@@ -48,7 +48,9 @@ fn run(
     if let Some(from) = &from {
         complain(
             &bar,
-            &format!("going on where it was left ({from}); --restart begins anew"),
+            &format!(
+                "continuing an interrupted copy at position {from}; --restart starts from the beginning"
+            ),
         );
     }
     let mut last = None;
@@ -67,7 +69,9 @@ fn run(
                 note_failed = note.write(position).err().or(note_failed.take());
             }
         }
-        Event::BegunAnew { reason } => complain(&bar, &format!("beginning anew: {reason}")),
+        Event::BegunAnew { reason } => {
+            complain(&bar, &format!("starting from the beginning: {reason}"))
+        }
         Event::Verified { done, total } => show(&bar, "verifying", done, total),
         Event::Refused {
             database,
@@ -90,9 +94,9 @@ fn run(
             if let Some(last) = last.or(from) {
                 note_failed = note.write(&last).err().or(note_failed);
                 message += &match note_failed {
-                    None => "; call it again to go on from there".to_owned(),
+                    None => "; run the command again to continue from there".to_owned(),
                     Some(error) => format!(
-                        "; calling it again begins anew, since {} cannot be written: {error}",
+                        "; the next run starts from the beginning: cannot write {}: {error}",
                         note.path.display()
                     ),
                 };
@@ -124,14 +128,14 @@ fn complain(bar: &ProgressBar, line: &str) {
     bar.suspend(|| super::render::complain(line));
 }
 
-/// Where a move that was broken off is to go on: a file beside the one that is moved.
+/// A file beside the copied one, with the position at which an interrupted copy continues.
 struct Note {
     path: PathBuf,
 }
 
 impl Note {
     fn of(path: &Path, verb: &str, url: &str, database: u8) -> Note {
-        // Another server, another place. Without the password: a hash of it would let it be guessed.
+        // The name depends on the server, but not on the password: a hash would help to guess it.
         let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
         let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
         let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
@@ -147,12 +151,12 @@ impl Note {
         match fs::read_to_string(&self.path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.failure("read", &error)),
-            // What was cut short by a crash is no reason not to begin anew.
+            // If a crash left the position incomplete, the copy starts from the beginning.
             Ok(text) => Ok(text.trim().parse().ok()),
         }
     }
 
-    /// In one step, so that no crash leaves half of it.
+    /// Replaces the file in one step, so that a crash leaves the old or the new position.
     fn write(&self, position: &Position) -> io::Result<()> {
         let mut new = self.path.as_os_str().to_owned();
         new.push(".new");
@@ -171,7 +175,7 @@ impl Note {
 
     fn failure(&self, operation: &str, error: &io::Error) -> Failure {
         Failure::Message(format!(
-            "cannot {operation} {}: {error}; --restart begins anew",
+            "cannot {operation} {}: {error}; --restart starts from the beginning",
             self.path.display()
         ))
     }
