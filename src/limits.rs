@@ -16,6 +16,13 @@ pub const MAX_VALUE_BYTES: usize = 512 << 20;
 /// Most bytes that the records of one commit may take together: 1 GiB.
 pub const MAX_COMMIT_BYTES: u64 = 1 << 30;
 
+/// Whether records of this many bytes are more than one commit may contain.
+///
+/// The writer and the reader of a log both ask here: a commit that the writer accepts can be read.
+pub(crate) const fn is_commit_too_large(bytes: u64) -> bool {
+    bytes > MAX_COMMIT_BYTES
+}
+
 /// Most bytes of one reply of a server, an EXEC's all together included: 1 GiB. What is larger is refused.
 ///
 /// Unlike the others it is no part of the format.
@@ -38,3 +45,15 @@ pub const MAX_FILE_BYTES: u64 = 1 << 40;
 
 /// Latest deadline, in Unix milliseconds. Redis keeps deadlines in a signed 64-bit integer.
 pub const MAX_DEADLINE_MS: u64 = i64::MAX.unsigned_abs();
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_COMMIT_BYTES, is_commit_too_large};
+
+    #[test]
+    fn commit_of_exactly_the_limit_is_allowed() {
+        assert!(!is_commit_too_large(0));
+        assert!(!is_commit_too_large(MAX_COMMIT_BYTES));
+        assert!(is_commit_too_large(MAX_COMMIT_BYTES + 1));
+    }
+}

@@ -14,7 +14,7 @@ use super::error::{ErrorReply, Failure};
 use super::table::{Command, Flags, Group, KeyPositions};
 use super::{Reply, Session};
 use crate::engine::{Observer, TrackedWatch};
-use crate::limits::{MAX_COMMIT_BYTES, MAX_WATCHED_BYTES};
+use crate::limits::{MAX_WATCHED_BYTES, is_commit_too_large};
 use crate::sync::thread;
 use crate::{Change, ChangeKind, Db, Error, KeyType, Result};
 
@@ -140,7 +140,7 @@ impl Pending {
         };
         let bytes = words.iter().map(|word| name_bytes(word));
         let bytes = bytes.fold(queue.bytes, u64::saturating_add);
-        if bytes > MAX_COMMIT_BYTES {
+        if is_commit_too_large(bytes) {
             queue.is_refused = true;
             return Reply::Error(ErrorReply::new(
                 &b"ERR the transaction is larger than a commit may be"[..],

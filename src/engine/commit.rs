@@ -18,7 +18,7 @@ use super::generation::Generation;
 use super::transaction::Staged;
 use super::turn::Lease;
 use super::{Engine, Settings, Transaction};
-use crate::limits::{MAX_COMMIT_BYTES, MAX_FILE_BYTES};
+use crate::limits::{MAX_FILE_BYTES, is_commit_too_large};
 use crate::log::{
     Append, END_WORD, LOG_START, Mapped, PAGE_BYTES, Pwrite, RESERVE_BYTES, Tail,
     file_bytes_needed, seal_commit,
@@ -339,7 +339,7 @@ impl Engine {
                 limit: MAX_FILE_BYTES,
             });
         }
-        debug_assert!(commit_bytes <= MAX_COMMIT_BYTES);
+        debug_assert!(!is_commit_too_large(commit_bytes));
         self.fence(writer, &mut tail)?;
         let start = tail.offset;
         let end = start + commit_bytes;

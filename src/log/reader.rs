@@ -1,7 +1,7 @@
 //! Reads the chain of records, commit by commit.
 
 use super::LOG_START;
-use crate::limits::MAX_COMMIT_BYTES;
+use crate::limits::{MAX_COMMIT_BYTES, is_commit_too_large};
 use crate::record::{self, Change, Invalid, Kind, Link, Record};
 use crate::storage::Mapping;
 
@@ -183,7 +183,7 @@ impl<'a, S: Source + ?Sized> Reader<'a, S> {
             link.previous = record.checksum;
             link.offset += size;
             let bytes = link.offset - start;
-            if bytes > MAX_COMMIT_BYTES {
+            if is_commit_too_large(bytes) {
                 return Err(damage(Invalid::CommitTooLarge {
                     bytes,
                     limit: MAX_COMMIT_BYTES,

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::index::KeyHash;
-use crate::limits::MAX_COMMIT_BYTES;
+use crate::limits::{MAX_COMMIT_BYTES, is_commit_too_large};
 use crate::record::{self, Change, Kind};
 use crate::{Error, Result};
 
@@ -63,7 +63,7 @@ impl Staged {
     ) -> Result<Range<usize>> {
         let start = self.bytes.len();
         let length = start as u64 + change.size_bytes();
-        if length > MAX_COMMIT_BYTES {
+        if is_commit_too_large(length) {
             return Err(Error::TooLarge {
                 what: "a commit",
                 length,
@@ -79,7 +79,7 @@ impl Staged {
     /// Adds the records of `other`; returns `false`, and adds none, where a commit may not have so many bytes.
     pub(in crate::engine) fn append(&mut self, other: &Staged) -> bool {
         let start = self.bytes.len();
-        if (start + other.bytes.len()) as u64 > MAX_COMMIT_BYTES {
+        if is_commit_too_large((start + other.bytes.len()) as u64) {
             return false;
         }
         self.bytes.extend_from_slice(&other.bytes);
