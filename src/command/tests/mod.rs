@@ -1,10 +1,12 @@
 //! What each command answers, with the replies of Redis 7.0.15 as the measure.
 
 mod bits;
+mod collected;
 mod expiry;
 mod hashes;
 mod help;
 mod keys;
+mod options;
 mod scan;
 mod served;
 mod settings;

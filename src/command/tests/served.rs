@@ -8,7 +8,7 @@ use crate::sync::{Arc, Mutex};
 use crate::{Db, ManualClock};
 
 /// A server without clients, which notes what it is asked to do.
-struct Noting {
+pub(super) struct Noting {
     done: Mutex<Vec<String>>,
     /// Settings that take numbers.
     settings: Mutex<[(&'static str, u32); 2]>,
@@ -123,7 +123,7 @@ impl Host for Noting {
 }
 
 /// A session of a server's client, and the server.
-fn served() -> (Talk, Arc<Noting>) {
+pub(super) fn served() -> (Talk, Arc<Noting>) {
     let clock = ManualClock::new(super::NOW_MS);
     let db = Db::options().clock(clock.clone()).open_in_memory().unwrap();
     let host = Arc::new(Noting {
