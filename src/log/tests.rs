@@ -392,3 +392,53 @@ fn a_commit_is_the_same_whichever_way_it_goes_in() {
     };
     assert!(contents(&*by_call) == contents(&*by_window), "they differ");
 }
+
+/// A page of a checkpoint at the end of an image: its value begins with its own offset.
+fn page_at(image: &Image) -> [u8; 64] {
+    let mut page = [7; 64];
+    page[..8].copy_from_slice(&image.tail.offset.to_le_bytes());
+    page
+}
+
+/// The record after a damaged page tells that the page's length is right. Without one, only
+/// `synced_upto` does, and only where the page ends there.
+#[test]
+fn damaged_page_is_passed_over_if_it_ends_at_synced_upto_or_before_a_valid_record() {
+    for is_last in [true, false] {
+        let mut image = Image::new();
+        image.commit(&[set("a", b"1", 0)]);
+        let start = image.tail.offset;
+        let page = page_at(&image);
+        image.commit(&[Change::control(Kind::Page, &page)]);
+        let end = image.tail.offset;
+        if !is_last {
+            image.commit(&[set("b", b"1", 0)]);
+        }
+        // Damage in the value, and in the checksum itself.
+        for damaged in [end - 1, start + 8] {
+            let mut bytes = image.bytes.clone();
+            bytes[usize::try_from(damaged).unwrap()] ^= 1;
+            for synced_upto in [0, start, end - 8, end, end + 8] {
+                let reader = Reader::from_start(&*bytes, SALT);
+                let mut reader = reader.passing_over_pages(synced_upto);
+                assert!(reader.next_commit().unwrap().is_some());
+                let told = format!("{damaged} {synced_upto} {is_last}");
+                let may_pass = synced_upto == end || synced_upto > end && !is_last;
+                match reader.next_commit() {
+                    Ok(Some(passed)) => {
+                        assert!(may_pass && reader.has_passed_over(), "{told}");
+                        assert_eq!((passed.start, passed.end), (start, end), "{told}");
+                        assert_eq!(reader.records().count(), 0, "{told}");
+                        let follows = reader.next_commit().unwrap().is_some();
+                        assert_eq!(follows, !is_last, "{told}");
+                    }
+                    Ok(None) => panic!("the log ends: {told}"),
+                    Err(damage) => {
+                        assert!(!may_pass, "{told}");
+                        assert_eq!((damage.offset, reader.link().offset), (start, start));
+                    }
+                }
+            }
+        }
+    }
+}
