@@ -519,3 +519,89 @@ impl Generation {
         word.map_or(0, u64::from_le_bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Db, Durability};
+
+    /// A time for which a lease, or an idle one, is too old by far.
+    const LONG: Duration = Duration::from_millis(10);
+
+    /// Which of the times in a lease are old.
+    #[derive(Debug, Clone, Copy)]
+    struct Lapse {
+        used: bool,
+        taken: bool,
+        is_asked: bool,
+    }
+
+    fn lapses() -> impl Iterator<Item = Lapse> {
+        (0..8).map(|bits| Lapse {
+            used: bits & 1 != 0,
+            taken: bits & 2 != 0,
+            is_asked: bits & 4 != 0,
+        })
+    }
+
+    /// Takes a lease with these times and returns whether `end` has kept it. A time that is not old is
+    /// in the future, so that no delay of this thread makes it old.
+    fn is_kept(lapse: Lapse, end: fn(&Engine, MutexGuard<'_, Writer>)) -> bool {
+        let directory = tempfile::tempdir().unwrap();
+        let options = Db::options().durability(Durability::Os);
+        let engine = Engine::open_on_disk(&directory.path().join("cache.brasa"), &options).unwrap();
+        let mut writer = engine.lock_writer().unwrap();
+        let time = |is_old| match is_old {
+            true => Instant::now() - LONG,
+            false => Instant::now() + 3_600 * Duration::from_secs(1),
+        };
+        writer.lease.used_at = Some(time(lapse.used));
+        writer.lease.taken_at = time(lapse.taken);
+        if lapse.is_asked {
+            let word = writer.lease.ask_word.wrapping_add(1).to_le_bytes();
+            let file = Arc::clone(&writer.generation.file);
+            file.write_at(&word, ASK_OFFSET).unwrap();
+        }
+        end(&engine, writer);
+        engine.lock_writer_anyway().lease.held
+    }
+
+    #[test]
+    fn busy_handle_keeps_the_lease_after_a_write_until_it_is_asked_and_the_quantum_is_over() {
+        for lapse in lapses() {
+            let kept = is_kept(lapse, |engine, mut writer| engine.end_turn(&mut writer));
+            let is_over = lapse.is_asked && lapse.taken;
+            assert_eq!(kept, !lapse.used && !is_over, "{lapse:?}");
+        }
+    }
+
+    #[test]
+    fn keeper_gives_up_a_lease_that_is_idle_or_asked_for() {
+        for lapse in lapses() {
+            let kept = is_kept(lapse, |engine, writer| {
+                drop(writer);
+                engine.look_after_lease();
+            });
+            assert_eq!(kept, !lapse.used && !lapse.is_asked, "{lapse:?}");
+        }
+    }
+
+    #[test]
+    fn first_write_and_a_handle_without_threads_keep_no_lease() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cache.brasa");
+        for in_background in [true, false] {
+            let mut options = Db::options().durability(Durability::Os);
+            options.in_background = in_background;
+            let engine = Engine::open_on_disk(&path, &options).unwrap();
+            for is_first in [true, false] {
+                let mut writer = engine.lock_writer().unwrap();
+                if !is_first {
+                    writer.lease.used_at = Some(Instant::now() + LONG);
+                }
+                engine.end_turn(&mut writer);
+                assert_eq!(writer.lease.held, in_background && !is_first);
+            }
+        }
+    }
+}

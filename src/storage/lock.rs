@@ -444,6 +444,38 @@ mod tests {
         }
     }
 
+    /// Closing in the child must neither sync, trim nor unlock: the file is the parent's.
+    #[test]
+    fn handle_that_a_forked_child_closes_is_closed_without_an_error_and_changes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let durabilities = [
+            Durability::Os,
+            Durability::Always,
+            Durability::Interval(Duration::from_secs(3_600)),
+        ];
+        for durability in durabilities {
+            for exclusive in [true, false] {
+                let told = format!("{durability:?} {exclusive}");
+                let path = directory.path().join(&told);
+                let options = Db::options().durability(durability).exclusive(exclusive);
+                let db = options.open(&path).unwrap();
+                for _ in 0..300 {
+                    db.set("key", [b'v'; 200]).unwrap();
+                }
+                let before = std::fs::read(&path).unwrap();
+                let is_fine = is_true_in_child(|| {
+                    // SAFETY: the parent's handle is not used by the child any more: this is a copy
+                    // of its own, and the parent's is in another process.
+                    let db = unsafe { std::ptr::read(&db) };
+                    db.close().is_ok() && std::fs::read(&path).is_ok_and(|after| after == before)
+                });
+                assert!(is_fine, "{told}");
+                db.set("key", "parent").unwrap();
+                db.close().unwrap();
+            }
+        }
+    }
+
     /// A mapping keeps the locks of the description that it was made with.
     #[cfg(target_os = "linux")]
     #[test]
