@@ -11,3 +11,10 @@ pub use crate::mutation::{Mutation, with_mutation};
 pub use crate::storage::{
     Crash, Fault, FaultyOperation, Image, Loss, Schedule, SimulatedDisk, Step,
 };
+
+/// The hash key of files whose keys and fields collide: of the bits that the index uses, their hashes
+/// differ in two.
+///
+/// A test writes this key into a file's header. Only builds with the feature `simulation` treat the
+/// key so, and every build of a program must treat a file in the same way.
+pub const COLLIDING_HASH_KEY: [u8; 16] = *b"all keys collide";

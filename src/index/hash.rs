@@ -10,15 +10,30 @@ pub(super) const ENTRY_HASH_BITS: u32 = 26;
 
 /// Hashes keys and fields under a random key, so that chosen keys cannot be made to collide.
 #[derive(Debug, Clone)]
-pub(crate) struct KeyHasher(SipHasher13);
+pub(crate) struct KeyHasher {
+    hasher: SipHasher13,
+    #[cfg(feature = "simulation")]
+    collides: bool,
+}
 
 impl KeyHasher {
     pub(crate) fn new(hash_key: &[u8; 16]) -> Self {
-        Self(SipHasher13::new_with_key(hash_key))
+        Self {
+            hasher: SipHasher13::new_with_key(hash_key),
+            #[cfg(feature = "simulation")]
+            collides: *hash_key == crate::simulation::COLLIDING_HASH_KEY,
+        }
     }
 
     pub(crate) fn hash(&self, key: &[u8]) -> KeyHash {
-        KeyHash(self.0.hash(key))
+        let hash = self.hasher.hash(key);
+        #[cfg(feature = "simulation")]
+        if self.collides {
+            // One bit that chooses a shard, one that entries keep, and all that neither uses: what
+            // takes whole hashes for keys may do so.
+            return KeyHash(hash & (1 << 63 | 1 << 57 | 0xffff_ffff));
+        }
+        KeyHash(hash)
     }
 }
 

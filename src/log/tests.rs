@@ -432,7 +432,7 @@ fn damaged_page_is_passed_over_if_it_ends_at_synced_upto_or_before_a_valid_recor
                         let follows = reader.next_commit().unwrap().is_some();
                         assert_eq!(follows, !is_last, "{told}");
                     }
-                    Ok(None) => panic!("the log ends: {told}"),
+                    Ok(None) => unreachable!("the log ends: {told}"),
                     Err(damage) => {
                         assert!(!may_pass, "{told}");
                         assert_eq!((damage.offset, reader.link().offset), (start, start));
