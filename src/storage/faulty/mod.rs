@@ -148,6 +148,8 @@ pub enum Step {
     Refused,
     /// It has given a lock up.
     Released,
+    /// A sync of a file has succeeded, and its thread is about to go on.
+    Synced,
 }
 
 /// A schedule is nothing to print.
