@@ -54,28 +54,44 @@ fn a_commit_of_an_earlier_life_does_not_come_back_with_its_first_word() {
 
 /// The same within one life: an append that failed half way was fenced by a zero word, and the
 /// next one of the same shape could bring it back after a power loss.
+///
+/// A shared handle looks for such remains whenever it acquires the writer lock. An exclusive handle
+/// keeps the lock, and knows of them only because the append failed.
 #[test]
 fn a_write_that_failed_does_not_come_back_with_its_first_word() {
-    let disk = SimulatedDisk::new(1);
-    let db = open(&disk);
-    db.set("a", "1").unwrap();
-    // The rest of the commit is written, its first word only in half.
-    disk.inject(Fault {
-        after: 1,
-        operation: Some(FaultyOperation::Write),
-        error: ErrorKind::StorageFull,
-        lasting: false,
-        short: true,
-    });
-    assert!(db.set("b", "2").is_err());
-    db.sync().unwrap();
-    db.set("z", "7").unwrap();
-    let crash = disk.crash_at(disk.operation_count());
-    for loss in losses(crash.unsynced_lengths().len()) {
-        let disk = crash.image(loss, 1, 0, &[]).restart(3);
-        let db = open(&disk);
-        assert!(db.exists("a").unwrap());
-        assert!(!db.exists("b").unwrap(), "{loss:?}");
+    for (exclusive, after, short) in [
+        (false, 1, true),
+        (false, 1, false),
+        (false, 0, true),
+        (true, 1, true),
+        (true, 1, false),
+        (true, 0, true),
+    ] {
+        let told = format!("exclusive: {exclusive}, after {after}, short: {short}");
+        let disk = SimulatedDisk::new(1);
+        let options = Db::options().durability(Durability::Os);
+        let db = options.exclusive(exclusive).open_on(&disk, PATH).unwrap();
+        db.set("a", "1").unwrap();
+        // Of the commit either the rest fails, or its first word, which is written last.
+        disk.inject(Fault {
+            after,
+            operation: Some(FaultyOperation::Write),
+            error: ErrorKind::StorageFull,
+            lasting: false,
+            short,
+        });
+        assert!(db.set("b", "2").is_err());
+        db.sync().unwrap();
+        db.set("z", "7").unwrap();
+        let crash = disk.crash_at(disk.operation_count());
+        for loss in losses(crash.unsynced_lengths().len()) {
+            let disk = crash.image(loss, 1, 0, &[]).restart(3);
+            let db = open(&disk);
+            assert!(db.exists("a").unwrap());
+            assert!(!db.exists("b").unwrap(), "{told}: {loss:?}");
+        }
+        assert_eq!(db.get("z").unwrap().unwrap(), "7", "{told}");
+        assert!(!db.exists("b").unwrap(), "{told}");
     }
 }
 
