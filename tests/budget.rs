@@ -215,6 +215,47 @@ fn one_write_evicts_so_many_keys_that_the_mapping_must_grow() {
     }
 }
 
+/// Another handle has filled the file far above the budget. One write makes several commits of
+/// tombstones, each as long as the keys. The file outgrows its mapping between them, and the eviction
+/// hand reads what was appended meanwhile.
+#[test]
+fn one_write_evicts_keys_in_several_commits_that_outgrow_the_mapping() {
+    const KEYS: [usize; 2] = [350, 300];
+    const READ_KEYS: usize = 6;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cache.brasa");
+    let long_key = |number: usize| format!("{number:060000}");
+    let options = Db::options().durability(Durability::Os).auto_compact(false);
+    let other = options.open(&path).unwrap();
+    let max_bytes = 200_000;
+    let options = cache(max_bytes).auto_compact(false).mapping_step_bytes(1);
+    let db = options.open(&path).unwrap();
+    let mut count = 0;
+    for more in KEYS {
+        for _ in 0..more {
+            other.set(long_key(count), count.to_string()).unwrap();
+            count += 1;
+        }
+        // It maps twice the file the first time, and need not map it again the second time. These keys
+        // are spared at first and need more bytes than the budget: the hand goes round.
+        for number in 0..READ_KEYS {
+            assert!(db.get(long_key(number)).unwrap().is_some());
+        }
+    }
+    let before = db.stats().unwrap().log_bytes;
+    db.set("small", "1").unwrap();
+    let stats = db.stats().unwrap();
+    assert!(stats.live_bytes <= max_bytes, "{stats:?}");
+    assert!(stats.log_bytes > 2 * before - 2 * max_bytes, "{stats:?}");
+    assert_eq!(stats.evicted_keys, count as u64 + 1 - db.len().unwrap());
+    assert_eq!(db.get("small").unwrap().unwrap(), "1");
+    for number in 0..count {
+        let found = other.get(long_key(number)).unwrap();
+        assert!(found.is_none_or(|value| value == number.to_string()));
+    }
+    assert!(deleting_commits(&path).len() > 2);
+}
+
 #[test]
 fn a_write_that_cannot_fit_beside_the_keys_that_it_touches_evicts_nothing() {
     let db = cache(20 * RECORD_BYTES).open_in_memory().unwrap();
