@@ -271,16 +271,18 @@ fn many_changes_are_all_told() {
 
 #[test]
 fn what_expires_is_told_once_and_not_as_removed() {
-    let served = Served::new(|server| server.notify_keyspace_events("EA"));
+    let clock = ManualClock::new(1_000_000);
+    let options = Db::options().clock(clock.clone());
+    let served = Served::over(options, |server| server.notify_keyspace_events("EA"));
     let mut listener = served.client();
     listener.say("PSUBSCRIBE __keyevent*");
     let mut client = served.client();
     for _ in 0..3 {
-        // A deadline that has passed when the commit is made would leave nothing to be told.
         assert_eq!(client.say("SET k v PX 50"), "OK");
         let said =
             |event: &str, key: &str| format!("[pmessage __keyevent* __keyevent@0__:{event} {key}]");
         assert_eq!(listener.reply(), said("set", "k"));
+        clock.advance(Duration::from_millis(50));
         assert_eq!(listener.reply(), said("expired", "k"));
         client.say("SET other v");
         client.say("DEL other");

@@ -14,11 +14,16 @@ fn temporary() -> (tempfile::TempDir, PathBuf) {
 
 fn shared() -> Options {
     let options = Db::options().durability(Durability::Os).auto_compact(false);
-    options.lock_timeout(Duration::from_secs(5))
+    options.lock_timeout(Duration::from_secs(60))
 }
 
 fn open(path: &Path) -> Db {
     shared().open(path).unwrap()
+}
+
+/// Waits so long for the lock that only a handle that never gives it up makes this time out.
+fn patient() -> Options {
+    shared().lock_timeout(Duration::from_secs(60))
 }
 
 /// Waits only as long as it takes to find the lock taken.
@@ -154,12 +159,11 @@ fn who_has_the_file_alone_keeps_others_from_writing_and_not_from_reading() {
 #[test]
 fn a_lease_is_given_up_to_who_asks_and_when_it_is_idle() {
     let (_directory, path) = temporary();
-    let (one, other) = (open(&path), impatient().open(&path).unwrap());
+    let (one, other) = (open(&path), patient().open(&path).unwrap());
     for round in 0..200_u32 {
         for number in 0..20_u32 {
             one.set("one", (round * number).to_string()).unwrap();
         }
-        // Else this would run into its timeout.
         other.set("other", round.to_string()).unwrap();
     }
 }
@@ -293,7 +297,7 @@ fn a_failed_sync_is_known_to_every_handle() {
 #[test]
 fn a_panic_in_an_update_ends_the_turn_and_nothing_else() {
     let (_directory, path) = temporary();
-    let (db, other) = (open(&path), impatient().open(&path).unwrap());
+    let (db, other) = (open(&path), patient().open(&path).unwrap());
     for _ in 0..20 {
         // Often enough that the turn is kept.
         db.set("key", "1").unwrap();

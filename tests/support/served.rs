@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use brasa::server::{RunningServer, Server};
-use brasa::{Db, Durability};
+use brasa::{Db, Durability, Options};
 
 /// How long a test waits for what must come.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A client that sends bytes and reads replies as text.
 pub struct Client<S> {
@@ -135,12 +135,14 @@ pub struct Served {
 
 impl Served {
     pub fn new(choose: impl FnOnce(Server) -> Server) -> Served {
+        Served::over(Db::options(), choose)
+    }
+
+    /// Serves a file that is opened with these options, and synced when it is told to.
+    pub fn over(options: Options, choose: impl FnOnce(Server) -> Server) -> Served {
         let directory = super::scratch_directory();
         let path = directory.path().join("file.brasa");
-        let db = Db::options()
-            .durability(Durability::Os)
-            .open(&path)
-            .unwrap();
+        let db = options.durability(Durability::Os).open(&path).unwrap();
         let server = Server::new(db).bind("127.0.0.1:0".parse().unwrap());
         let running = choose(server).start().unwrap();
         Served {
