@@ -228,6 +228,8 @@ impl Schedule for Explorer {
         let mut state = self.lock();
         if state.status[process] != Status::Killed {
             match step {
+                // The next step of the thread comes before anything that others could notice.
+                Step::Synced => return Ok(()),
                 Step::Released => {
                     state.unblock();
                     return Ok(());
