@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //!
-//! 1. A call that can wait for a lock or a disk runs in `spawn_blocking`. A lookup in a file cannot, so
-//!    a hit costs no switch of threads.
+//! 1. A call that can wait for a lock or a disk runs in `spawn_blocking`. A lookup in a file
+//!    cannot, so a hit costs no switch of threads.
 //! 2. A computation whose future is dropped gives its lease back and ends its flight.
 
 use std::fmt::Display;
@@ -61,10 +61,11 @@ impl Cache {
     /// Returns the value of a key, like [`Cache::get_or_insert_with`], for a computation that is a
     /// future. It runs on the caller's tokio runtime, whose time must be enabled.
     ///
-    /// Of all tasks, threads and processes that miss the same key at once, one computes, and the others
-    /// wait up to [`Cache::max_wait`]. A hit does not block, and everything that may block runs in
-    /// `spawn_blocking`. If the returned future is dropped, the computation stops and another caller
-    /// takes over. A computation that asks for its own key waits for itself until `max_wait`.
+    /// Of all tasks, threads and processes that miss the same key at once, one computes, and the
+    /// others wait up to [`Cache::max_wait`]. A hit does not block, and everything that may block
+    /// runs in `spawn_blocking`. If the returned future is dropped, the computation stops and
+    /// another caller takes over. A computation that asks for its own key waits for itself until
+    /// `max_wait`.
     ///
     /// # Errors
     ///
@@ -126,8 +127,8 @@ impl Cache {
         }
     }
 
-    /// Refreshes a value that is due. Returns the old value if another caller refreshes it, or if the
-    /// computation fails.
+    /// Refreshes a value that is due. Returns the old value if another caller refreshes it, or if
+    /// the computation fails.
     async fn refresh_async<T, E, C>(
         &self,
         name: Vec<u8>,

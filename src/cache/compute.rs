@@ -8,9 +8,10 @@ use super::flight::{Boarding, Leader, Waited};
 use super::keys::{Name, lease_of};
 use super::lease::Lease;
 use super::look::{Due, Look};
+use super::settings::{LONGEST_LIFE, Life};
 use super::stats::count;
 use super::store::Stored;
-use super::{Cache, CacheError, CacheValue, LONGEST_LIFE, Life, WaitTimeout};
+use super::{Cache, CacheError, CacheValue, WaitTimeout};
 use crate::clock::Patience;
 use crate::sync::Instant;
 use crate::{Result, Value};
@@ -60,14 +61,14 @@ pub(super) struct Computation {
 impl Cache {
     /// The value of a key; where there is none, what `compute` gives, which is stored.
     ///
-    /// Of all threads and processes that miss the same key at once, one computes, and the others wait
-    /// for it. The threads of one handle and its clones wait for however long it takes; other processes up
-    /// to [`Cache::max_wait`], and then do what [`Cache::on_wait_timeout`] says. A value whose time is
-    /// nearly up is computed anew by one caller, while the others get the old one. If that fails, that
-    /// caller gets the old one, too.
+    /// Of all threads and processes that miss the same key at once, one computes, and the others
+    /// wait for it. The threads of one handle and its clones wait for however long it takes; other
+    /// processes up to [`Cache::max_wait`], and then do what [`Cache::on_wait_timeout`] says. A
+    /// value whose time is nearly up is computed anew by one caller, while the others get the old
+    /// one. If that fails, that caller gets the old one, too.
     ///
-    /// `compute` may use this cache. If it panics, others go on as if it had failed. It must not wait for
-    /// another thread that asks for the same key.
+    /// `compute` may use this cache. If it panics, others go on as if it had failed. It must not
+    /// wait for another thread that asks for the same key.
     ///
     /// # Errors
     ///
@@ -93,8 +94,8 @@ impl Cache {
         self.get_or_insert_computed(key.as_ref(), || compute().map(Computed::from))
     }
 
-    /// Like [`Cache::get_or_insert_with`], for a computation that decides how long its value is fresh:
-    /// it returns the value with its TTL, instead of [`Cache::ttl`].
+    /// Like [`Cache::get_or_insert_with`], for a computation that decides how long its value is
+    /// fresh: it returns the value with its TTL, instead of [`Cache::ttl`].
     ///
     /// So a missing row can be remembered for a shorter time than a row: with feature `serde`, an
     /// `Option` is a value. For a TTL per call, use a view: `cache.clone().ttl(ttl)`.
@@ -131,9 +132,9 @@ impl Cache {
 
     /// Returns the value of a key, and never an error: for a computation that cannot fail.
     ///
-    /// It is stored and shared as by [`Cache::get_or_insert_with`]. If the cache has an error, or the
-    /// wait for another computation ends in one, the value is computed here and not stored. A strict
-    /// cache may compute it twice: once before the error.
+    /// It is stored and shared as by [`Cache::get_or_insert_with`]. If the cache has an error, or
+    /// the wait for another computation ends in one, the value is computed here and not stored. A
+    /// strict cache may compute it twice: once before the error.
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -170,14 +171,15 @@ impl Cache {
         }
     }
 
-    /// As [`Cache::get_or_insert_with`]; but what is due to be computed anew is computed by a thread of its own, and nobody waits: the caller gets the old
-    /// value at once.
+    /// As [`Cache::get_or_insert_with`]; but what is due to be computed anew is computed by a
+    /// thread of its own, and nobody waits: the caller gets the old value at once.
     ///
     /// Only a miss is computed by the caller. At most 8 threads refresh at a time.
     ///
     /// # Errors
     ///
-    /// As [`Cache::get_or_insert_with`]. An error in the background is counted in [`CacheStats::failures`](super::CacheStats::failures).
+    /// As [`Cache::get_or_insert_with`]. An error in the background is counted in
+    /// [`CacheStats::failures`](super::CacheStats::failures).
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -340,7 +342,8 @@ impl Cache {
         }
     }
 
-    /// Computes without a lease, and stores nothing (invariant 2 of the module). Threads that wait for this one get the value.
+    /// Computes without a lease, and stores nothing (invariant 2 of the module). Threads that wait
+    /// for this one get the value.
     fn compute_alone<T: CacheValue, E: Display>(
         &self,
         leader: Option<Leader>,
@@ -395,8 +398,8 @@ impl Cache {
 
     /// Stores the outcome of a computation and gives its lease back.
     ///
-    /// A failed refresh leaves the lease to expire, so that the next attempt comes a moment later. Until
-    /// then callers get the old value without an attempt.
+    /// A failed refresh leaves the lease to expire, so that the next attempt comes a moment later.
+    /// Until then callers get the old value without an attempt.
     pub(super) fn finish<T: CacheValue, E: Display>(
         &self,
         name: &[u8],
@@ -455,8 +458,8 @@ impl Cache {
             if is_stored.is_err() {
                 leader.land(&entry);
             }
-            // If it was not stored, the key was invalidated or has a newer value: threads that wait look
-            // again, since they may have asked after that.
+            // If it was not stored, the key was invalidated or has a newer value: threads that wait
+            // look again, since they may have asked after that.
             is_stored
         });
         match stored {
@@ -481,7 +484,8 @@ pub(super) fn answer<T, E>(look: Look<T>) -> Option<Result<T, CacheError<E>>> {
 mod tests {
     use super::*;
 
-    /// Between a look and the lease there is a moment in which another process may store the value and give the lease back.
+    /// Between a look and the lease there is a moment in which another process may store the value
+    /// and give the lease back.
     #[test]
     fn who_has_the_lease_looks_again_before_computing() {
         let cache = Cache::in_memory().unwrap();

@@ -1,4 +1,4 @@
-//! Looks at a cache as a whole: how much it holds, and all of its entries.
+//! The cache as a whole: its size, and iteration over its entries.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,10 +11,12 @@ use super::store::Store;
 use super::{Cache, CacheValue};
 use crate::{Error, Result};
 
-/// The size and age of the entries of a cache; from [`Cache::usage`].
+/// The size and age of the entries of a cache.
 ///
-/// It counts values and remembered failures of the cache's namespace. The keys by which the cache
-/// keeps leases, tags and versions are not counted.
+/// Returned by [`Cache::usage`], which has an example. It counts values and remembered failures of
+/// the cache's namespace. It does not count the keys of leases, tags and versions.
+///
+/// The struct is `#[non_exhaustive]`: later versions may add fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct CacheUsage {
@@ -34,7 +36,7 @@ pub struct CacheUsage {
     pub oldest: Option<SystemTime>,
 }
 
-/// An iterator over the keys and values of a cache; see [`Cache::iter`].
+/// An iterator over the keys and values of a cache; made by [`Cache::iter`], which has an example.
 #[derive(Debug)]
 #[must_use]
 pub struct CacheEntries<T> {
@@ -84,8 +86,8 @@ impl Cache {
         }
     }
 
-    /// Returns how much the cache holds. It reads every key of the file or server, and the header of
-    /// each entry.
+    /// Returns the size and age of the entries. Reads every key of the file or server, and the
+    /// header of each entry.
     ///
     /// # Errors
     ///
@@ -133,7 +135,7 @@ impl Cache {
         Ok(usage)
     }
 
-    /// Returns the number of entries of the namespace, of all versions and types. It reads every key
+    /// Returns the number of entries of the namespace, of all versions and types. Reads every key
     /// of the file or server.
     ///
     /// # Errors
@@ -153,7 +155,7 @@ impl Cache {
         Ok(self.usage()?.entries)
     }
 
-    /// Returns whether the namespace has no entry; see [`Cache::len`].
+    /// Returns whether the namespace has no entry; [`Cache::len`] has an example.
     ///
     /// # Errors
     ///
@@ -162,7 +164,8 @@ impl Cache {
         Ok(self.len()? == 0)
     }
 
-    /// Returns whether [`Cache::get`] would find a value of type `T`. It counts as no hit and no miss.
+    /// Returns whether [`Cache::get`] would return a value of type `T`. The call counts neither as
+    /// a hit nor as a miss.
     ///
     /// # Errors
     ///
@@ -183,8 +186,10 @@ impl Cache {
         Ok(matches!(look, Look::Fresh(_) | Look::Due(_)))
     }
 
-    /// Removes a value, as [`Cache::invalidate`] does, and returns it if it was of type `T`. A value
-    /// that another thread or process stores between the two steps is removed without being returned.
+    /// Removes a value like [`Cache::invalidate`], and returns it if it is of type `T`.
+    ///
+    /// The call first reads and then removes. A value that another thread or process stores between
+    /// these two steps is removed and not returned.
     ///
     /// # Errors
     ///
@@ -211,11 +216,11 @@ impl Cache {
         Ok(value)
     }
 
-    /// Returns an iterator over the keys and values of type `T` and of this version, in no particular
-    /// order. Values of other types are left out.
+    /// Returns an iterator over the keys and values of type `T` and of this version, in no
+    /// particular order. It omits values of other types.
     ///
-    /// The keys are read at the start, so memory for all of them is needed. Values that are removed
-    /// meanwhile are left out.
+    /// This call reads all keys, so it needs memory for all of them. The iterator then reads one
+    /// value at a time, and omits values that were removed meanwhile.
     ///
     /// # Errors
     ///

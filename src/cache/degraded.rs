@@ -1,4 +1,8 @@
-//! The ways in which a cache is less than its caller asked for, and how the caller hears of them.
+//! The states in which a cache is less than its caller asked for, and the listener that reports
+//! them.
+//!
+//! Invariant: without a listener of the caller, each reason is reported once in a process, on
+//! standard error. A degraded cache is never silent.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,32 +10,37 @@ use std::io::Write;
 
 use crate::sync::{Arc, Mutex, PoisonError};
 
-/// The state of a cache that is less than its caller asked for; from
-/// [`Cache::degraded`](super::Cache::degraded).
+/// The state of a cache that is less than its caller asked for.
+///
+/// Returned by [`Cache::degraded`](super::Cache::degraded), which has an example. The struct is
+/// `#[non_exhaustive]`: later versions may add fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Degraded {
-    /// What the cache is instead.
+    /// The state of the cache.
     pub to: DegradedTo,
-    /// The reason, as text.
+    /// The reason, as text for a user.
     pub reason: String,
 }
 
-/// What a degraded cache is.
+/// The kind of a [`Degraded`] cache; [`Cache::degraded`](super::Cache::degraded) has an example.
+///
+/// The enum is `#[non_exhaustive]`: later versions may add kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DegradedTo {
-    /// The file was damaged. A new file has what survives, and the damaged one is kept beside it.
+    /// The file was damaged. A new file holds the surviving entries, and the damaged file is kept
+    /// beside it.
     Salvaged,
-    /// The path had a file of something else, which was renamed. The cache is in a new file
+    /// The path had a file of another format, which was renamed. The cache is in a new file
     /// ([`CacheOptions::set_aside_strangers`](super::CacheOptions::set_aside_strangers)).
     Anew,
-    /// The file can only be read. Its values are hits; a computed value is returned and not stored;
-    /// other changes are errors ([`Error::ReadOnly`](crate::Error::ReadOnly)).
+    /// The file is open for reading only. Its values are hits. A computed value is returned and not
+    /// stored. Other changes fail with [`Error::ReadOnly`](crate::Error::ReadOnly).
     ReadOnly,
-    /// There is no file. Computed values are stored in memory, for this process, until it ends. Other
-    /// changes are made there, too, and are errors ([`Error::FellBack`](crate::Error::FellBack)),
-    /// since no other process sees them.
+    /// The cache has no file. Computed values are stored in the memory of this process, until it
+    /// ends. Other changes are made in memory and then return
+    /// [`Error::FellBack`](crate::Error::FellBack), since no other process sees them.
     Memory,
 }
 
@@ -47,7 +56,7 @@ impl fmt::Display for Degraded {
     }
 }
 
-/// What [`CacheOptions::on_degraded`](super::CacheOptions::on_degraded) has set.
+/// The function set by [`CacheOptions::on_degraded`](super::CacheOptions::on_degraded), if any.
 #[derive(Clone, Default)]
 pub(super) struct Listener(Option<Arc<Tell>>);
 
@@ -58,8 +67,8 @@ impl Listener {
         Listener(Some(Arc::new(listener)))
     }
 
-    /// Tells of a degraded cache: by a line on standard error, once a process for each reason, unless
-    /// there is a listener.
+    /// Reports a degraded cache to the listener. Without a listener, writes a line to standard
+    /// error, once in a process for each reason.
     pub(super) fn tell(&self, degraded: &Degraded) {
         static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
         if let Some(listener) = &self.0 {
@@ -68,7 +77,7 @@ impl Listener {
         let line = degraded.to_string();
         let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
         if !told.contains(&line) {
-            // A program without standard error goes on.
+            // A program whose standard error is closed must still work.
             let _ = writeln!(std::io::stderr(), "brasa: {line}");
             told.insert(line);
         }

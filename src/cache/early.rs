@@ -1,13 +1,16 @@
-//! When a value is computed anew before its time is up, and chance.
+//! The decision to compute a value again before it is stale, and the random numbers of the cache.
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-/// Whether a caller should compute a value anew although it is fresh: the rule of Vattani, Chierichetti and Lowenstein, "Optimal Probabilistic
-/// Cache Stampede Prevention", VLDB 2015. It says yes when now − computing time × beta × ln(u) reaches the deadline, u being
-/// drawn evenly from (0, 1]: ever more often as the deadline comes near, and the earlier the longer the computing takes.
+/// Returns whether a caller should compute a value again although it is fresh.
 ///
-/// `draw` is asked only where its answer can matter.
+/// The rule is that of Vattani, Chierichetti and Lowenstein, "Optimal Probabilistic Cache Stampede
+/// Prevention", VLDB 2015: now − computing time × beta × ln(u) reaches the deadline, with u drawn
+/// evenly from (0, 1]. The probability rises towards the deadline, and with the computing time.
+///
+/// `draw` is called only if its number can change the answer, so that a hit far from its deadline
+/// does not draw one.
 pub(super) fn is_due_early(
     now_ms: u64,
     deadline_ms: u64,
@@ -15,7 +18,7 @@ pub(super) fn is_due_early(
     beta: f64,
     draw: impl FnOnce() -> f64,
 ) -> bool {
-    // The smallest u that can be drawn is 2^-53.
+    // The smallest u that can be drawn is 2^-53, and -ln(2^-53) is 36.74.
     const LONGEST: f64 = 36.75;
     #[allow(clippy::cast_precision_loss, reason = "a time span in milliseconds")]
     let left_ms = deadline_ms.saturating_sub(now_ms) as f64;
@@ -26,7 +29,7 @@ pub(super) fn is_due_early(
     -draw().ln() * scale_ms >= left_ms
 }
 
-/// A number from (0, 1], of this thread's own generator (xorshift64*, Vigna 2016).
+/// Returns a number from (0, 1], from this thread's own generator (xorshift64*, Vigna 2016).
 pub(super) fn uniform() -> f64 {
     crate::sync::thread_local! {
         static STATE: Cell<u64> = const { Cell::new(0) };
@@ -45,7 +48,8 @@ pub(super) fn uniform() -> f64 {
     bits / (1_u64 << 53) as f64
 }
 
-/// A number that nobody else has: the standard library's hasher draws its keys from the operating system.
+/// Returns a random number. The standard library's hasher draws its keys from the operating system,
+/// so the numbers of two processes differ.
 pub(super) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
@@ -55,15 +59,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_early_while_the_deadline_is_far_for_its_computing_time() {
-        let never = || unreachable!("chance was asked");
+    fn refresh_is_not_early_and_draws_no_number_far_from_the_deadline() {
+        let never = || unreachable!("a number was drawn");
         assert!(!is_due_early(0, 10_000, 200_000, 1.0, never));
         assert!(!is_due_early(0, 10_000, 0, 1.0, never));
         assert!(!is_due_early(9_999, 10_000, 1_000_000, 0.0, never));
     }
 
     #[test]
-    fn what_is_drawn_decides_by_the_formula() {
+    fn drawn_number_decides_by_the_formula() {
         // 1 s of computing, 2 s left: u must be at most e^-2 = 0.1353.
         let due = |u| is_due_early(8_000, 10_000, 1_000_000, 1.0, || u);
         assert!(due(0.135));
@@ -74,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_share_of_early_ones_is_the_exponential_of_the_time_left() {
+    fn share_of_early_refreshes_is_the_exponential_of_the_time_left() {
         let (mut early, count) = (0, 100_000);
         for _ in 0..count {
             early += u32::from(is_due_early(9_000, 10_000, 1_000_000, 1.0, uniform));
@@ -85,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_drawn_from_0_to_1_without_0() {
+    fn drawn_numbers_are_above_0_and_at_most_1() {
         for _ in 0..10_000 {
             let u = uniform();
             assert!(u > 0.0 && u <= 1.0);

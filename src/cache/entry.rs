@@ -2,7 +2,8 @@
 //!
 //! The layout is specified in [`crate::docs::cache`]; a test holds its bytes. Invariants:
 //!
-//! 1. Whatever the bytes are, reading them gives an entry or nothing, and never panics: what is odd is a miss.
+//! 1. Whatever the bytes are, reading them gives an entry or nothing, and never panics: what is odd
+//!    is a miss.
 //! 2. Bytes of one layout are never read by another: the first two say which it is.
 
 use byteorder::{ByteOrder, LittleEndian};

@@ -1,35 +1,63 @@
-//! What can go wrong with a value: its computation, or the cache.
+//! The errors of a call that computes a value: those of the computation, and those of the cache.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::Error;
 
-/// Why there is no value; the computation's own error is kept apart from the cache's.
+/// The reason why a call returned no value. The error of the computation is kept apart from the
+/// errors of the cache.
+///
+/// The enum is `#[non_exhaustive]`: later versions may add reasons.
+///
+/// ```
+/// # fn main() -> brasa::Result<()> {
+/// use brasa::{Cache, CacheError};
+/// let cache = Cache::in_memory()?;
+/// let row = cache.get_or_insert_with::<String, _>("user:7", || Err("no such user"));
+/// match row {
+///     Ok(row) => println!("{row}"),
+///     Err(CacheError::Compute(error)) => assert_eq!(error, "no such user"),
+///     Err(error) => eprintln!("{error}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CacheError<E> {
-    /// The computation has failed. Nothing was stored, unless [`Cache::negative_ttl`](super::Cache::negative_ttl) asks to remember it.
+    /// The computation failed. Nothing was stored, unless
+    /// [`Cache::negative_ttl`](super::Cache::negative_ttl) is set.
     Compute(E),
-    /// The computation has failed a moment ago, here or in another process, and was not tried again
+    /// The computation failed a short time ago, here or in another process, and was not tried again
     /// ([`Cache::negative_ttl`](super::Cache::negative_ttl)).
     FailedRecently {
-        /// What the error said.
+        /// The text of the computation's error, cut to 1,024 bytes.
         message: String,
     },
-    /// Another process computed the value for longer than [`Cache::max_wait`](super::Cache::max_wait), or
-    /// another thread did. Only with [`WaitTimeout::Error`](super::WaitTimeout::Error).
+    /// Another process or thread was still computing the value after
+    /// [`Cache::max_wait`](super::Cache::max_wait). Only with
+    /// [`WaitTimeout::Error`](super::WaitTimeout::Error).
     TimedOut {
-        /// How long this call waited.
+        /// The time for which this call waited.
         waited: Duration,
     },
-    /// The cache itself has failed. Only a strict one says so ([`CacheOptions::strict`](super::CacheOptions::strict)); else the value is
-    /// computed.
+    /// The cache itself failed. Only a [strict](super::CacheOptions::strict) cache returns this;
+    /// any other cache computes the value.
     Cache(Error),
 }
 
 impl<E> CacheError<E> {
-    /// The computation's own error, where that is what it was.
+    /// Returns the computation's own error, or `None` for any other reason.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let cache = brasa::Cache::in_memory()?;
+    /// let row = cache.get_or_insert_with::<String, _>("user:7", || Err("no such user"));
+    /// assert_eq!(row.unwrap_err().into_computed(), Some("no such user"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn into_computed(self) -> Option<E> {
         match self {
             CacheError::Compute(error) => Some(error),
@@ -62,8 +90,9 @@ impl<E: fmt::Display> fmt::Display for CacheError<E> {
     }
 }
 
-/// For every error that can be shown, `String` and `anyhow::Error` too, which are no `std::error::Error`. So the source of a computation's
-/// error is to be had from [`CacheError::into_computed`].
+/// Implemented for every `E` that can be displayed, also for `String` and `anyhow::Error`, which
+/// are not `std::error::Error`. The source of a computation's error is therefore only available
+/// through [`CacheError::into_computed`].
 impl<E: fmt::Display + fmt::Debug> std::error::Error for CacheError<E> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {

@@ -159,8 +159,8 @@ impl Drop for Leader {
 }
 
 impl Waiting {
-    /// Waits until the flight has ended; where `is_limited`, until the timeout of `patience` at most. What was
-    /// waited is counted there in any case.
+    /// Waits until the flight has ended; where `is_limited`, until the timeout of `patience` at
+    /// most. What was waited is counted there in any case.
     pub(super) fn wait(&self, patience: &mut Patience, is_limited: bool) -> Waited {
         /// Short, so that time for which the process is stopped is told from waiting.
         const STEP: Duration = Duration::from_millis(100);
@@ -257,7 +257,8 @@ mod tests {
         });
     }
 
-    /// Each of three threads leads one flight and waits for the next thread's, of different handles.
+    /// Each of three threads leads one flight and waits for the next thread's, of different
+    /// handles.
     #[test]
     fn threads_that_wait_for_each_other_are_told() {
         let flights = [(); 3].map(|()| Arc::new(Flights::default()));

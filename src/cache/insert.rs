@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::entry::{Header, MAX_TAG_BYTES, MAX_TAGS, ValueKind};
 use super::keys::{Name, lease_of, tag_name};
+use super::settings::Life;
 use super::store::Stored;
-use super::{Cache, CacheValue, Life, early};
+use super::{Cache, CacheValue, early};
 use crate::clock::duration_ms;
 use crate::error::check_length;
 use crate::{Error, Result};
@@ -20,10 +21,10 @@ impl Cache {
     /// # Errors
     ///
     /// Those of every write, see [`Db::set`](crate::Db::set), and [`Error::Encoding`],
-    /// [`Error::Remote`], strict or not: a caller that has changed the data must know whether the old
-    /// value is still there. So it is an error, too, if the cache was opened as another than the named
-    /// one ([`Cache::degraded`]): [`Error::ReadOnly`], or [`Error::FellBack`] if the value was stored
-    /// in memory alone.
+    /// [`Error::Remote`], strict or not: a caller that has changed the data must know whether the
+    /// old value is still there. So it is an error, too, if the cache was opened as another than
+    /// the named one ([`Cache::degraded`]): [`Error::ReadOnly`], or [`Error::FellBack`] if the
+    /// value was stored in memory alone.
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {

@@ -5,7 +5,8 @@ use super::keys::{Name, lease_of, prefix_of_tags, prefix_of_values, tag_name, ve
 use crate::{Error, Result};
 
 impl Cache {
-    /// Removes a value. Gives back whether there was one. What is being computed just now is not stored.
+    /// Removes a value. Gives back whether there was one. What is being computed just now is not
+    /// stored.
     ///
     /// # Errors
     ///
@@ -37,10 +38,12 @@ impl Cache {
         self.inner.reached(was_there)
     }
 
-    /// Removes every value whose key begins with `prefix`. Gives back how many keys of the store went, leases among them.
+    /// Removes every value whose key begins with `prefix`. Gives back how many keys of the store
+    /// went, leases among them.
     ///
-    /// Every key of the file or server is looked at, whoever's it is: for what is done often, take [tags](Cache::invalidate_tag). It is done by pages, so that
-    /// others may see some gone and some not.
+    /// Every key of the file or server is looked at, whoever's it is: for what is done often, take
+    /// [tags](Cache::invalidate_tag). It is done by pages, so that others may see some gone and
+    /// some not.
     ///
     /// # Errors
     ///
@@ -51,8 +54,9 @@ impl Cache {
         self.inner.reached(removed)
     }
 
-    /// Makes every value that was stored with this [tag](Cache::tags) a miss, what is being computed just now too. It takes one deletion, however many they
-    /// are; their space is given back when their time is up, or when they are evicted or overwritten.
+    /// Makes every value that was stored with this [tag](Cache::tags) a miss, what is being
+    /// computed just now too. It takes one deletion, however many they are; their space is given
+    /// back when their time is up, or when they are evicted or overwritten.
     ///
     /// # Errors
     ///
@@ -63,7 +67,8 @@ impl Cache {
         self.inner.reached(())
     }
 
-    /// Removes all that is in this cache's namespace, and nothing else. Every key of the file or server is looked at.
+    /// Removes all that is in this cache's namespace, and nothing else. Every key of the file or
+    /// server is looked at.
     ///
     /// # Errors
     ///

@@ -1,28 +1,36 @@
-//! The names under which a cache's keys stand in the store.
+//! The names of a cache's keys in the store.
 //!
-//! A value is at `{NAMESPACE:KEY}`, its lease at `{NAMESPACE:KEY}:lease`, a tag's stamp at `NAMESPACE:tag:TAG`, and the register of
-//! versions at `{NAMESPACE}:versions`, with a lease, too. None can be
-//! taken for another: a value's name ends with a brace and a lease's does not, a tag's begins without one, and a namespace has no colon. What stands between the braces
-//! decides in which slot of a Redis Cluster a key is, so that a value and its lease, which are changed in one step, are
-//! in the same; it is never empty, since a namespace is not.
+//! | key | name |
+//! | --- | --- |
+//! | a value | `{NAMESPACE:KEY}` |
+//! | its lease | `{NAMESPACE:KEY}:lease` |
+//! | a tag's stamp | `NAMESPACE:tag:TAG` |
+//! | the register of versions | `{NAMESPACE}:versions`, and its lease |
+//!
+//! Invariants:
+//!
+//! 1. No name can be mistaken for another. A value's name ends with a brace and a lease's name does
+//!    not; a tag's name begins without a brace; a namespace has no colon.
+//! 2. A value and its lease are in one slot of a Redis Cluster, because one step changes both. The
+//!    cluster hashes the text between the braces, which is never empty, since a namespace is not.
 
 use crate::limits::MAX_KEY_BYTES;
 
-/// What a lease's name has behind the value's.
+/// The suffix that makes a value's name the name of its lease.
 const LEASE_SUFFIX: &[u8] = b":lease";
 
-/// A short key without an allocation, since a hit must not cost one.
+/// A name in the store. A short one needs no allocation, since a hit must not allocate.
 pub(super) struct Name {
     inline: [u8; INLINE_BYTES],
     len: usize,
-    /// All of it, where it is longer.
+    /// The whole name, if it is too long for `inline`.
     spilled: Vec<u8>,
 }
 
 const INLINE_BYTES: usize = 64;
 
 impl Name {
-    /// Where a value is, given what the names of all of them begin with ([`prefix_of_values`]).
+    /// Makes the name of a value from the prefix of all values' names ([`prefix_of_values`]).
     #[inline]
     pub(super) fn of_value(prefix: &[u8], key: &[u8]) -> Name {
         let (key_at, end_at) = (prefix.len(), prefix.len() + key.len());
@@ -50,24 +58,26 @@ impl Name {
     }
 }
 
-/// Returns the key of a value with this name.
+/// Returns the key of the value with this name.
 pub(super) fn key_of<'a>(value_name: &'a [u8], prefix: &[u8]) -> &'a [u8] {
     let key = value_name.strip_prefix(prefix).unwrap_or(value_name);
     key.strip_suffix(b"}").unwrap_or(key)
 }
 
-/// Where the lease on a value is.
+/// Returns the name of the lease on a value.
 pub(super) fn lease_of(value_name: &[u8]) -> Vec<u8> {
     [value_name, LEASE_SUFFIX].concat()
 }
 
-/// Whether a key of the namespace is a value's, and not a lease's.
+/// Returns whether a name of the namespace is a value's, not a lease's.
 pub(super) fn is_value(key: &[u8]) -> bool {
     key.ends_with(b"}")
 }
 
-/// A key with the one that goes with it: a value's lease and the value, in this order, since who has lost the lease stores nothing any more.
-/// Of what is neither, or is too long to have a lease, the key alone.
+/// Returns the names that must be removed together with this one: a lease and its value. Returns
+/// the name alone if it is neither, or is too long to have a lease.
+///
+/// The lease comes first: once it is removed, its owner can no longer store the value.
 pub(super) fn with_its_other(key: &[u8]) -> Vec<Vec<u8>> {
     let value = match key.strip_suffix(LEASE_SUFFIX) {
         Some(value) if is_value(value) => value,
@@ -81,27 +91,28 @@ pub(super) fn with_its_other(key: &[u8]) -> Vec<Vec<u8>> {
     }
 }
 
-/// Where a tag's stamp is.
+/// Returns the name of a tag's stamp.
 pub(super) fn tag_name(namespace: &str, tag: &[u8]) -> Vec<u8> {
     [namespace.as_bytes(), b":tag:", tag].concat()
 }
 
-/// Where the register of versions is.
+/// Returns the name of the register of versions.
 pub(super) fn versions_name(namespace: &str) -> Vec<u8> {
     [b"{", namespace.as_bytes(), b"}:versions"].concat()
 }
 
-/// What the names of all values whose keys begin with `prefix`, and of their leases, begin with.
+/// Returns the prefix of the names of all values whose keys begin with `prefix`, and of their
+/// leases.
 pub(super) fn prefix_of_values(namespace: &str, prefix: &[u8]) -> Vec<u8> {
     [b"{", namespace.as_bytes(), b":", prefix].concat()
 }
 
-/// What the names of all tags begin with.
+/// Returns the prefix of the names of all tags.
 pub(super) fn prefix_of_tags(namespace: &str) -> Vec<u8> {
     tag_name(namespace, b"")
 }
 
-/// Whether a text may be a namespace.
+/// Returns whether a text is a valid namespace.
 pub(super) fn is_namespace(text: &str) -> bool {
     !text.is_empty() && text.len() <= 64 && !text.contains(['{', '}', ':'])
 }
@@ -115,15 +126,15 @@ mod tests {
         let Some(open) = key.iter().position(|byte| *byte == b'{') else {
             return key;
         };
-        let behind = &key[open + 1..];
-        match behind.iter().position(|byte| *byte == b'}') {
-            Some(len) if len > 0 => &behind[..len],
+        let rest = &key[open + 1..];
+        match rest.iter().position(|byte| *byte == b'}') {
+            Some(len) if len > 0 => &rest[..len],
             _ => key,
         }
     }
 
     #[test]
-    fn a_value_and_its_lease_are_in_one_slot_whatever_the_key() {
+    fn value_and_its_lease_are_in_one_slot_for_every_key() {
         let long = [b'k'; 1_000];
         for key in [
             &b"user:1"[..],
@@ -144,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_the_same_on_either_side_of_the_inline_length() {
+    fn name_has_the_same_form_below_and_above_the_inline_length() {
         for len in INLINE_BYTES - 10..INLINE_BYTES + 10 {
             let key = vec![b'k'; len];
             let name = Name::of_value(b"{n:", &key);
@@ -153,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_and_its_value_go_together_and_the_lease_goes_first() {
+    fn lease_and_its_value_are_removed_together_and_the_lease_first() {
         let both = [b"{n:k}:lease".to_vec(), b"{n:k}".to_vec()];
         assert_eq!(with_its_other(b"{n:k}"), both);
         assert_eq!(with_its_other(b"{n:k}:lease"), both);
@@ -163,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_whose_key_looks_like_a_lease_is_none() {
+    fn value_whose_key_looks_like_a_lease_is_not_a_lease() {
         let value = Name::of_value(b"{cache:", b"a}:lease");
         let lease = lease_of(Name::of_value(b"{cache:", b"a").bytes());
         assert_ne!(value.bytes(), lease);

@@ -1,17 +1,19 @@
 //! The lease: its owner computes a value, in whichever process.
 //!
-//! It is a key of its own in the store (`tokens.rs` says what it holds). While the owner computes, a
-//! thread of its process renews the lease every tenth of a second. If the process is killed or
-//! stopped, nothing renews it, and after [`LEASE_TTL`] another may take it. So a takeover needs no look at
-//! the owner, which may be on another host.
+//! It is a key of its own in the store (`tokens.rs` says what it holds). While the owner computes,
+//! a thread of its process renews the lease every tenth of a second. If the process is killed or
+//! stopped, nothing renews it, and after [`LEASE_TTL`] another may take it. So a takeover needs no
+//! look at the owner, which may be on another host.
 //!
 //! Invariants:
 //!
 //! 1. A lease that is renewed is never taken, however long its owner computes.
-//! 2. A value is stored in the same step that finds its owner's token in the lease. The token is gone
-//!    once a newer value was stored or the key was invalidated: a late owner overwrites nothing newer.
+//! 2. A value is stored in the same step that finds its owner's token in the lease. The token is
+//!    gone once a newer value was stored or the key was invalidated: a late owner overwrites
+//!    nothing newer.
 //! 3. A lease that was lost is not renewed: only the owner's token puts the deadline off.
-//! 4. No thread waits for a lease that it holds itself, by this handle or another one of the same file.
+//! 4. No thread waits for a lease that it holds itself, by this handle or another one of the same
+//!    file.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -90,8 +92,8 @@ impl Keeper {
         Ok(self.hold(name, token, acquired))
     }
 
-    /// As [`Keeper::acquire`], for a caller that has a value without it: waits for others' writes for a
-    /// moment only.
+    /// As [`Keeper::acquire`], for a caller that has a value without it: waits for others' writes
+    /// for a moment only.
     pub(super) fn acquire_briefly(self: &Arc<Self>, name: &[u8]) -> Result<Option<Lease>> {
         let token = new_token();
         let acquired = self.store.acquire_briefly(name, &token)?;
@@ -117,7 +119,8 @@ impl Keeper {
         state.held.push((name.to_vec(), token.clone()));
         if !state.is_running {
             let keeper = Arc::downgrade(self);
-            // Without a thread the lease is merely not renewed: a computation that takes longer may be done twice.
+            // Without a thread the lease is merely not renewed: a computation that takes longer may
+            // be done twice.
             let started = thread::Builder::new()
                 .name("brasa-cache".to_owned())
                 .spawn(move || renew_all(&keeper));
@@ -176,15 +179,15 @@ impl Lease {
         self.is_takeover
     }
 
-    /// Marks this thread as computing under the lease until the guard is dropped. Guards are dropped
-    /// in reverse order: one computation may run within another.
+    /// Marks this thread as computing under the lease until the guard is dropped. Guards are
+    /// dropped in reverse order: one computation may run within another.
     pub(super) fn computing(&self) -> Computing {
         COMPUTING.with_borrow_mut(|tokens| tokens.push(self.token.clone()));
         Computing
     }
 
-    /// Stores an entry and gives the lease back. Returns `false`, with nothing stored, if a newer value
-    /// was stored or the key was invalidated meanwhile (invariant 2).
+    /// Stores an entry and gives the lease back. Returns `false`, with nothing stored, if a newer
+    /// value was stored or the key was invalidated meanwhile (invariant 2).
     pub(super) fn settle(mut self, stored: Stored<'_>) -> Result<bool> {
         self.end();
         self.keeper

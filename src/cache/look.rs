@@ -45,11 +45,13 @@ enum Verdict {
 }
 
 impl Cache {
-    /// The value of a key; `None` where it is missing, gone, of another type or version, or has an invalidated tag. What is stale is given out.
+    /// The value of a key; `None` where it is missing, gone, of another type or version, or has an
+    /// invalidated tag. What is stale is given out.
     ///
     /// # Errors
     ///
-    /// Those of [`Db::get`](crate::Db::get), or [`Error::Remote`], of a strict cache; else an error is a miss.
+    /// Those of [`Db::get`](crate::Db::get), or [`Error::Remote`], of a strict cache; else an error
+    /// is a miss.
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -109,8 +111,8 @@ impl Cache {
         })
     }
 
-    /// A value by its name, if it is there and fresh; else `other` becomes what was found. (It is not one answer, since a hit is worth a
-    /// path without the moves that a large one takes.)
+    /// A value by its name, if it is there and fresh; else `other` becomes what was found. (It is
+    /// not one answer, since a hit is worth a path without the moves that a large one takes.)
     #[inline]
     pub(super) fn fresh<T: CacheValue>(
         &self,
@@ -209,8 +211,8 @@ impl Cache {
         (is_stale, is_early)
     }
 
-    /// Whether no tag of an entry was invalidated since its computation began. A stamp that is gone counts as another one: it was
-    /// invalidated, or evicted, and nobody can tell.
+    /// Whether no tag of an entry was invalidated since its computation began. A stamp that is gone
+    /// counts as another one: it was invalidated, or evicted, and nobody can tell.
     fn tags_hold(&self, entry: &Entry<'_>) -> Result<bool> {
         for (tag, stamp) in entry.tags() {
             let found = self.inner.store.get(&tag_name(&self.inner.namespace, tag));

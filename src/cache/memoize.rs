@@ -17,11 +17,12 @@ pub trait CacheKey {
     fn write(&self, key: &mut String);
 }
 
-/// A part of a key by its hash, of any type that is `Hash`: 128 bits of SipHash-1-3 under a fixed key.
+/// A part of a key by its hash, of any type that is `Hash`: 128 bits of SipHash-1-3 under a fixed
+/// key.
 ///
-/// Two values with the same hash share an entry. By chance that takes about 2^64 keys; values from an
-/// attacker need [`CacheKey`]s that are exact. The hash of a type may change with the platform, the
-/// compiler and the type's crate; entries of the old hash are then misses.
+/// Two values with the same hash share an entry. By chance that takes about 2^64 keys; values from
+/// an attacker need [`CacheKey`]s that are exact. The hash of a type may change with the platform,
+/// the compiler and the type's crate; entries of the old hash are then misses.
 ///
 /// ```
 /// # fn main() -> brasa::Result<()> {
@@ -175,8 +176,8 @@ impl<F> Memoized<F> {
         key
     }
 
-    /// Removes the values for all arguments. Returns how many keys of the store were removed, leases
-    /// among them. It reads every key of the file or server.
+    /// Removes the values for all arguments. Returns how many keys of the store were removed,
+    /// leases among them. It reads every key of the file or server.
     ///
     /// # Errors
     ///
@@ -196,8 +197,8 @@ impl<F> fmt::Debug for Memoized<F> {
 }
 
 impl Cache {
-    /// Returns the key that stands for a value, or for several in a tuple, as [`Cache::memoize`] makes
-    /// it: each part behind a colon.
+    /// Returns the key that stands for a value, or for several in a tuple, as [`Cache::memoize`]
+    /// makes it: each part behind a colon.
     ///
     /// ```
     /// assert_eq!(brasa::Cache::key(("user", 7)), ":user:7");

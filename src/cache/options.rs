@@ -1,4 +1,7 @@
-//! How a cache is opened, and what becomes of it where that cannot be.
+//! Opening a cache, and falling back when that fails.
+//!
+//! Invariant: unless the cache is strict or has no fallback, opening returns a cache that works.
+//! The listener is called once if the cache is less than its caller asked for.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +14,9 @@ use super::{Cache, Inner};
 use crate::sync::Arc;
 use crate::{Clock, Db, Durability, Error, Fallback, OnDamage, Options, Result};
 
-/// How a cache is opened; made by [`Cache::options`].
+/// Options for opening a cache; made by [`Cache::options`].
+///
+/// The fields are private, so that later versions can add options.
 ///
 /// ```
 /// # fn main() -> brasa::Result<()> {
@@ -54,67 +59,129 @@ impl Default for CacheOptions {
 }
 
 impl CacheOptions {
-    /// The options of the file itself: eviction, durability, compaction, all of them: what was said about the budget, the timeout or the clock before this
-    /// is forgotten, and a missing directory is not made unless they say so. What they say about
-    /// damage and about falling back is overridden by those of the cache.
+    /// Replaces all options of the file: eviction, durability, compaction and the others.
     ///
-    /// A cache's own default is [`Durability::Os`]: what a power loss takes is computed anew.
+    /// Call this before [`max_bytes`](Self::max_bytes), [`timeout`](Self::timeout) and
+    /// [`clock`](Self::clock), whose settings it replaces as well. A missing directory is then
+    /// created only with [`Options::create_directory`]. The cache's own options override
+    /// [`Options::on_damage`] and [`Options::fallback`].
+    ///
+    /// By default a cache uses [`Durability::Os`]: values that a power loss takes are computed
+    /// again.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("db.brasa");
+    /// use brasa::{Cache, Db, Durability};
+    /// let file = Db::options().durability(Durability::Always).mode(0o660);
+    /// let cache = Cache::options().file(file).max_bytes(64 << 20).open(&path)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn file(mut self, options: Options) -> Self {
         self.db = options;
         self
     }
 
-    /// How many live bytes the file may hold; see [`Options::max_bytes`]. Of a server that is its own matter.
+    /// Sets how many live bytes the file may hold; without a limit by default.
+    ///
+    /// A write beyond the limit evicts older entries; see [`Options::max_bytes`]. It has no effect
+    /// on a server, which has a limit of its own. [`CacheOptions`] has an example.
     pub fn max_bytes(mut self, max_bytes: u64) -> Self {
         self.db = self.db.max_bytes(max_bytes);
         self
     }
 
-    /// What the names of all keys of this cache begin with, so that others can share the file; `cache` by default. Up to 64 bytes without
-    /// braces and colons.
+    /// Sets the prefix of all keys of this cache, so that several caches can share a file or
+    /// server; `cache` by default. It has 1 to 64 bytes, without braces and colons.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use brasa::{Cache, Db};
+    /// let db = Db::in_memory()?;
+    /// let users = Cache::options().namespace("users").over_db(db.clone())?;
+    /// let prices = Cache::options().namespace("prices").over_db(db)?;
+    /// users.insert("7", &"Minevaldo".to_owned())?;
+    /// assert_eq!(prices.get::<String>("7")?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = namespace.into();
         self
     }
 
-    /// Whether the cache's own errors are given back rather than worked around; no by default.
+    /// Sets whether calls return the cache's own errors; `false` by default.
     ///
-    /// By default a place that cannot be opened is replaced (see [`CacheOptions::fallback`]), a value that cannot be read or stored is computed, and
-    /// [`CacheStats::not_stored`](super::CacheStats::not_stored) and [`Cache::last_error`] tell. A strict cache gives errors back
-    /// instead, from opening on, damage among them.
+    /// By default the cache works around its errors. It replaces a path that cannot be opened
+    /// ([`CacheOptions::fallback`]), and computes a value that cannot be read or stored.
+    /// [`CacheStats::not_stored`](super::CacheStats::not_stored) and [`Cache::last_error`] report
+    /// it. A strict cache returns every error, from opening on, and does not salvage a damaged
+    /// file.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// let options = brasa::Cache::options().strict(true);
+    /// assert!(options.open(directory.path()).is_err(), "a directory is not a file");
+    /// ```
     pub fn strict(mut self, strict: bool) -> Self {
         self.is_strict = strict;
         self
     }
 
-    /// What the cache may be if the file or server cannot be opened; [`Fallback::Memory`] by default.
+    /// Sets what the cache may fall back to if the file or server cannot be opened;
+    /// [`Fallback::Memory`] by default.
     ///
-    /// - [`Fallback::Memory`]: the file for reading only, else memory.
-    /// - [`Fallback::ReadOnly`]: the file for reading only, else an error.
+    /// - [`Fallback::Memory`]: the file for reading only, otherwise memory.
+    /// - [`Fallback::ReadOnly`]: the file for reading only, otherwise an error.
     /// - [`Fallback::None`]: an error.
     ///
-    /// [`DegradedTo`] says what works then.
+    /// [`DegradedTo`] states which calls work after a fallback.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// use brasa::{Cache, Fallback};
+    /// let options = Cache::options().fallback(Fallback::ReadOnly);
+    /// assert!(options.open(directory.path()).is_err(), "a directory is not a file");
+    /// ```
     pub fn fallback(mut self, fallback: Fallback) -> Self {
         self.fallback = fallback;
         self
     }
 
-    /// Whether a file of something else at the path is set aside for a new one; no by default.
+    /// Sets whether a file of another format at the path is renamed and a new file created; `false`
+    /// by default.
     ///
-    /// By default the cache leaves such a file alone and works in memory for as long as the file is
-    /// there. With `true` it renames the file to `NAME.stranger-0`, or the first number that is free,
-    /// and creates a new one. The file is never changed or deleted; [`Cache::degraded`] and
-    /// [`Recovery::set_aside`](crate::Recovery::set_aside) say where it is. Any number of processes may
-    /// do this at the same time. A path that is a symbolic link, directory or device is left alone, and
-    /// so is a brasa file of a newer version.
+    /// By default the cache does not touch such a file, and works in memory while the file is
+    /// there. With `true` the cache renames it to `NAME.stranger-0`, or the first number that is
+    /// free, and creates a new file. It never changes or deletes the old one. [`Cache::degraded`]
+    /// and [`Recovery::set_aside`](crate::Recovery::set_aside) name its new path.
+    ///
+    /// Any number of processes may do this at the same time. The cache never renames a symbolic
+    /// link, a directory, a device, or a brasa file of a newer version.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("db");
+    /// use brasa::{Cache, DegradedTo};
+    /// std::fs::write(&path, "another format")?;
+    /// let options = Cache::options().set_aside_strangers(true).on_degraded(|_| ());
+    /// let cache = options.open(&path)?;
+    /// assert_eq!(cache.degraded().unwrap().to, DegradedTo::Anew);
+    /// assert_eq!(std::fs::read(directory.path().join("db.stranger-0"))?, b"another format");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn set_aside_strangers(mut self, set_aside: bool) -> Self {
         self.sets_aside = set_aside;
         self
     }
 
-    /// Sets the function that is called if the cache is opened as less than was asked for
-    /// ([`Cache::degraded`]). By default a line on standard error says so, once a process for each
-    /// reason. `|_| ()` silences it.
+    /// Sets the function that is called if the cache is opened as less than its caller asked for
+    /// ([`Cache::degraded`]). By default the cache writes a line to standard error, once in a
+    /// process for each reason. The function `|_| ()` silences it.
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -122,7 +189,7 @@ impl CacheOptions {
     /// let options = brasa::Cache::options().on_degraded(|degraded| {
     ///     eprintln!("my-tool: {degraded}");
     /// });
-    /// let cache = options.open(directory.path())?; // a directory is no file
+    /// let cache = options.open(directory.path())?; // a directory is not a file
     /// assert!(cache.degraded().is_some());
     /// # Ok(())
     /// # }
@@ -132,26 +199,44 @@ impl CacheOptions {
         self
     }
 
-    /// How long opening and storing wait for another process that has the file's lock, or for a server; one second by default.
+    /// Sets how long opening and storing wait for another process that holds the file's lock, or
+    /// for a server; one second by default.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use std::time::Duration;
+    /// let options = brasa::Cache::options().timeout(Duration::from_millis(200));
+    /// let cache = options.open_in_memory()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.db = self.db.lock_timeout(timeout);
         self.timeout = timeout;
         self
     }
 
-    /// The clock that deadlines are measured by; the system's by default.
+    /// Sets the clock that deadlines are compared with; the system's by default.
+    ///
+    /// For tests, together with [`ManualClock`](crate::ManualClock); [`Cache::ttl`] has an example.
+    /// A server judges hard deadlines and leases by its own clock.
     pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
         self.db = self.db.clock(clock);
         self
     }
 
-    /// Opens the cache at a path, where a `~/` at the beginning stands for the home directory; file and directory are made where they are missing,
-    /// for the owner alone. With feature `redis` it may be the URL of a server instead: `redis://`, `rediss://`, `redis+cluster://`, `rediss+cluster://`.
+    /// Opens the cache at a path. A leading `~/` stands for the home directory.
+    ///
+    /// The file and its directory are created if they are missing, with access for their owner
+    /// alone. With feature `redis` the path may be the URL of a server instead: `redis://`,
+    /// `rediss://`, `redis+cluster://` or `rediss+cluster://`. [`CacheOptions`] has an example.
     ///
     /// # Errors
     ///
-    /// - As [`Db::open`], and [`Error::Remote`] where the server cannot be reached; but only if the cache is [strict](CacheOptions::strict) or has nothing to fall back to.
-    /// - [`Error::Encoding`] for a namespace that cannot be one, and for a URL without feature `redis`.
+    /// - [`Error::Encoding`] for an invalid [namespace](CacheOptions::namespace), and for a URL
+    ///   without feature `redis`.
+    /// - Those of [`Db::open`], and [`Error::Remote`] if the server cannot be reached, if the cache
+    ///   is [strict](CacheOptions::strict) or its [fallback](CacheOptions::fallback) does not help.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Cache> {
         self.check_namespace()?;
         let path = path.as_ref();
@@ -181,8 +266,8 @@ impl CacheOptions {
         }
     }
 
-    /// Opens the file for reading only if it could not be opened for writing, so that its values are
-    /// still hits.
+    /// Opens the file for reading only after it could not be opened for writing, so that its values
+    /// are still hits.
     fn fall_back_from(self, path: &Path, error: Error) -> Result<Cache> {
         if self.is_strict || self.fallback == Fallback::None {
             return Err(error);
@@ -219,7 +304,8 @@ impl CacheOptions {
         })
     }
 
-    /// Whatever has kept the file or the server from being opened, a cache in memory still does its work in this process.
+    /// Opens a cache in memory after the file or server could not be opened. It still serves this
+    /// process.
     pub(super) fn fall_back(self, error: Error) -> Result<Cache> {
         if self.is_strict || self.fallback != Fallback::Memory {
             return Err(error);
@@ -232,22 +318,26 @@ impl CacheOptions {
         Ok(self.over(Store::Db(db), Some(degraded)))
     }
 
-    /// A cache in a database that is open already, beside whatever else is in it.
+    /// Makes a cache in a database that is already open. It shares the database with all other
+    /// keys.
+    ///
+    /// [`CacheOptions::namespace`] has an example.
     ///
     /// # Errors
     ///
-    /// [`Error::Encoding`] for a namespace that cannot be one.
+    /// [`Error::Encoding`] for an invalid [namespace](CacheOptions::namespace).
     pub fn over_db(self, db: Db) -> Result<Cache> {
         self.check_namespace()?;
         let degraded = degraded(&db);
         Ok(self.over(Store::Db(db), degraded))
     }
 
-    /// A cache in memory, for one process.
+    /// Opens a cache in memory, for this process alone; [`Cache::ttl`] has an example.
     ///
     /// # Errors
     ///
-    /// As [`Options::open_in_memory`], and [`Error::Encoding`] for a namespace that cannot be one.
+    /// Those of [`Options::open_in_memory`], and [`Error::Encoding`] for an invalid
+    /// [namespace](CacheOptions::namespace).
     pub fn open_in_memory(self) -> Result<Cache> {
         self.check_namespace()?;
         let db = self.db.clone().open_in_memory()?;
@@ -280,7 +370,7 @@ impl CacheOptions {
     }
 }
 
-/// In which way a database is less than what was asked for.
+/// Returns how a database differs from the one that its caller asked for.
 fn degraded(db: &Db) -> Option<Degraded> {
     let recovery = db.recovery();
     let to = match recovery.fallback {
@@ -315,14 +405,15 @@ fn degraded(db: &Db) -> Option<Degraded> {
     })
 }
 
-/// Whether it is meant to be a URL, of whichever scheme: no file is called so, and one that nobody knows is not to become a directory.
+/// Returns whether a path is meant as a URL of any scheme. A URL of an unknown scheme must be an
+/// error, and must not create a directory of that name.
 fn is_url(path: &str) -> bool {
     let is_of_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
     path.split_once("://")
         .is_some_and(|(scheme, _)| !scheme.is_empty() && scheme.chars().all(is_of_scheme))
 }
 
-/// The path with the home directory for a `~/` at its beginning; an error where the environment names none.
+/// Replaces a leading `~/` by the home directory. Fails if the environment names none.
 fn expand_home(path: &Path) -> Result<PathBuf> {
     let Ok(below) = path.strip_prefix("~") else {
         return Ok(path.to_owned());

@@ -1,4 +1,4 @@
-//! The place of an application's cache, by the rules of its platform.
+//! The path of an application's cache, by the rules of the platform.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -36,8 +36,8 @@ impl Cache {
         Cache::options().open_for_app(name)
     }
 
-    /// Returns the path that [`Cache::for_app`] opens: for help texts, or for a tool that removes the
-    /// file. Creates nothing.
+    /// Returns the path that [`Cache::for_app`] opens, for help texts or for a tool that removes
+    /// the file. Creates nothing.
     ///
     /// # Errors
     ///
@@ -66,7 +66,21 @@ impl CacheOptions {
     /// # Errors
     ///
     /// - [`Error::Encoding`] if the name is empty, `.` or `..`, or has a slash, backslash or NUL.
-    /// - Those of [`CacheOptions::open`]; also if the user has no home directory.
+    /// - Those of [`CacheOptions::open`], and [`Error::Io`] if the user has no home directory: both
+    ///   only without a fallback to memory.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let cache = brasa::Cache::options().max_bytes(64 << 20).open_for_app("brasa-example-2")?;
+    /// cache.insert("chave_1", &"Relou Uourdi".to_owned())?;
+    /// # let path = cache.path().map(ToOwned::to_owned);
+    /// # drop(cache);
+    /// # if let Some(directory) = path.as_deref().and_then(|path| path.parent()) {
+    /// #     let _ = std::fs::remove_dir_all(directory);
+    /// # }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn open_for_app(self, name: impl AsRef<str>) -> Result<Cache> {
         check_name(name.as_ref())?;
         match Cache::path_for_app(name) {

@@ -1,8 +1,10 @@
 //! Taking away what earlier versions of the program have left.
 //!
-//! An entry of another version is a miss, and is overwritten when its key is asked for again. For those that nobody asks for again there is a register: a hash
-//! with a field for each version of the namespace, which says when that last stored something, to within a day. Whoever finds one that has not for a week removes its
-//! entries. So versions that are in use side by side, of two programs or of two views of one, leave each other alone.
+//! An entry of another version is a miss, and is overwritten when its key is asked for again. For
+//! those that nobody asks for again there is a register: a hash with a field for each version of
+//! the namespace, which says when that last stored something, to within a day. Whoever finds one
+//! that has not for a week removes its entries. So versions that are in use side by side, of two
+//! programs or of two views of one, leave each other alone.
 
 use super::Cache;
 use super::entry::version_of;
@@ -16,10 +18,12 @@ const DAY_MS: u64 = 86_400_000;
 const KEPT_MS: u64 = 7 * DAY_MS;
 
 impl Cache {
-    /// Removes every entry of this namespace that has another [version](Cache::version) than this view, or none, at once. Gives back how many there were.
+    /// Removes every entry of this namespace that has another [version](Cache::version) than this
+    /// view, or none, at once. Gives back how many there were.
     ///
-    /// Without it, the entries of a version that has stored nothing for a week are removed in the background when another one stores something. Every key of the
-    /// file or server is looked at, and it is done by pages.
+    /// Without it, the entries of a version that has stored nothing for a week are removed in the
+    /// background when another one stores something. Every key of the file or server is looked at,
+    /// and it is done by pages.
     ///
     /// # Errors
     ///
@@ -78,7 +82,8 @@ impl Cache {
             });
     }
 
-    /// Enters this view's version into the register, and removes what those have left that are no longer in use.
+    /// Enters this view's version into the register, and removes what those have left that are no
+    /// longer in use.
     fn tend_versions(&self, now_ms: u64) -> Result<()> {
         let store = &self.inner.store;
         let register = versions_name(&self.inner.namespace);

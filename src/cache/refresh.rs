@@ -89,7 +89,8 @@ impl Cache {
             .spawn(work);
     }
 
-    /// The lease on a value that is to be computed anew, if nobody has it and the value is still the one that was seen.
+    /// The lease on a value that is to be computed anew, if nobody has it and the value is still
+    /// the one that was seen.
     pub(super) fn claim(&self, name: &[u8], stored_at_ms: u64) -> Result<Option<Lease>> {
         let lease_name = lease_of(name);
         // A look costs little, and waits for nobody.

@@ -14,9 +14,9 @@ use crate::{Options, Result, Value};
 
 // Each script does in one step what the functions of `tokens.rs` do that it names.
 
-/// `is_held` and `taken`: KEYS lease, ARGV token, `KEPT` and `LEASE_TTL` in milliseconds, `MAX_BYTES`.
-/// Returns 0 for held, 1 for free, 2 for lapsed. A request may be sent twice: the token may be the
-/// owner's already.
+/// `is_held` and `taken`: KEYS lease, ARGV token, `KEPT` and `LEASE_TTL` in milliseconds,
+/// `MAX_BYTES`. Returns 0 for held, 1 for free, 2 for lapsed. A request may be sent twice: the
+/// token may be the owner's already.
 const ACQUIRE: &str = "local held=redis.call('get',KEYS[1]) or '' \
      local left=redis.call('pttl',KEYS[1])-ARGV[2] \
      if held==ARGV[1] or string.sub(held,1,#ARGV[1]+1)==ARGV[1]..' ' then return 1 end \
@@ -200,9 +200,9 @@ impl RemoteStore {
         Ok(settled == 1)
     }
 
-    /// Runs a script that changes a lease; on a server without scripts, such as brasa's own, runs what
-    /// `decide` says by WATCH and MULTI. That is given what the lease holds and what is left of its time to
-    /// live, and says what the script would have returned.
+    /// Runs a script that changes a lease; on a server without scripts, such as brasa's own, runs
+    /// what `decide` says by WATCH and MULTI. That is given what the lease holds and what is left
+    /// of its time to live, and says what the script would have returned.
     fn change(
         &self,
         operation: &'static str,

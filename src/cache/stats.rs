@@ -129,9 +129,11 @@ pub struct CacheTimes {
     pub longest: Duration,
 }
 
-/// What a handle on a cache has seen, its clones together; from [`Cache::stats`](super::Cache::stats).
+/// What a handle on a cache has seen, its clones together; from
+/// [`Cache::stats`](super::Cache::stats).
 ///
-/// Each look is a hit, a stale hit, a miss, or a remembered failure. What other processes do is counted there.
+/// Each look is a hit, a stale hit, a miss, or a remembered failure. What other processes do is
+/// counted there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct CacheStats {
@@ -147,12 +149,14 @@ pub struct CacheStats {
     pub refreshes: u64,
     /// Computations that have failed.
     pub failures: u64,
-    /// Values that were computed and not stored: because of an error, without a lease, or because the key
-    /// was invalidated or got a newer value meanwhile.
+    /// Values that were computed and not stored: because of an error, without a lease, or because
+    /// the key was invalidated or got a newer value meanwhile.
     pub not_stored: u64,
-    /// Leases that were taken from an owner that had stopped renewing them: killed, stopped or starved.
+    /// Leases that were taken from an owner that had stopped renewing them: killed, stopped or
+    /// starved.
     pub takeovers: u64,
-    /// Values that were computed without a lease, because the wait was over or there was no lease to be had.
+    /// Values that were computed without a lease, because the wait was over or there was no lease
+    /// to be had.
     pub impatient: u64,
     /// Waits that ended with [`CacheError::TimedOut`](super::CacheError::TimedOut).
     pub timeouts: u64,

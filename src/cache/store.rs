@@ -1,4 +1,5 @@
-//! Where a cache's entries are: a brasa file, memory, or with feature `redis` a server. What differs between them is here alone.
+//! Where a cache's entries are: a brasa file, memory, or with feature `redis` a server. What
+//! differs between them is here alone.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -81,7 +82,8 @@ impl Store {
         }
     }
 
-    /// Stores an entry without regard to a lease, and takes the lease on it away, so that who holds it can no longer overwrite it.
+    /// Stores an entry without regard to a lease, and takes the lease on it away, so that who holds
+    /// it can no longer overwrite it.
     pub(super) fn set(&self, lease: &[u8], stored: Stored<'_>) -> Result<()> {
         match self {
             Store::Db(db) => db.batch(|b| {
@@ -115,8 +117,8 @@ impl Store {
         }
     }
 
-    /// As [`Store::acquire`], without a wait for another process that writes: then the lease counts as
-    /// held.
+    /// As [`Store::acquire`], without a wait for another process that writes: then the lease counts
+    /// as held.
     pub(super) fn acquire_briefly(&self, lease: &[u8], token: &[u8]) -> Result<Acquired> {
         match self {
             Store::Db(db) => {
@@ -141,8 +143,8 @@ impl Store {
         }
     }
 
-    /// If a token is in a lease, stores its owner's entry, or gives the lease back without one, in one
-    /// step. Returns whether it did.
+    /// If a token is in a lease, stores its owner's entry, or gives the lease back without one, in
+    /// one step. Returns whether it did.
     pub(super) fn settle(
         &self,
         lease: &[u8],
@@ -175,7 +177,8 @@ impl Store {
         }
     }
 
-    /// The stamp under a key, which is made where there is none, and lives at least as long as `ttl` says.
+    /// The stamp under a key, which is made where there is none, and lives at least as long as
+    /// `ttl` says.
     pub(super) fn stamp(&self, key: &[u8], fresh: u64, ttl: Option<Duration>) -> Result<u64> {
         if let Some(found) = self.get(key)?
             && let Some(stamp) = parse_stamp(&found)
@@ -196,7 +199,8 @@ impl Store {
             #[cfg(feature = "redis")]
             Store::Remote(remote) => remote.set_if_absent(stored)?,
         }
-        // Somebody else's, where they were faster. Where it is gone again, the entry will be a miss.
+        // Somebody else's, where they were faster. Where it is gone again, the entry will be a
+        // miss.
         let found = self.get(key)?;
         Ok(found.and_then(|found| parse_stamp(&found)).unwrap_or(fresh))
     }
@@ -236,10 +240,11 @@ impl Store {
         }
     }
 
-    /// Removes every key that begins with `prefix`, a page at a time; every key of the store is looked at. Gives back how many went.
+    /// Removes every key that begins with `prefix`, a page at a time; every key of the store is
+    /// looked at. Gives back how many went.
     ///
-    /// A lease goes with its value, and a value with its lease, whichever was seen: the owner may have stored the value since its lease was
-    /// seen, or hold the lease still.
+    /// A lease goes with its value, and a value with its lease, whichever was seen: the owner may
+    /// have stored the value since its lease was seen, or hold the lease still.
     pub(super) fn remove_prefix(&self, prefix: &[u8]) -> Result<u64> {
         let mut removed = 0;
         self.for_pages(prefix, &mut |keys| {
@@ -251,7 +256,8 @@ impl Store {
         Ok(removed)
     }
 
-    /// Hands out every key that begins with `prefix`, some at a time; they may be removed meanwhile.
+    /// Hands out every key that begins with `prefix`, some at a time; they may be removed
+    /// meanwhile.
     pub(super) fn for_pages(
         &self,
         prefix: &[u8],
@@ -304,7 +310,8 @@ impl Store {
         }
     }
 
-    /// Removes those of these strings whose first bytes, an entry's header, say so. Gives back how many went.
+    /// Removes those of these strings whose first bytes, an entry's header, say so. Gives back how
+    /// many went.
     pub(super) fn remove_where(&self, keys: &[&[u8]], goes: impl Fn(&[u8]) -> bool) -> Result<u64> {
         match self {
             Store::Db(db) => {
@@ -333,7 +340,8 @@ impl Store {
             }
             #[cfg(feature = "redis")]
             Store::Remote(remote) => {
-                // One that is stored anew between these two steps goes as well, and is computed once more.
+                // One that is stored anew between these two steps goes as well, and is computed
+                // once more.
                 let heads = remote.heads(keys, FIXED_BYTES)?;
                 let dead = keys.iter().zip(heads);
                 let dead = dead.filter(|(_, head)| head.as_ref().is_some_and(|head| goes(head)));
@@ -343,8 +351,8 @@ impl Store {
     }
 }
 
-/// How long a stamp lives for an entry with this time to live. Its time begins before the computation's, which may take longer than
-/// the entry lives.
+/// How long a stamp lives for an entry with this time to live. Its time begins before the
+/// computation's, which may take longer than the entry lives.
 fn life_of_stamp(ttl: Duration) -> Duration {
     ttl.saturating_mul(2).max(LEAST_STAMP_LIFE)
 }

@@ -426,8 +426,8 @@ fn a_panic_gives_the_lease_back() {
     assert_eq!(cache.stats().waits.count, 0);
 }
 
-/// Two caches on one file, of engines of their own: as in two processes. The clock stands still, so that
-/// a lease that is not renewed never lapses.
+/// Two caches on one file, of engines of their own: as in two processes. The clock stands still, so
+/// that a lease that is not renewed never lapses.
 fn two_processes() -> (tempfile::TempDir, ManualClock, [Cache; 2]) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("cache.brasa");

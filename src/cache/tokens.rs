@@ -1,18 +1,19 @@
-//! What the key of a lease holds: the token of its owner, then the tokens of *displaced* owners, which
-//! stopped renewing and lost the lease to another, from the newest to the oldest. Spaces separate
-//! them. Without an owner it begins with a space.
+//! What the key of a lease holds: the token of its owner, then the tokens of *displaced* owners,
+//! which stopped renewing and lost the lease to another, from the newest to the oldest. Spaces
+//! separate them. Without an owner it begins with a space.
 //!
-//! Invariant: while a token is in the lease, no newer value was stored and the key was not invalidated,
-//! since each of these removes the token. So a displaced owner may store its value late.
+//! Invariant: while a token is in the lease, no newer value was stored and the key was not
+//! invalidated, since each of these removes the token. So a displaced owner may store its value
+//! late.
 
 use std::time::Duration;
 
-/// How long a lease lasts that its owner does not renew. Short, so that a killed owner is soon replaced;
-/// long enough that a machine which is merely busy renews it in time.
+/// How long a lease lasts that its owner does not renew. Short, so that a killed owner is soon
+/// replaced; long enough that a machine which is merely busy renews it in time.
 pub(super) const LEASE_TTL: Duration = Duration::from_millis(500);
 
-/// The time to live of the key, which each renewal sets again: what is left of it says when the owner
-/// renewed last. Tokens of displaced owners are kept for so long.
+/// The time to live of the key, which each renewal sets again: what is left of it says when the
+/// owner renewed last. Tokens of displaced owners are kept for so long.
 pub(super) const KEPT: Duration = Duration::from_secs(3_600);
 
 /// Most bytes that a lease holds. A token that was cut off is no token any more.
@@ -40,8 +41,9 @@ pub(super) enum Settled {
     Left(Vec<u8>),
 }
 
-/// Whether a lease has an owner that renews it, given what is left of its time to live. A clock that was
-/// set back makes more be left than there can be: the lease counts as lapsed, as after a jump ahead.
+/// Whether a lease has an owner that renews it, given what is left of its time to live. A clock
+/// that was set back makes more be left than there can be: the lease counts as lapsed, as after a
+/// jump ahead.
 pub(super) fn is_held(held: &[u8], left: Option<Duration>) -> bool {
     has_owner(held) && left.is_some_and(|left| left > KEPT - LEASE_TTL && left <= KEPT + LEASE_TTL)
 }

@@ -1,14 +1,14 @@
-//! The values of a cache: bytes, text, types with an encoding of their own, and with feature `serde`
-//! every type that serde knows.
+//! The values of a cache: bytes, text, types with an encoding of their own, and with feature
+//! `serde` every type that serde knows.
 
 use super::entry::ValueKind;
 use crate::Value;
 
 /// A value that a [`Cache`](super::Cache) can hold.
 ///
-/// [`Value`] and `Vec<u8>` are bytes, `String` is text; each is stored as it is. With feature `serde`,
-/// every other type that is `Serialize` and `DeserializeOwned` is stored as MessagePack with the names
-/// of its fields. [`Encoded`] holds a type with an encoding of its own.
+/// [`Value`] and `Vec<u8>` are bytes, `String` is text; each is stored as it is. With feature
+/// `serde`, every other type that is `Serialize` and `DeserializeOwned` is stored as MessagePack
+/// with the names of its fields. [`Encoded`] holds a type with an encoding of its own.
 ///
 /// The trait is sealed, so that feature `serde` can add types without breaking a program that was
 /// written without it.
@@ -146,8 +146,8 @@ mod plain {
     }
 }
 
-/// One implementation for all of serde's types. Bytes and text go around serde, so that they are the same with the
-/// feature and without it; the comparisons of types are made by the compiler.
+/// One implementation for all of serde's types. Bytes and text go around serde, so that they are
+/// the same with the feature and without it; the comparisons of types are made by the compiler.
 #[cfg(feature = "serde")]
 mod typed {
     use std::any::{Any, TypeId};
