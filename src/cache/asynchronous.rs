@@ -2,9 +2,9 @@
 //!
 //! Invariants:
 //!
-//! 1. A call that can wait for a lock or a disk runs in `spawn_blocking`. A lookup in a file
-//!    cannot, so a hit costs no switch of threads.
-//! 2. A computation whose future is dropped gives its lease back and ends its flight.
+//! 1. A call that can wait for a lock or a disk runs in `spawn_blocking`. A lookup in a file cannot
+//!    wait, so a hit needs no switch of threads.
+//! 2. A computation whose future is dropped releases its lease and ends its flight.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -20,7 +20,7 @@ use super::{Cache, CacheError, CacheValue, WaitTimeout};
 use crate::Result;
 use crate::sync::Instant;
 
-/// A computation in a future (invariant 2): its lease is given back on a thread that may block.
+/// A computation in a future (invariant 2). Its lease is released on a thread that may block.
 struct Pending(Option<Computation>);
 
 impl Drop for Pending {
@@ -41,7 +41,7 @@ enum Attempt<T> {
     Answered(Look<T>),
     /// Another thread or process computes the value.
     Taken,
-    /// There is no lease to be had: compute, and store nothing.
+    /// The lease cannot be acquired: compute, and store nothing.
     Alone,
 }
 
@@ -51,7 +51,7 @@ async fn blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) 
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime shuts down, and drops this future, too.
+            // The runtime is shutting down, and drops this future as well.
             Err(_) => std::future::pending().await,
         },
     }
@@ -59,12 +59,12 @@ async fn blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) 
 
 impl Cache {
     /// Returns the value of a key, like [`Cache::get_or_insert_with`], for a computation that is a
-    /// future. It runs on the caller's tokio runtime, whose time must be enabled.
+    /// future. The future runs on the caller's tokio runtime, which must have its timer enabled.
     ///
     /// Of all tasks, threads and processes that miss the same key at once, one computes, and the
-    /// others wait up to [`Cache::max_wait`]. A hit does not block, and everything that may block
-    /// runs in `spawn_blocking`. If the returned future is dropped, the computation stops and
-    /// another caller takes over. A computation that asks for its own key waits for itself until
+    /// others wait up to [`Cache::max_wait`]. A hit does not block, and every step that may block
+    /// runs in `spawn_blocking`. If the returned future is dropped, its computation stops and
+    /// another caller computes. A computation that asks for its own key waits for itself until
     /// `max_wait`.
     ///
     /// # Errors
@@ -73,7 +73,7 @@ impl Cache {
     ///
     /// # Panics
     ///
-    /// If it is polled outside of a tokio runtime, or the runtime has no timer.
+    /// If the future is polled outside of a tokio runtime, or the runtime has no timer.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -115,7 +115,7 @@ impl Cache {
         }
     }
 
-    /// Looks a value up; a server is asked on a thread that may block (invariant 1).
+    /// Looks a value up. A lookup on a server runs on a thread that may block (invariant 1).
     async fn look_async<T: CacheValue + Send + 'static>(&self, name: &[u8]) -> Result<Look<T>> {
         match &*self.inner.store {
             Store::Db(_) => self.look(name),
@@ -214,7 +214,7 @@ impl Cache {
                     }
                     Attempt::Ours(Box::new(lease))
                 }
-                // Its last owner has stored a value since this task looked.
+                // The last owner has stored a value after this task's lookup.
                 look => Attempt::Answered(look),
             }),
             Err(error) => self.inner.forgive(Err(error), Attempt::Alone),

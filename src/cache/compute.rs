@@ -1,4 +1,12 @@
-//! Computing a value once, whoever asks for it meanwhile.
+//! Computing a missing value once, for all callers that ask for it at the same time.
+//!
+//! Invariants:
+//!
+//! 1. The threads of a handle compute a key one at a time, except a thread that must not wait: it
+//!    would wait for itself, or it is within a write to the same file.
+//! 2. A value is stored only under its lease. A computation without a lease returns its value and
+//!    stores nothing.
+//! 3. Every computation ends its flight and gives its lease back, also if it fails or panics.
 
 use std::convert::Infallible;
 use std::fmt::Display;
@@ -16,19 +24,20 @@ use crate::clock::Patience;
 use crate::sync::Instant;
 use crate::{Result, Value};
 
-/// How long who waits for another process sleeps between two looks, at first and at most.
+/// The first and the longest sleep between two lookups, for a caller that waits for another
+/// process.
 pub(super) const NAPS: (Duration, Duration) =
     (Duration::from_micros(200), Duration::from_millis(4));
 
-/// How the wait for a lease has ended.
+/// The end of a wait for a lease.
 enum Turn<T> {
-    /// It is ours, and there is still no value.
+    /// This call acquired the lease, and there is still no value.
     Ours(Lease),
-    /// Somebody has stored a value meanwhile.
+    /// Another owner has stored a value meanwhile.
     Answered(Look<T>),
-    /// There is none to be had: compute, and store nothing.
+    /// The lease cannot be acquired: compute, and store nothing.
     Alone,
-    /// Its owner renews it, and this call has waited for [`Cache::max_wait`].
+    /// The owner renews the lease, and this call has waited [`Cache::max_wait`].
     TimedOut,
 }
 
@@ -37,7 +46,7 @@ fn value_of<T, E>(computed: Result<Computed<T>, E>) -> Result<T, CacheError<E>> 
     value.map_err(CacheError::Compute)
 }
 
-/// A value that was computed, with the TTL that it came with instead of the view's.
+/// A computed value, with its own TTL if the computation returned one.
 pub(super) struct Computed<T> {
     value: T,
     ttl: Option<Duration>,
@@ -49,7 +58,7 @@ impl<T> From<T> for Computed<T> {
     }
 }
 
-/// A computation that has begun. Dropping it gives its lease back and ends its flight.
+/// A computation that has begun. Dropping it releases its lease and ends its flight.
 pub(super) struct Computation {
     lease: Lease,
     leader: Leader,
@@ -59,29 +68,31 @@ pub(super) struct Computation {
 }
 
 impl Cache {
-    /// The value of a key; where there is none, what `compute` gives, which is stored.
+    /// Returns the value of a key. If the value is missing, computes it by `compute` and stores it.
     ///
     /// Of all threads and processes that miss the same key at once, one computes, and the others
-    /// wait for it. The threads of one handle and its clones wait for however long it takes; other
-    /// processes up to [`Cache::max_wait`], and then do what [`Cache::on_wait_timeout`] says. A
-    /// value whose time is nearly up is computed anew by one caller, while the others get the old
-    /// one. If that fails, that caller gets the old one, too.
+    /// wait for it. The threads of one handle and its clones wait without a limit. Other processes
+    /// wait up to [`Cache::max_wait`], and then follow [`Cache::on_wait_timeout`].
     ///
-    /// `compute` may use this cache. If it panics, others go on as if it had failed. It must not
-    /// wait for another thread that asks for the same key.
+    /// When a value is stale or nearly stale, one caller computes it again, and the others get the
+    /// old value. If that computation fails, its caller gets the old value as well.
+    ///
+    /// `compute` may use this cache. If it panics, other callers continue as after a failure. It
+    /// must not wait for another thread that asks for the same key.
     ///
     /// # Errors
     ///
     /// - [`CacheError::Compute`] with the error of `compute`.
-    /// - [`CacheError::FailedRecently`] with [`Cache::negative_ttl`] alone.
-    /// - [`CacheError::TimedOut`] with [`WaitTimeout::Error`] alone.
-    /// - [`CacheError::Cache`] of a strict cache alone.
+    /// - [`CacheError::FailedRecently`], only with [`Cache::negative_ttl`].
+    /// - [`CacheError::TimedOut`], only with [`WaitTimeout::Error`].
+    /// - [`CacheError::Cache`], only from a strict cache.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let cache = brasa::Cache::in_memory()?;
-    /// let computed: String = cache.get_or_insert_with("k", || "4".parse::<u8>().map(|n| n.to_string()))?;
-    /// let found: String = cache.get_or_insert_with("k", || "x".parse::<u8>().map(|n| n.to_string()))?;
+    /// let lookup = |text: &str| text.parse::<u8>().map(|number| number.to_string());
+    /// let computed: String = cache.get_or_insert_with("k", || lookup("4"))?;
+    /// let found: String = cache.get_or_insert_with("k", || lookup("x"))?; // a hit
     /// assert_eq!((&*computed, &*found), ("4", "4"));
     /// # Ok(())
     /// # }
@@ -94,11 +105,11 @@ impl Cache {
         self.get_or_insert_computed(key.as_ref(), || compute().map(Computed::from))
     }
 
-    /// Like [`Cache::get_or_insert_with`], for a computation that decides how long its value is
-    /// fresh: it returns the value with its TTL, instead of [`Cache::ttl`].
+    /// Like [`Cache::get_or_insert_with`], for a computation that returns its value together with a
+    /// TTL, which replaces [`Cache::ttl`].
     ///
-    /// So a missing row can be remembered for a shorter time than a row: with feature `serde`, an
-    /// `Option` is a value. For a TTL per call, use a view: `cache.clone().ttl(ttl)`.
+    /// With feature `serde` an `Option` is a value, so a missing row can have a shorter TTL than a
+    /// row. For a TTL that the caller chooses, use a view: `cache.clone().ttl(ttl)`.
     ///
     /// # Errors
     ///
@@ -130,11 +141,11 @@ impl Cache {
         self.get_or_insert_computed(key.as_ref(), compute)
     }
 
-    /// Returns the value of a key, and never an error: for a computation that cannot fail.
+    /// Returns the value of a key, without an error, for a computation that cannot fail.
     ///
-    /// It is stored and shared as by [`Cache::get_or_insert_with`]. If the cache has an error, or
-    /// the wait for another computation ends in one, the value is computed here and not stored. A
-    /// strict cache may compute it twice: once before the error.
+    /// The value is stored and shared as by [`Cache::get_or_insert_with`]. If that call would
+    /// return an error, this one computes the value and does not store it. A strict cache may then
+    /// compute the value twice: once before the error and once after it.
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -171,14 +182,15 @@ impl Cache {
         }
     }
 
-    /// As [`Cache::get_or_insert_with`]; but what is due to be computed anew is computed by a
-    /// thread of its own, and nobody waits: the caller gets the old value at once.
+    /// Like [`Cache::get_or_insert_with`], but a stale or nearly stale value is computed again by a
+    /// thread in the background. The caller gets the old value at once.
     ///
-    /// Only a miss is computed by the caller. At most 8 threads refresh at a time.
+    /// The caller computes only on a miss. At most 8 threads of a handle refresh at a time; beyond
+    /// that, old values are returned for longer.
     ///
     /// # Errors
     ///
-    /// As [`Cache::get_or_insert_with`]. An error in the background is counted in
+    /// Those of [`Cache::get_or_insert_with`]. A failure in the background is counted in
     /// [`CacheStats::failures`](super::CacheStats::failures).
     ///
     /// ```
@@ -219,7 +231,7 @@ impl Cache {
         }
     }
 
-    /// What is to be done about a miss.
+    /// Handles a miss: leads the computation, or waits for the thread or process that leads it.
     fn compute_once<T: CacheValue, E: Display>(
         &self,
         name: &[u8],
@@ -278,7 +290,7 @@ impl Cache {
         }
     }
 
-    /// Waits until the lease is free, or there is a value, or patience is at its end.
+    /// Waits until the lease is free, a value is stored, or `patience` is over.
     fn wait_for_lease<T: CacheValue>(
         &self,
         name: &[u8],
@@ -298,7 +310,7 @@ impl Cache {
             match self.inner.keeper.acquire(&lease_name) {
                 Ok(Some(lease)) => {
                     note_wait(has_waited);
-                    // Its last owner may have stored a value since this thread looked.
+                    // The last owner may have stored a value after this thread's lookup.
                     return Ok(match self.look(name)? {
                         Look::Miss => {
                             if lease.is_takeover() {
@@ -314,7 +326,7 @@ impl Cache {
             }
             match self.inner.keeper.is_own(&lease_name) {
                 Ok(false) => {}
-                // However long it waited, the lease would not become free.
+                // This thread holds the lease itself, so it would never become free.
                 Ok(true) => return Ok(Turn::TimedOut),
                 Err(error) => return self.inner.forgive(Err(error), Turn::Alone),
             }
@@ -342,8 +354,8 @@ impl Cache {
         }
     }
 
-    /// Computes without a lease, and stores nothing (invariant 2 of the module). Threads that wait
-    /// for this one get the value.
+    /// Computes without a lease, and stores nothing (invariant 2). Threads that wait for this one
+    /// get the value.
     fn compute_alone<T: CacheValue, E: Display>(
         &self,
         leader: Option<Leader>,
@@ -369,7 +381,7 @@ impl Cache {
         value_of(computed)
     }
 
-    /// Computes under the lease, stores the outcome, and gives the lease back.
+    /// Computes under the lease, stores the outcome and releases the lease.
     pub(super) fn compute_and_store<T: CacheValue, E: Display>(
         &self,
         name: &[u8],
@@ -385,7 +397,7 @@ impl Cache {
         self.finish(name, computation, computed)
     }
 
-    /// Begins a computation: reads the stamps of its tags (invariant 3 of the module).
+    /// Begins a computation. Reads the stamps of its tags first (invariant 3 of `mod.rs`).
     pub(super) fn begin(&self, lease: Lease, leader: Leader, is_refresh: bool) -> Computation {
         Computation {
             lease,
@@ -396,10 +408,10 @@ impl Cache {
         }
     }
 
-    /// Stores the outcome of a computation and gives its lease back.
+    /// Stores the outcome of a computation and releases its lease.
     ///
-    /// A failed refresh leaves the lease to expire, so that the next attempt comes a moment later.
-    /// Until then callers get the old value without an attempt.
+    /// A failed refresh lets the lease expire instead, so that the next attempt comes half a second
+    /// later. Until then callers get the old value without an attempt.
     pub(super) fn finish<T: CacheValue, E: Display>(
         &self,
         name: &[u8],
@@ -437,7 +449,8 @@ impl Cache {
         let stamps = match stamps {
             Ok(stamps) => stamps,
             Err(error) => {
-                // Without its tags it is not to be stored; who waits gets it all the same.
+                // An entry without its tags must not be stored, since no invalidation would reach
+                // it. Threads that wait still get the value.
                 if let Ok(entry) = encode(&[]) {
                     leader.land(&entry);
                 }
@@ -458,8 +471,8 @@ impl Cache {
             if is_stored.is_err() {
                 leader.land(&entry);
             }
-            // If it was not stored, the key was invalidated or has a newer value: threads that wait
-            // look again, since they may have asked after that.
+            // If nothing was stored, the key was invalidated or has a newer value. Threads that
+            // wait look it up again, since they may have asked after that change.
             is_stored
         });
         match stored {
@@ -471,7 +484,8 @@ impl Cache {
     }
 }
 
-/// What a look means to somebody who waits; `None` where the wait goes on.
+/// Returns the answer that a lookup gives to a waiting caller, or `None` if the caller must wait
+/// on.
 pub(super) fn answer<T, E>(look: Look<T>) -> Option<Result<T, CacheError<E>>> {
     match look {
         Look::Fresh(value) | Look::Due(Due { value, .. }) => Some(Ok(value)),
@@ -484,10 +498,9 @@ pub(super) fn answer<T, E>(look: Look<T>) -> Option<Result<T, CacheError<E>>> {
 mod tests {
     use super::*;
 
-    /// Between a look and the lease there is a moment in which another process may store the value
-    /// and give the lease back.
+    /// Between a lookup and the lease, another process may store the value and release the lease.
     #[test]
-    fn who_has_the_lease_looks_again_before_computing() {
+    fn owner_of_the_lease_looks_again_before_it_computes() {
         let cache = Cache::in_memory().unwrap();
         cache.insert("k", &"of another".to_owned()).unwrap();
         let name = Name::of_value(&cache.inner.prefix, b"k");
@@ -498,6 +511,6 @@ mod tests {
             _ => unreachable!("it would have been computed again"),
         }
         let lease = cache.inner.store.get(&lease_of(name.bytes()));
-        assert!(lease.unwrap().is_none(), "it was given back");
+        assert!(lease.unwrap().is_none(), "the lease was released");
     }
 }

@@ -1,31 +1,31 @@
-//! What an entry is in the store: a header of ours, and behind it the value. Pure.
+//! The bytes of an entry in the store: a header, then the value. This file has no effects.
 //!
-//! The layout is specified in [`crate::docs::cache`]; a test holds its bytes. Invariants:
+//! [`crate::docs::cache`] specifies the layout, and a test compares the bytes. Invariants:
 //!
-//! 1. Whatever the bytes are, reading them gives an entry or nothing, and never panics: what is odd
-//!    is a miss.
-//! 2. Bytes of one layout are never read by another: the first two say which it is.
+//! 1. Reading any bytes returns an entry or `None`, and never panics. Invalid bytes are a miss.
+//! 2. Bytes of one layout are never read as another: the first two bytes name the layout.
 
 use byteorder::{ByteOrder, LittleEndian};
 
-/// What every entry begins with.
+/// The first byte of every entry.
 const MAGIC: u8 = 0xce;
 
-/// The layout that is written, and the only one that is read.
+/// The layout that this version writes, and the only one that it reads.
 const LAYOUT: u8 = 1;
 
-/// Bytes before the tags.
+/// The length of the header before the tags, in bytes.
 pub(super) const FIXED_BYTES: usize = 48;
 
-/// Most tags of one entry.
+/// The largest number of tags of one entry.
 pub(super) const MAX_TAGS: usize = 64;
 
-/// Longest tag in bytes.
+/// The length of the longest tag, in bytes.
 pub(super) const MAX_TAG_BYTES: usize = 1_024;
 
-/// What tells apart values of different types and encodings.
+/// A number that distinguishes values of different types and encodings.
 ///
-/// [`ValueKind::own`] makes the kind of a [`CacheEncoding`](super::CacheEncoding).
+/// [`ValueKind::own`] makes the kind of a [`CacheEncoding`](super::CacheEncoding);
+/// [`Encoded`](super::Encoded) has an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ValueKind {
     encoding: u8,
@@ -33,9 +33,9 @@ pub struct ValueKind {
 }
 
 impl ValueKind {
-    /// Bytes as they are.
+    /// Plain bytes.
     pub(super) const BYTES: ValueKind = ValueKind::plain(0);
-    /// UTF-8.
+    /// UTF-8 text.
     pub(super) const TEXT: ValueKind = ValueKind::plain(1);
 
     const fn plain(encoding: u8) -> ValueKind {
@@ -45,7 +45,7 @@ impl ValueKind {
         }
     }
 
-    /// MessagePack of a type of this name.
+    /// Returns the kind of a type of this name that is stored as MessagePack.
     #[cfg(feature = "serde")]
     pub(super) fn message_pack(type_name: &str) -> ValueKind {
         ValueKind {
@@ -54,7 +54,13 @@ impl ValueKind {
         }
     }
 
-    /// An encoding of one's own: the name should change whenever the bytes mean something else.
+    /// Returns the kind of an encoding with this name. Change the name whenever the meaning of the
+    /// bytes changes: entries of the old name are then misses.
+    ///
+    /// ```
+    /// use brasa::ValueKind;
+    /// assert_ne!(ValueKind::own("weather.Celsius.1"), ValueKind::own("weather.Celsius.2"));
+    /// ```
     pub fn own(name: &str) -> ValueKind {
         ValueKind {
             encoding: 255,
@@ -63,12 +69,12 @@ impl ValueKind {
     }
 }
 
-/// SipHash-1-3 under a key of zeros: it tells names apart, and is part of the layout.
+/// Returns the SipHash-1-3 under a key of zeros. The layout stores it in place of a name.
 pub(super) fn hash(bytes: &[u8]) -> u64 {
     siphasher::sip::SipHasher13::new().hash(bytes)
 }
 
-/// A version stamp as entries carry it; 0 for none.
+/// Returns the stamp of a version, as entries store it. It is never 0, which stands for no version.
 pub(super) fn version_stamp(version: &str) -> u64 {
     hash(version.as_bytes()).max(1)
 }
@@ -77,20 +83,21 @@ pub(super) fn version_stamp(version: &str) -> u64 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry<'a> {
     pub(super) kind: ValueKind,
-    /// Whether it stands for an error, of which the value is the message.
+    /// Whether the entry is a remembered failure. Its value is then the message.
     pub(super) is_failure: bool,
     pub(super) version: u64,
     pub(super) stored_at_ms: u64,
-    /// From when on it is stale, 0 for never.
+    /// The time from which the value is stale; 0 for never.
     pub(super) soft_deadline_ms: u64,
-    /// How long the value took to compute.
+    /// The time that the computation took.
     pub(super) computing_us: u32,
     tags: &'a [u8],
-    /// Where the value begins.
+    /// The offset of the value.
     pub(super) value_at: usize,
 }
 
-/// The version of an entry of this layout, of which the first [`FIXED_BYTES`] will do.
+/// Returns the version of an entry, from its first [`FIXED_BYTES`] bytes; `None` for another
+/// layout.
 pub(super) fn version_of(head: &[u8]) -> Option<u64> {
     let fixed = head.get(..FIXED_BYTES)?;
     let is_one = fixed.starts_with(&[MAGIC, LAYOUT]);
@@ -98,7 +105,7 @@ pub(super) fn version_of(head: &[u8]) -> Option<u64> {
 }
 
 impl<'a> Entry<'a> {
-    /// Reads an entry; `None` where it is none (invariant 1).
+    /// Reads an entry. Returns `None` if the bytes are not a valid entry (invariant 1).
     #[inline]
     pub(super) fn read(bytes: &'a [u8]) -> Option<Entry<'a>> {
         let (fixed, behind) = bytes.split_at_checked(FIXED_BYTES)?;
@@ -130,7 +137,7 @@ impl<'a> Entry<'a> {
         is_whole.then_some(entry)
     }
 
-    /// The tags, each with the stamp that it had when the value's computation began.
+    /// Returns the tags, each with the stamp that it had before the value's computation began.
     pub(super) fn tags(&self) -> impl Iterator<Item = (&'a [u8], u64)> + use<'a> {
         let mut rest = self.tags;
         std::iter::from_fn(move || {
@@ -143,12 +150,12 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// How many bytes tags take in an entry.
+/// Returns the length of tags in an entry, in bytes.
 fn tag_bytes<'a>(tags: impl Iterator<Item = (&'a [u8], u64)>) -> usize {
     tags.map(|(name, _)| 10 + name.len()).sum()
 }
 
-/// What is to be stored beside a value.
+/// The fields of a header to write.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Header<'a> {
     pub(super) kind: ValueKind,
@@ -162,10 +169,10 @@ pub(super) struct Header<'a> {
 }
 
 impl Header<'_> {
-    /// An entry without its value, which is to be appended.
+    /// Returns an entry without its value. The caller appends the value.
     #[allow(
         clippy::cast_possible_truncation,
-        reason = "tags are within their limits, which a view of the cache checks"
+        reason = "the caller has checked the limits of tags"
     )]
     pub(super) fn write(&self) -> Vec<u8> {
         let tags = || self.tags.iter().map(|(name, stamp)| (&name[..], *stamp));
@@ -209,9 +216,9 @@ mod tests {
         bytes
     }
 
-    /// Whoever changes these bytes needs a new layout number: other programs have written them.
+    /// A change of these bytes needs a new layout number, since older programs have written them.
     #[test]
-    fn an_entry_has_the_bytes_that_the_docs_say() {
+    fn entry_has_the_bytes_that_the_docs_state() {
         let bytes = example(&[(b"users".to_vec(), 0x1122_3344_5566_7788)]);
         let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let expected = [
@@ -229,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_read_as_it_was_written() {
+    fn entry_is_read_as_it_was_written() {
         let tags = [(b"a".to_vec(), 1), (Vec::new(), 2)];
         let bytes = example(&tags);
         let entry = Entry::read(&bytes).unwrap();
@@ -246,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_cut_or_flipped_is_an_entry_or_nothing() {
+    fn entry_that_is_cut_or_has_a_flipped_bit_is_read_as_an_entry_or_as_none() {
         let tags = [(b"users".to_vec(), 7), (b"x".to_vec(), 8)];
         let bytes = example(&tags);
         let header_bytes = Entry::read(&bytes).unwrap().value_at;

@@ -1,11 +1,12 @@
-//! Computations under way in this process: later threads wait for the first.
+//! Flights: the computations that run in this process. The first thread that misses a key leads its
+//! flight, and later threads wait for the leader.
 //!
 //! Invariants:
 //!
-//! 1. A flight ends when its leader's guard is dropped, however that comes about: a panic in a
-//!    computation leaves no thread waiting.
-//! 2. No thread waits for itself, be it by way of other threads: a computation may ask for its own
-//!    key, and two for each other's.
+//! 1. A flight ends when its leader's guard is dropped. A panic in a computation drops the guard,
+//!    so it leaves no thread waiting.
+//! 2. No thread waits for itself, directly or through other threads. A computation may ask for its
+//!    own key, and two computations may ask for each other's keys.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -22,55 +23,56 @@ pub(super) struct Flights {
 }
 
 struct Flight {
-    /// `None` until a thread that was started for it has taken it up.
+    /// `None` while the thread that is to lead the flight has not started yet.
     leader: Mutex<Option<ThreadId>>,
     end: Mutex<Option<Landing>>,
     landed: Condvar,
 }
 
-/// How a flight has ended: with the bytes of an entry, where there is one.
+/// The end of a flight, with the bytes of an entry if the waiting threads cannot find it in the
+/// store.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Landing {
     pub(super) entry: Option<Arc<[u8]>>,
 }
 
-/// What somebody who wants a value is to do.
+/// The role of a thread that misses a value.
 pub(super) enum Boarding {
-    /// See to it.
+    /// The thread leads the computation.
     Lead(Leader),
-    /// Wait for who does.
+    /// The thread waits for the leader.
     Wait(Waiting),
-    /// Compute it there and then: this thread is already at it (invariant 2).
+    /// The thread leads this flight already, and must compute without waiting (invariant 2).
     Nested,
 }
 
-/// The one who sees to a value. Dropping it ends the flight (invariant 1).
+/// The guard of the thread that leads a flight. Dropping it ends the flight (invariant 1).
 pub(super) struct Leader {
     flights: Arc<Flights>,
     name: Box<[u8]>,
     landing: Landing,
 }
 
-/// A thread that is to wait for a value.
+/// The right to wait for the end of a flight.
 pub(super) struct Waiting(Arc<Flight>);
 
-/// How a wait has ended.
+/// The end of a wait.
 #[derive(Debug)]
 pub(super) enum Waited {
     Landed(Landing),
     TimedOut,
-    /// It would never end: the leader waits for this thread (invariant 2).
+    /// The wait would never end: the leader waits for this thread (invariant 2).
     Deadlock,
 }
 
-/// The flight that each waiting thread waits for, of all handles of the process.
+/// For each waiting thread, the flight that it waits for. It spans all handles of the process.
 static WAITING: LazyLock<Mutex<HashMap<ThreadId, Arc<Flight>>>> = LazyLock::new(Mutex::default);
 
 /// The entry of this thread in [`WAITING`].
 struct Entered;
 
 impl Entered {
-    /// `None` if the wait for this flight would never end.
+    /// Enters this thread as waiting. Returns `None` if the wait for this flight would never end.
     fn new(flight: &Arc<Flight>) -> Option<Entered> {
         let this = thread::current().id();
         let mut waiting = lock(&WAITING);
@@ -94,17 +96,17 @@ impl Drop for Entered {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing is left half done under these locks.
+    // No change under these locks can be left half done, so a poisoned lock is still consistent.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Flights {
-    /// Begins a flight, or joins the one that is under way.
+    /// Begins a flight, or joins the flight that exists.
     pub(super) fn board(self: &Arc<Self>, name: &[u8]) -> Boarding {
         self.board_as(name, Some(thread::current().id()))
     }
 
-    /// Begins a flight that another thread will lead; `None` where one is under way.
+    /// Begins a flight that another thread will lead. Returns `None` if a flight exists.
     pub(super) fn prepare(self: &Arc<Self>, name: &[u8]) -> Option<Leader> {
         match self.board_as(name, None) {
             Boarding::Lead(leader) => Some(leader),
@@ -135,14 +137,14 @@ impl Flights {
 }
 
 impl Leader {
-    /// This thread sees to it from now on.
+    /// Makes this thread the leader.
     pub(super) fn take_charge(&self) {
         if let Some(flight) = lock(&self.flights.by_name).get(&self.name) {
             *lock(&flight.leader) = Some(thread::current().id());
         }
     }
 
-    /// Ends the flight with an entry for those who wait, since they will not find it in the store.
+    /// Ends the flight with an entry for the waiting threads, which will not find it in the store.
     pub(super) fn land(mut self, entry: &[u8]) {
         self.landing.entry = Some(entry.into());
     }
@@ -159,10 +161,10 @@ impl Drop for Leader {
 }
 
 impl Waiting {
-    /// Waits until the flight has ended; where `is_limited`, until the timeout of `patience` at
-    /// most. What was waited is counted there in any case.
+    /// Waits until the flight has ended. With `is_limited` the wait ends at the timeout of
+    /// `patience`. The time spent waiting is counted in `patience` in both cases.
     pub(super) fn wait(&self, patience: &mut Patience, is_limited: bool) -> Waited {
-        /// Short, so that time for which the process is stopped is told from waiting.
+        /// Short, so that time for which the process is stopped does not count as waiting.
         const STEP: Duration = Duration::from_millis(100);
         let Some(_entered) = Entered::new(&self.0) else {
             return Waited::Deadlock;
@@ -201,12 +203,12 @@ mod tests {
     fn leader(flights: &Arc<Flights>, name: &[u8]) -> Leader {
         match flights.board(name) {
             Boarding::Lead(leader) => leader,
-            _ => unreachable!("somebody else leads"),
+            _ => unreachable!("another thread leads"),
         }
     }
 
     #[test]
-    fn who_comes_second_gets_what_the_first_has_brought() {
+    fn waiting_thread_gets_the_entry_of_the_leader() {
         let flights = Arc::new(Flights::default());
         let first = leader(&flights, b"k");
         thread::scope(|scope| {
@@ -229,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_that_panics_ends_its_flight() {
+    fn leader_that_panics_ends_its_flight() {
         let flights = Arc::new(Flights::default());
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let _leader = leader(&flights, b"k");
@@ -240,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_does_not_wait_for_itself_nor_for_longer_than_it_was_told() {
+    fn thread_waits_neither_for_itself_nor_beyond_its_timeout() {
         let flights = Arc::new(Flights::default());
         let _first = leader(&flights, b"k");
         assert!(matches!(flights.board(b"k"), Boarding::Nested));
@@ -257,10 +259,10 @@ mod tests {
         });
     }
 
-    /// Each of three threads leads one flight and waits for the next thread's, of different
+    /// Each of three threads leads one flight and waits for the flight of the next thread, on three
     /// handles.
     #[test]
-    fn threads_that_wait_for_each_other_are_told() {
+    fn last_of_the_threads_that_wait_for_each_other_gets_a_deadlock() {
         let flights = [(); 3].map(|()| Arc::new(Flights::default()));
         let all_lead = crate::sync::Barrier::new(3);
         let run = |number: usize| {
@@ -279,9 +281,9 @@ mod tests {
         let run = &run;
         let deadlocks = thread::scope(|scope| {
             let threads = [0, 1, 2].map(|number| scope.spawn(move || run(number)));
-            let told = threads.map(|thread| thread.join().unwrap());
-            told.into_iter().filter(|told| *told).count()
+            let is_deadlock = threads.map(|thread| thread.join().unwrap());
+            is_deadlock.into_iter().filter(|is| *is).count()
         });
-        assert_eq!(deadlocks, 1, "the last that came");
+        assert_eq!(deadlocks, 1, "the last thread");
     }
 }

@@ -1,4 +1,4 @@
-//! Making entries, and storing what was not asked for.
+//! Storing a value without a computation, and making the bytes of entries.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -12,24 +12,28 @@ use crate::clock::duration_ms;
 use crate::error::check_length;
 use crate::{Error, Result};
 
-/// Longest message of a failure that is remembered, in bytes.
+/// The length of the longest message of a remembered failure, in bytes.
 const MAX_MESSAGE_BYTES: usize = 1_024;
 
 impl Cache {
-    /// Stores a value, whatever is there, and whoever is just computing one: theirs is dropped.
+    /// Stores a value, and replaces the value that is there. A computation of the same key that is
+    /// running meanwhile does not overwrite it.
     ///
     /// # Errors
     ///
-    /// Those of every write, see [`Db::set`](crate::Db::set), and [`Error::Encoding`],
-    /// [`Error::Remote`], strict or not: a caller that has changed the data must know whether the
-    /// old value is still there. So it is an error, too, if the cache was opened as another than
-    /// the named one ([`Cache::degraded`]): [`Error::ReadOnly`], or [`Error::FellBack`] if the
-    /// value was stored in memory alone.
+    /// A cache returns these errors whether it is strict or not: a caller that has changed the data
+    /// must know whether the old value is still there.
+    ///
+    /// - Those of every write, see [`Db::set`](crate::Db::set), and [`Error::Remote`].
+    /// - [`Error::Encoding`] if the value cannot be encoded.
+    /// - [`Error::ReadOnly`] if the cache is [degraded](Cache::degraded) to reading.
+    /// - [`Error::FellBack`] if the cache is degraded to memory: the value was stored there alone.
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
     /// let cache = brasa::Cache::in_memory()?.ttl(std::time::Duration::from_secs(10));
     /// cache.insert("user:7", &"Minevaldo".to_owned())?;
+    /// assert_eq!(cache.get::<String>("user:7")?.as_deref(), Some("Minevaldo"));
     /// # Ok(())
     /// # }
     /// ```
@@ -48,7 +52,7 @@ impl Cache {
         self.inner.reached(())
     }
 
-    /// The tags of this view with their stamps.
+    /// Returns the tags of this view with their stamps. Creates the stamps that are missing.
     pub(super) fn stamps(&self) -> Result<Vec<(Vec<u8>, u64)>> {
         let Some(tags) = &self.settings.tags else {
             return Ok(Vec::new());
@@ -68,7 +72,7 @@ impl Cache {
         Ok(stamps)
     }
 
-    /// The entry of a value.
+    /// Returns the entry of a value.
     pub(super) fn encode<T: CacheValue>(
         &self,
         value: &T,
@@ -84,7 +88,7 @@ impl Cache {
         Ok(entry)
     }
 
-    /// The entry of a failure.
+    /// Returns the entry of a failure, with the text of its error.
     pub(super) fn failure(
         &self,
         error: &impl Display,

@@ -1,18 +1,20 @@
-//! The lease: its owner computes a value, in whichever process.
+//! The lease on a key. Of all processes, the owner of the lease computes the value.
 //!
-//! It is a key of its own in the store (`tokens.rs` says what it holds). While the owner computes,
-//! a thread of its process renews the lease every tenth of a second. If the process is killed or
-//! stopped, nothing renews it, and after [`LEASE_TTL`] another may take it. So a takeover needs no
-//! look at the owner, which may be on another host.
+//! A lease is a key of its own in the store; `tokens.rs` defines its contents. While the owner
+//! computes, a thread of its process renews the lease every tenth of a second. If the process is
+//! killed or stopped, no thread renews the lease, and after [`LEASE_TTL`] another process may
+//! acquire it. A takeover therefore needs no information about the owner, which may be on another
+//! host.
 //!
 //! Invariants:
 //!
-//! 1. A lease that is renewed is never taken, however long its owner computes.
-//! 2. A value is stored in the same step that finds its owner's token in the lease. The token is
-//!    gone once a newer value was stored or the key was invalidated: a late owner overwrites
-//!    nothing newer.
-//! 3. A lease that was lost is not renewed: only the owner's token puts the deadline off.
-//! 4. No thread waits for a lease that it holds itself, by this handle or another one of the same
+//! 1. A lease that its owner renews is never acquired by another, for as long as the owner
+//!    computes.
+//! 2. A value is stored in the same step that finds its owner's token in the lease. Storing a newer
+//!    value and invalidating the key both remove the token, so a late owner overwrites nothing
+//!    newer.
+//! 3. A lost lease is not renewed: only the owner's token extends the deadline.
+//! 4. No thread waits for a lease that it holds itself, on this handle or another one of the same
 //!    file.
 
 use std::cell::RefCell;
@@ -26,13 +28,13 @@ use crate::sync::Instant;
 use crate::sync::thread;
 use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-/// How often leases are renewed.
+/// The interval at which leases are renewed.
 const RENEW_EVERY: Duration = Duration::from_millis(100);
 
-/// How long the thread stays without a lease to renew.
+/// The time for which the thread stays alive without a lease to renew.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// A lease that is held. Dropping it gives it back.
+/// A lease that this process holds. Dropping it releases it.
 pub(super) struct Lease {
     keeper: Arc<Keeper>,
     name: Vec<u8>,
@@ -41,7 +43,7 @@ pub(super) struct Lease {
     is_takeover: bool,
 }
 
-/// What renews the leases of a handle.
+/// The leases of a handle, and the thread that renews them.
 pub(super) struct Keeper {
     store: Arc<Store>,
     state: Mutex<State>,
@@ -67,7 +69,7 @@ impl Drop for Computing {
     }
 }
 
-/// Makes a token that nobody else has. It begins with the process, for those who look.
+/// Returns a unique token. It begins with the process number, as a hint for reading the store.
 fn new_token() -> Vec<u8> {
     format!("{}-{:016x}{:016x}", std::process::id(), random(), random()).into_bytes()
 }
@@ -81,26 +83,26 @@ impl Keeper {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A push or a removal is not left half done.
+        // A push or a removal cannot be left half done, so a poisoned lock is still consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The lease, unless its owner renews it.
+    /// Acquires a lease. Returns `None` if another owner renews it.
     pub(super) fn acquire(self: &Arc<Self>, name: &[u8]) -> Result<Option<Lease>> {
         let token = new_token();
         let acquired = self.store.acquire(name, &token)?;
         Ok(self.hold(name, token, acquired))
     }
 
-    /// As [`Keeper::acquire`], for a caller that has a value without it: waits for others' writes
-    /// for a moment only.
+    /// Like [`Keeper::acquire`], for a caller that has an old value. Waits at most 2 ms for the
+    /// writer lock, and returns `None` after that.
     pub(super) fn acquire_briefly(self: &Arc<Self>, name: &[u8]) -> Result<Option<Lease>> {
         let token = new_token();
         let acquired = self.store.acquire_briefly(name, &token)?;
         Ok(self.hold(name, token, acquired))
     }
 
-    /// Returns whether this thread holds the lease: it would wait for itself (invariant 4).
+    /// Returns whether this thread holds the lease, and so would wait for itself (invariant 4).
     pub(super) fn is_own(&self, name: &[u8]) -> Result<bool> {
         if COMPUTING.with_borrow(Vec::is_empty) {
             return Ok(false);
@@ -119,8 +121,8 @@ impl Keeper {
         state.held.push((name.to_vec(), token.clone()));
         if !state.is_running {
             let keeper = Arc::downgrade(self);
-            // Without a thread the lease is merely not renewed: a computation that takes longer may
-            // be done twice.
+            // If no thread can be started, the lease is not renewed. A computation that takes
+            // longer than LEASE_TTL may then run twice.
             let started = thread::Builder::new()
                 .name("brasa-cache".to_owned())
                 .spawn(move || renew_all(&keeper));
@@ -136,7 +138,7 @@ impl Keeper {
         })
     }
 
-    /// Renews nothing more of what is held now, as if the process were stopped.
+    /// Stops renewing the leases that are held now, as if the process were stopped.
     #[cfg(test)]
     pub(super) fn forget_all(&self) {
         self.lock().held.clear();
@@ -147,7 +149,7 @@ impl Keeper {
     }
 }
 
-/// The thread: renews until there has been nothing to renew for a while, or the handle is gone.
+/// The renewing thread. Ends when it has had no lease for [`LINGER`], or the handle is dropped.
 fn renew_all(keeper: &Weak<Keeper>) {
     let mut idle_since = Instant::now();
     loop {
@@ -165,7 +167,7 @@ fn renew_all(keeper: &Weak<Keeper>) {
         let held = state.held.clone();
         drop(state);
         for (name, token) in held {
-            // An error may be over next time.
+            // After an error the next round tries again.
             if let Ok(false) = keeper.store.renew(&name, &token) {
                 keeper.forget(&token); // invariant 3
             }
@@ -174,20 +176,20 @@ fn renew_all(keeper: &Weak<Keeper>) {
 }
 
 impl Lease {
-    /// Whether it was taken from an owner that had stopped renewing it.
+    /// Returns whether the lease was acquired from an owner that had stopped renewing it.
     pub(super) fn is_takeover(&self) -> bool {
         self.is_takeover
     }
 
-    /// Marks this thread as computing under the lease until the guard is dropped. Guards are
-    /// dropped in reverse order: one computation may run within another.
+    /// Marks this thread as computing under the lease until the guard is dropped. Guards must be
+    /// dropped in reverse order, since one computation may run within another.
     pub(super) fn computing(&self) -> Computing {
         COMPUTING.with_borrow_mut(|tokens| tokens.push(self.token.clone()));
         Computing
     }
 
-    /// Stores an entry and gives the lease back. Returns `false`, with nothing stored, if a newer
-    /// value was stored or the key was invalidated meanwhile (invariant 2).
+    /// Stores an entry and releases the lease. Returns `false` without storing if a newer value was
+    /// stored or the key was invalidated meanwhile (invariant 2).
     pub(super) fn settle(mut self, stored: Stored<'_>) -> Result<bool> {
         self.end();
         self.keeper
@@ -195,7 +197,7 @@ impl Lease {
             .settle(&self.name, &self.token, Some(stored))
     }
 
-    /// Keeps others from trying for as long as the lease lasts by itself.
+    /// Stops renewing the lease without releasing it. Others can acquire it when it has lapsed.
     pub(super) fn leave(mut self) {
         self.end();
     }
@@ -210,7 +212,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         if self.is_held {
             self.end();
-            // If that fails, it is free a moment later by itself.
+            // If this fails, the lease lapses after LEASE_TTL.
             let _ = self.keeper.store.settle(&self.name, &self.token, None);
         }
     }
@@ -238,7 +240,7 @@ mod tests {
         }
     }
 
-    /// The lease of an owner that is stopped: to others that is one that renews nothing.
+    /// Returns the lease of a stopped owner, which does not renew it.
     fn stopped(clock: &ManualClock, keeper: &Arc<Keeper>) -> Lease {
         let lease = keeper.acquire(b"l").unwrap().unwrap();
         keeper.lock().held.clear();
@@ -247,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn lease_is_one_owners_until_it_is_given_back() {
+    fn lease_has_one_owner_until_it_is_released() {
         let (_, store, [one, other, _]) = keepers();
         let lease = one.acquire(b"l").unwrap().unwrap();
         assert!(other.acquire(b"l").unwrap().is_none());
@@ -290,7 +292,7 @@ mod tests {
         let (clock, store, [one, other, third]) = keepers();
         let first = stopped(&clock, &one);
         drop(other.acquire(b"l").unwrap().unwrap());
-        // A lease that was given back is free at once.
+        // A released lease is free at once.
         drop(third.acquire(b"l").unwrap().unwrap());
         assert!(first.settle(stored(b"first")).unwrap());
         assert_eq!(store.get(b"v").unwrap().unwrap(), b"first");
@@ -346,7 +348,7 @@ mod tests {
             clock.advance(LEASE_TTL - Duration::from_millis(1));
             let is_renewed = || db.ttl(b"l").unwrap() == Ttl::Remaining(KEPT);
             let looks = (0..10_000).map(|_| thread::sleep(Duration::from_millis(1)));
-            assert!(looks.into_iter().any(|()| is_renewed()), "nobody renews it");
+            assert!(looks.into_iter().any(|()| is_renewed()), "not renewed");
             assert!(other.acquire(b"l").unwrap().is_none());
         }
         drop(lease);
@@ -363,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn key_in_the_place_of_a_lease_that_is_none_does_not_block() {
+    fn key_that_is_not_a_lease_does_not_block_the_name_of_a_lease() {
         let (_, store, [one, ..]) = keepers();
         #[cfg_attr(not(feature = "redis"), allow(irrefutable_let_patterns))]
         let Store::Db(db) = &*store else {

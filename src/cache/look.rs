@@ -1,4 +1,6 @@
-//! Looking a value up, and judging what is there.
+//! Looking a value up, and judging the entry: a miss, fresh, stale, due early, or a failure.
+//!
+//! Invariant: a lookup writes nothing and, in a file, never blocks.
 
 use std::cell::Cell;
 
@@ -9,26 +11,27 @@ use super::store::parse_stamp;
 use super::{Cache, CacheValue, early};
 use crate::{Error, Result, Value};
 
-/// What a look has found.
+/// The result of a lookup.
 pub(super) enum Look<T> {
-    /// A value, fresh.
+    /// A fresh value.
     Fresh(T),
-    /// A value that somebody should compute anew.
+    /// A value that a caller should compute again.
     Due(Due<T>),
-    /// The message of a failure that is remembered.
+    /// The message of a remembered failure.
     Failed(String),
     Miss,
 }
 
 pub(super) struct Due<T> {
     pub(super) value: T,
-    /// Whether its time is up; else it is merely early.
+    /// Whether the value is stale; otherwise it is due early.
     pub(super) is_stale: bool,
-    /// When it was stored: who finds another time later knows that somebody was faster.
+    /// The time at which the value was stored. A caller that later finds another time knows that
+    /// the value was replaced.
     pub(super) stored_at_ms: u64,
 }
 
-/// What an entry is worth, with the place of its value.
+/// The judgement on an entry, with the offset of its value.
 enum Verdict {
     Miss,
     Failed {
@@ -45,13 +48,15 @@ enum Verdict {
 }
 
 impl Cache {
-    /// The value of a key; `None` where it is missing, gone, of another type or version, or has an
-    /// invalidated tag. What is stale is given out.
+    /// Returns the value of a key, fresh or stale.
+    ///
+    /// Returns `None` if there is no value, or if it is expired, of another type or version, or has
+    /// an invalidated tag. A remembered failure is `None` as well.
     ///
     /// # Errors
     ///
-    /// Those of [`Db::get`](crate::Db::get), or [`Error::Remote`], of a strict cache; else an error
-    /// is a miss.
+    /// Those of [`Db::get`](crate::Db::get), or [`Error::Remote`], only from a strict cache. In any
+    /// other cache an error counts as a miss.
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -102,7 +107,7 @@ impl Cache {
         })
     }
 
-    /// What an entry's bytes are worth that are not in the store.
+    /// Judges the bytes of an entry that is not in the store.
     pub(super) fn look_into<T: CacheValue>(&self, bytes: Value) -> Result<Look<T>> {
         let mut other = Look::Miss;
         Ok(match self.judge(bytes, 0, &mut other)? {
@@ -111,8 +116,10 @@ impl Cache {
         })
     }
 
-    /// A value by its name, if it is there and fresh; else `other` becomes what was found. (It is
-    /// not one answer, since a hit is worth a path without the moves that a large one takes.)
+    /// Returns a value by its name if it is fresh; otherwise stores the result of the lookup in
+    /// `other`.
+    ///
+    /// The results are apart for speed: a hit would pay for moving the larger type.
     #[inline]
     pub(super) fn fresh<T: CacheValue>(
         &self,
@@ -123,13 +130,13 @@ impl Cache {
         match self.inner.store.get_and_time(name, &now_ms) {
             Ok(None) => Ok(None),
             Ok(Some(bytes)) => self.judge(bytes, now_ms.get(), other),
-            // A hash in its place is no entry of ours.
+            // A hash under the name is not an entry.
             Err(Error::WrongType) => Ok(None),
             Err(error) => self.inner.forgive(Err(error), None),
         }
     }
 
-    /// As [`Cache::fresh`], of an entry's bytes; a time of 0 is one that was not read yet.
+    /// Like [`Cache::fresh`], for the bytes of an entry. A time of 0 has not been read yet.
     #[inline]
     pub(super) fn judge<T: CacheValue>(
         &self,
@@ -190,7 +197,7 @@ impl Cache {
         })
     }
 
-    /// Whether an entry is stale, and whether it should be computed anew before it is.
+    /// Returns whether an entry is stale, and whether a fresh one should be computed again early.
     fn age(&self, entry: &Entry<'_>, now_ms: u64) -> (bool, bool) {
         if entry.soft_deadline_ms == 0 {
             return (false, false);
@@ -211,8 +218,8 @@ impl Cache {
         (is_stale, is_early)
     }
 
-    /// Whether no tag of an entry was invalidated since its computation began. A stamp that is gone
-    /// counts as another one: it was invalidated, or evicted, and nobody can tell.
+    /// Returns whether no tag of an entry was invalidated since its computation began. A missing
+    /// stamp counts as changed, since an invalidated one and an evicted one look the same.
     fn tags_hold(&self, entry: &Entry<'_>) -> Result<bool> {
         for (tag, stamp) in entry.tags() {
             let found = self.inner.store.get(&tag_name(&self.inner.namespace, tag));

@@ -1,4 +1,7 @@
-//! A function that remembers.
+//! Memoised functions, and the keys that are made of their arguments.
+//!
+//! Invariant: different arguments make different keys. Colons separate parts, and a colon within a
+//! part is escaped.
 
 use std::fmt::{self, Display};
 use std::hash::Hash;
@@ -8,21 +11,35 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use super::{Cache, CacheError, CacheValue};
 use crate::Result;
 
-/// A value that a key can be made of: text, numbers, tuples of them, and by [`Hashed`] or, with
-/// feature `serde`, `Serialized` every type that is `Hash` or `Serialize`.
+/// A value that can be a part of a key: text, a number, or a tuple of at most four parts.
 ///
-/// [`Memoized`] makes its keys so, and [`Cache::key`] makes one for any other call.
+/// [`Hashed`] makes a part of every type that is `Hash`; with feature `serde`, `Serialized` makes
+/// one of every type that is `Serialize`. [`Memoized`] makes its keys from such parts, and
+/// [`Cache::key`] makes a key for any other call.
+///
+/// ```
+/// use brasa::{Cache, CacheKey};
+/// struct User(u64);
+/// impl CacheKey for User {
+///     fn write(&self, key: &mut String) {
+///         ("user", self.0).write(key);
+///     }
+/// }
+/// assert_eq!(Cache::key((User(7), "name")), ":user:7:name");
+/// ```
 pub trait CacheKey {
-    /// Appends the value to a key, such that different values make different keys.
+    /// Appends the value to a key. Different values must append different text; [`CacheKey`] has an
+    /// example.
     fn write(&self, key: &mut String);
 }
 
-/// A part of a key by its hash, of any type that is `Hash`: 128 bits of SipHash-1-3 under a fixed
-/// key.
+/// A part of a key made of a hash, for every type that is `Hash`: 128 bits of SipHash-1-3 under a
+/// fixed key.
 ///
-/// Two values with the same hash share an entry. By chance that takes about 2^64 keys; values from
-/// an attacker need [`CacheKey`]s that are exact. The hash of a type may change with the platform,
-/// the compiler and the type's crate; entries of the old hash are then misses.
+/// Two values with the same hash share an entry. By chance that takes about 2^64 keys, but an
+/// attacker can choose such values: use an exact [`CacheKey`] for input from outside. The hash of a
+/// type may change with the platform, the compiler and the type's crate; entries of the old hash
+/// are then misses.
 ///
 /// ```
 /// # fn main() -> brasa::Result<()> {
@@ -46,10 +63,10 @@ impl<T: Hash> CacheKey for Hashed<T> {
     }
 }
 
-/// A part of a key by its MessagePack bytes, of any type that is `Serialize`. Unlike [`Hashed`], it
-/// is exact, and the same on every platform; the key is twice as long as the bytes.
+/// A part of a key made of MessagePack bytes in hexadecimal, for every type that is `Serialize`.
 ///
-/// A value that cannot be serialized makes the part `!` and the error's text.
+/// Unlike [`Hashed`] it is exact, and the same on every platform. The part has two characters for
+/// each byte. A value that cannot be serialized makes the part `!` with the text of the error.
 ///
 /// ```
 /// # fn main() -> brasa::Result<()> {
@@ -77,7 +94,7 @@ impl<T: serde::Serialize> CacheKey for Serialized<T> {
     }
 }
 
-/// Appends one part of a key; colons part parts, and those within are marked.
+/// Appends one part of a key after a colon, with colons within the part escaped.
 fn write_part(part: &str, key: &mut String) {
     key.push(':');
     write_marked(part, key);
@@ -134,17 +151,20 @@ macro_rules! tuples {
 
 tuples!((A 0) (A 0, B 1) (A 0, B 1, C 2) (A 0, B 1, C 2, D 3));
 
-/// A function behind a cache; made by [`Cache::memoize`].
+/// A function whose values are cached; made by [`Cache::memoize`], which has an example.
 #[derive(Clone)]
 pub struct Memoized<F> {
     cache: Cache,
-    /// The prefix of the keys of its values.
+    /// The prefix of the keys of the function's values.
     prefix: String,
     function: F,
 }
 
 impl<F> Memoized<F> {
-    /// Returns the function's value for these arguments, from the cache if it is there.
+    /// Returns the function's value for these arguments, from the cache or by calling the function.
+    ///
+    /// It is shared and stored like a value of [`Cache::get_or_insert_with`]. [`Cache::memoize`]
+    /// has an example.
     ///
     /// # Errors
     ///
@@ -166,6 +186,28 @@ impl<F> Memoized<F> {
     /// # Errors
     ///
     /// Those of [`Cache::invalidate`].
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cache = brasa::Cache::in_memory()?;
+    /// let upper = cache.memoize("upper", |word: &str| std::io::Result::Ok(word.to_uppercase()));
+    /// assert_eq!(upper.call("recife")?, "RECIFE");
+    /// assert!(upper.forget("recife")?);
+    /// assert!(!upper.forget("recife")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cache = brasa::Cache::in_memory()?;
+    /// let upper = cache.memoize("upper", |word: &str| std::io::Result::Ok(word.to_uppercase()));
+    /// assert_eq!(upper.call("recife")?, "RECIFE");
+    /// assert!(upper.forget("recife")?);
+    /// assert!(!upper.forget("recife")?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn forget(&self, arguments: impl CacheKey) -> Result<bool> {
         self.cache.invalidate(self.key(&arguments))
     }
@@ -177,11 +219,22 @@ impl<F> Memoized<F> {
     }
 
     /// Removes the values for all arguments. Returns how many keys of the store were removed,
-    /// leases among them. It reads every key of the file or server.
+    /// leases included. It reads every key of the file or server.
     ///
     /// # Errors
     ///
     /// Those of [`Cache::invalidate_prefix`].
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cache = brasa::Cache::in_memory()?;
+    /// let upper = cache.memoize("upper", |word: &str| std::io::Result::Ok(word.to_uppercase()));
+    /// upper.call("recife")?;
+    /// upper.call("olinda")?;
+    /// assert_eq!(upper.forget_all()?, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn forget_all(&self) -> Result<u64> {
         self.cache.invalidate_prefix(format!("{}:", self.prefix))
     }
@@ -197,8 +250,8 @@ impl<F> fmt::Debug for Memoized<F> {
 }
 
 impl Cache {
-    /// Returns the key that stands for a value, or for several in a tuple, as [`Cache::memoize`]
-    /// makes it: each part behind a colon.
+    /// Returns the key made of one part, or of several in a tuple, with a colon before each part.
+    /// [`Cache::memoize`] makes its keys the same way.
     ///
     /// ```
     /// assert_eq!(brasa::Cache::key(("user", 7)), ":user:7");
@@ -209,11 +262,11 @@ impl Cache {
         key
     }
 
-    /// Returns a function that looks into this cache before it calls `function`.
+    /// Returns a function that looks a value up in this cache before it calls `function`.
     ///
-    /// Its values are at `NAME:ARGUMENT`, with a colon before each further argument. Colons and
-    /// backslashes within an argument are marked by a backslash. Arguments may be references of any
-    /// lifetime, if the closure says their type: `|name: &str| ...`.
+    /// The key of a value is `NAME:ARGUMENT`, with a colon before each further argument. A
+    /// backslash escapes each colon and backslash within an argument. Arguments may be references
+    /// of any lifetime, if the closure names their type: `|name: &str| ...`.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,10 +1,14 @@
-//! Taking away what earlier versions of the program have left.
+//! Removing the entries of versions that are no longer in use.
 //!
-//! An entry of another version is a miss, and is overwritten when its key is asked for again. For
-//! those that nobody asks for again there is a register: a hash with a field for each version of
-//! the namespace, which says when that last stored something, to within a day. Whoever finds one
-//! that has not for a week removes its entries. So versions that are in use side by side, of two
-//! programs or of two views of one, leave each other alone.
+//! An entry of another version is a miss, and the next computation of its key overwrites it. Keys
+//! that no caller asks for again need a register. It is a hash with a field for each version of the
+//! namespace. The field holds the time at which that version last stored a value, to within a day.
+//!
+//! A handle that finds a version without a value stored for a week removes the entries of that
+//! version.
+//!
+//! Invariant: versions that are in use at the same time, by two programs or by two views of one
+//! program, never remove each other's entries.
 
 use super::Cache;
 use super::entry::version_of;
@@ -14,20 +18,20 @@ use crate::sync::thread;
 
 const DAY_MS: u64 = 86_400_000;
 
-/// How long a version that stores nothing keeps its entries.
+/// The time for which a version that stores nothing keeps its entries.
 const KEPT_MS: u64 = 7 * DAY_MS;
 
 impl Cache {
     /// Removes every entry of this namespace that has another [version](Cache::version) than this
-    /// view, or none, at once. Gives back how many there were.
+    /// view, or no version. Returns how many entries it removed.
     ///
-    /// Without it, the entries of a version that has stored nothing for a week are removed in the
-    /// background when another one stores something. Every key of the file or server is looked at,
-    /// and it is done by pages.
+    /// It reads every key of the file or server, page by page. Without this call, a background
+    /// thread removes the entries of a version that has stored nothing for a week. The thread
+    /// starts when another version stores a value.
     ///
     /// # Errors
     ///
-    /// As [`Cache::invalidate`].
+    /// Those of [`Cache::invalidate`].
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -42,7 +46,8 @@ impl Cache {
         self.inner.reached(removed)
     }
 
-    /// Removes the values of versions; an entry of another layout has none.
+    /// Removes the values of the versions that `goes` selects. An entry of another layout has the
+    /// version `None`.
     fn remove_versions(&self, goes: impl Fn(Option<u64>) -> bool) -> Result<u64> {
         let store = &self.inner.store;
         let values = prefix_of_values(&self.inner.namespace, b"");
@@ -55,7 +60,7 @@ impl Cache {
         Ok(removed)
     }
 
-    /// After something was stored: sees to the register, once a day.
+    /// Updates the register after a value was stored, at most once a day.
     pub(super) fn note_version(&self) {
         let version = self.settings.version;
         if version == 0 {
@@ -72,7 +77,8 @@ impl Cache {
         noted.insert(version, now_ms);
         drop(noted);
         let cache = self.clone();
-        // Without a thread they are overwritten, evicted or expire all the same.
+        // If no thread can be started, old entries stay until they are overwritten, evicted or
+        // expired.
         let _ = thread::Builder::new()
             .name("brasa-reclaim".to_owned())
             .spawn(move || {
@@ -82,8 +88,7 @@ impl Cache {
             });
     }
 
-    /// Enters this view's version into the register, and removes what those have left that are no
-    /// longer in use.
+    /// Enters this view's version into the register, and removes the entries of unused versions.
     fn tend_versions(&self, now_ms: u64) -> Result<()> {
         let store = &self.inner.store;
         let register = versions_name(&self.inner.namespace);
@@ -106,10 +111,10 @@ impl Cache {
         }
         let lease = self.inner.keeper.acquire_briefly(&lease_of(&register))?;
         if lease.is_none() {
-            return Ok(()); // Somebody is at it.
+            return Ok(()); // Another handle does it.
         }
         self.remove_versions(|version| version.is_some_and(|version| stale.contains(&version)))?;
-        // Behind it, so that one who is killed on the way leaves it to the next.
+        // The register is changed last, so that another handle continues after a kill.
         let stale: Vec<String> = stale.iter().map(u64::to_string).collect();
         let stale: Vec<&[u8]> = stale.iter().map(String::as_bytes).collect();
         store.remove_fields(&register, &stale)
@@ -150,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn to_reclaim_is_to_remove_what_others_have_left_and_nothing_else() {
+    fn reclaim_removes_the_entries_of_other_versions_and_nothing_else() {
         let (_, db, open) = caches();
         let (old, new) = (open(), open().version("2"));
         for key in (0..1_000).map(|number| number.to_string()) {
@@ -178,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_that_has_stored_nothing_for_a_week_is_reclaimed_by_another() {
+    fn version_that_has_stored_nothing_for_a_week_is_reclaimed_by_another() {
         let (clock, db, open) = caches();
         let day = Duration::from_millis(DAY_MS);
         let (old, other) = (open().version("1"), open().version("of other things"));
@@ -197,7 +202,7 @@ mod tests {
         let new = open().version("2");
         new.insert("other", &"new".to_owned()).unwrap();
         until(|| entered_now() == 2);
-        assert!(db.exists(name("k")).unwrap(), "it may be in use still");
+        assert!(db.exists(name("k")).unwrap(), "it may still be in use");
         clock.advance(4 * day);
         open().version("2").insert("x", &"new".to_owned()).unwrap();
         until(|| db.hlen(REGISTER).unwrap() == 2);
@@ -208,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn one_reclaims_at_a_time_and_the_register_is_written_once_a_day() {
+    fn one_handle_reclaims_at_a_time_and_the_register_is_written_once_a_day() {
         let (clock, db, open) = caches();
         let (old, new) = (open().version("1"), open().version("2"));
         old.tend_versions(0).unwrap();
@@ -216,7 +221,7 @@ mod tests {
         let now_ms = db.now_ms();
         let lease = new.inner.keeper.acquire(&lease_of(REGISTER.as_bytes()));
         new.tend_versions(now_ms).unwrap();
-        assert_eq!(db.hlen(REGISTER).unwrap(), 2, "another one is at it");
+        assert_eq!(db.hlen(REGISTER).unwrap(), 2, "another handle does it");
         drop(lease);
         new.tend_versions(now_ms).unwrap();
         assert_eq!(db.hlen(REGISTER).unwrap(), 1);

@@ -1,4 +1,7 @@
-//! Computing a value anew while the old one is still given out.
+//! Computing a value again while callers still get the old one.
+//!
+//! Invariant: one caller among all processes refreshes a value at a time, and no other caller waits
+//! for it.
 
 use std::fmt::Display;
 
@@ -15,11 +18,12 @@ use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
 use crate::sync::thread;
 
-/// Most threads that refresh at a time; with more to do, old values are given out for longer.
+/// The most threads of a handle that refresh at a time. Beyond that, callers get old values for
+/// longer.
 const MAX_REFRESHERS: usize = 8;
 
 impl Cache {
-    /// Computes a value anew in this thread, unless somebody is at it.
+    /// Computes a value again in this thread, unless another caller does.
     pub(super) fn refresh_here<T: CacheValue, E: Display>(
         &self,
         name: &[u8],
@@ -49,7 +53,7 @@ impl Cache {
         }
     }
 
-    /// Has a value computed anew by a thread of its own, unless somebody is at it.
+    /// Starts a thread that computes a value again, unless another caller does.
     pub(super) fn refresh_elsewhere<T: CacheValue, E: Display>(
         &self,
         name: &[u8],
@@ -70,7 +74,7 @@ impl Cache {
         let work = move || {
             leader.take_charge();
             let _slot = slot;
-            // Nobody is there to hear of an error: it is counted, and remembered as the last one.
+            // An error here has no caller: it is counted, and kept as the last error.
             let claimed = cache.claim(&name, stored_at_ms);
             if let Err(error) = &claimed {
                 cache.inner.note(error);
@@ -83,17 +87,17 @@ impl Cache {
                 }
             }
         };
-        // Without a thread the value stays as it is, and the next caller tries again.
+        // If no thread can be started, the value stays as it is, and the next caller tries again.
         let _ = thread::Builder::new()
             .name("brasa-refresh".to_owned())
             .spawn(work);
     }
 
-    /// The lease on a value that is to be computed anew, if nobody has it and the value is still
-    /// the one that was seen.
+    /// Acquires the lease for a refresh. Returns `None` if another owner has it, or if the value
+    /// was replaced since this caller read it.
     pub(super) fn claim(&self, name: &[u8], stored_at_ms: u64) -> Result<Option<Lease>> {
         let lease_name = lease_of(name);
-        // A look costs little, and waits for nobody.
+        // A lookup is cheap and does not wait for the writer lock.
         if self.inner.store.is_held(&lease_name)? {
             return Ok(None);
         }
@@ -110,7 +114,7 @@ impl Cache {
     }
 }
 
-/// A place among the threads that refresh, which is free again when it is dropped.
+/// The slot of a refreshing thread. Dropping it frees the slot.
 struct Slot(Arc<Inner>);
 
 impl Drop for Slot {
@@ -125,7 +129,7 @@ mod tests {
     use crate::cache::keys::Name;
 
     #[test]
-    fn who_comes_to_a_refresh_that_is_done_does_not_do_it_again() {
+    fn claim_fails_after_another_caller_has_refreshed_the_value() {
         let cache = Cache::in_memory().unwrap();
         cache.insert("k", &"1".to_owned()).unwrap();
         let name = Name::of_value(&cache.inner.prefix, b"k");
@@ -135,6 +139,6 @@ mod tests {
         let before = stored_at_ms - 1;
         assert!(cache.claim(name.bytes(), before).unwrap().is_none());
         let lease = cache.inner.store.get(&lease_of(name.bytes()));
-        assert!(lease.unwrap().is_none(), "it was given back");
+        assert!(lease.unwrap().is_none(), "the lease was released");
     }
 }

@@ -1,4 +1,7 @@
-//! A server as the store of a cache.
+//! A Redis server or cluster as the store of a cache.
+//!
+//! Invariant: each change of a lease is one step on the server, by a script or by WATCH and MULTI.
+//! Both do the same as the functions of `tokens.rs`.
 
 use std::time::Duration;
 
@@ -12,11 +15,11 @@ use crate::sync::Arc;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::{Options, Result, Value};
 
-// Each script does in one step what the functions of `tokens.rs` do that it names.
+// Each script does the work of the functions of `tokens.rs` that its comment names, in one step.
 
 /// `is_held` and `taken`: KEYS lease, ARGV token, `KEPT` and `LEASE_TTL` in milliseconds,
-/// `MAX_BYTES`. Returns 0 for held, 1 for free, 2 for lapsed. A request may be sent twice: the
-/// token may be the owner's already.
+/// `MAX_BYTES`. Returns 0 for held, 1 for free, 2 for lapsed. A request may be sent twice, so the
+/// token may already be the owner's.
 const ACQUIRE: &str = "local held=redis.call('get',KEYS[1]) or '' \
      local left=redis.call('pttl',KEYS[1])-ARGV[2] \
      if held==ARGV[1] or string.sub(held,1,#ARGV[1]+1)==ARGV[1]..' ' then return 1 end \
@@ -31,8 +34,9 @@ const RENEW: &str = "local held=redis.call('get',KEYS[1]) or '' \
      if held~=ARGV[1] and string.sub(held,1,#ARGV[1]+1)~=ARGV[1]..' ' then return 0 end \
      redis.call('pexpire',KEYS[1],ARGV[2]) return 1";
 
-/// `after_storing`, or `after_giving_back` without a value: KEYS lease, value, ARGV token, and then
-/// the value and its time to live in milliseconds, if there are any. Returns whether it was done.
+/// `after_storing`, or `after_giving_back` without a value: KEYS lease, value; ARGV token, and then
+/// the value and its TTL in milliseconds, if there are any. Returns whether the token was in the
+/// lease.
 const SETTLE: &str = "local held=redis.call('get',KEYS[1]) or '' \
      local at=string.find(' '..held..' ',' '..ARGV[1]..' ',1,true) \
      if not at or (at>1 and not ARGV[2]) then return 0 end \
@@ -44,24 +48,24 @@ const SETTLE: &str = "local held=redis.call('get',KEYS[1]) or '' \
      if ARGV[3] then redis.call('set',KEYS[2],ARGV[2],'px',ARGV[3]) \
      elseif ARGV[2] then redis.call('set',KEYS[2],ARGV[2]) end return 1";
 
-/// About how many keys a page of SCAN looks at.
+/// The approximate number of keys that one SCAN reads.
 const PAGE_KEYS: usize = 1_000;
 
 /// A Redis or Valkey server, or a cluster.
 pub(super) struct RemoteStore {
     server: Server,
     clock: Arc<dyn Clock>,
-    /// Until the server says otherwise.
+    /// Whether the server runs scripts; true until it refuses one.
     has_scripts: AtomicBool,
 }
 
-/// Whether the server does not know the verb.
+/// Returns whether the server does not know the command.
 fn is_unknown(error: &redis::RedisError) -> bool {
     let detail = error.detail().unwrap_or_default();
     error.code() == Some("ERR") && detail.starts_with("unknown command")
 }
 
-/// A time to live as Redis takes it: there is no zero.
+/// Returns a TTL in milliseconds, at least 1: Redis refuses 0.
 fn milliseconds(ttl: Duration) -> u64 {
     duration_ms(ttl).max(1)
 }
@@ -98,7 +102,7 @@ impl RemoteStore {
     }
 
     pub(super) fn set(&self, lease: &[u8], stored: Stored<'_>) -> Result<()> {
-        // The lease first: whoever holds it cannot store behind this.
+        // The lease first, so that its owner cannot store its value after this one.
         self.ask::<u64>("write to", cmd("DEL").arg(lease))?;
         self.ask("write to", &set(stored))
     }
@@ -109,7 +113,7 @@ impl RemoteStore {
         self.ask::<Option<String>>("write to", &command).map(drop)
     }
 
-    /// The value of a lease, and its remaining TTL.
+    /// Returns the contents of a lease and its remaining TTL.
     pub(super) fn lease(&self, lease: &[u8]) -> Result<(Option<Value>, Option<Duration>)> {
         let held = self.get(lease)?;
         let left = match held {
@@ -200,9 +204,11 @@ impl RemoteStore {
         Ok(settled == 1)
     }
 
-    /// Runs a script that changes a lease; on a server without scripts, such as brasa's own, runs
-    /// what `decide` says by WATCH and MULTI. That is given what the lease holds and what is left
-    /// of its time to live, and says what the script would have returned.
+    /// Runs a script that changes a lease. On a server without scripts, such as brasa's own, runs
+    /// the commands of `decide` by WATCH and MULTI.
+    ///
+    /// `decide` gets the contents of the lease and its remaining TTL. It returns the number that
+    /// the script would return, and the commands.
     fn change(
         &self,
         operation: &'static str,
@@ -227,13 +233,13 @@ impl RemoteStore {
         })
     }
 
-    /// How long a key lives still; `None` where it has no end, or is not there.
+    /// Returns the remaining TTL of a key; `None` if it has none or does not exist.
     pub(super) fn ttl(&self, key: &[u8]) -> Result<Option<Duration>> {
         let left: i64 = self.ask("read from", cmd("PTTL").arg(key))?;
         Ok(u64::try_from(left).ok().map(Duration::from_millis))
     }
 
-    /// Gives a key another time to live, or none.
+    /// Sets the TTL of a key, or removes it.
     pub(super) fn keep(&self, key: &[u8], ttl: Option<Duration>) -> Result<()> {
         let mut command = match ttl {
             None => cmd("PERSIST"),
@@ -280,7 +286,7 @@ impl RemoteStore {
         self.ask::<u64>("remove from", &command).map(drop)
     }
 
-    /// The first bytes of strings; of what is none, or is not there, nothing.
+    /// Returns the first `len` bytes of each string; `None` for a missing key or another type.
     pub(super) fn heads(&self, keys: &[&[u8]], len: usize) -> Result<Vec<Option<Vec<u8>>>> {
         let commands: Vec<Cmd> = keys
             .iter()
@@ -295,13 +301,13 @@ impl RemoteStore {
             let heads = answers
                 .into_iter()
                 .map(|answer| redis::from_redis_value::<Vec<u8>>(answer.ok()?).ok());
-            // What is not there reads as the empty string.
+            // A missing key reads as the empty string.
             let heads = heads.map(|head| head.filter(|head| !head.is_empty()));
             Ok(heads.collect())
         })
     }
 
-    /// Hands out every key that begins with `prefix`, some at a time.
+    /// Passes every key that begins with `prefix` to `page_of`, some at a time.
     pub(super) fn for_pages(
         &self,
         prefix: &[u8],

@@ -1,4 +1,7 @@
-//! What a cache counts: with relaxed counters in shards, so that a hit waits for nobody.
+//! The counters of a cache.
+//!
+//! Invariant: counting never blocks. The counters are relaxed atomics, and those of hits are
+//! sharded, so that threads do not share a cache line.
 
 use std::cell::Cell;
 use std::fmt;
@@ -8,7 +11,8 @@ use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 const SHARDS: usize = 16;
 
-/// On a line of its own (two, as processors fetch them), so that threads do not disturb each other.
+/// The counters of hits of some threads. The alignment is two cache lines, since processors fetch
+/// lines in pairs.
 #[derive(Default)]
 #[repr(align(128))]
 struct Shard {
@@ -32,7 +36,7 @@ pub(super) struct Counters {
     computations: Timed,
 }
 
-/// Something that takes time: how often, how long together, and how long at most.
+/// The count, the sum and the maximum of a duration.
 #[derive(Default)]
 struct Timed {
     count: AtomicU64,
@@ -58,7 +62,7 @@ impl Timed {
     }
 }
 
-/// The shard of this thread.
+/// Returns the shard of this thread.
 fn shard() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     crate::sync::thread_local! {
@@ -117,52 +121,66 @@ impl Counters {
     }
 }
 
-/// How often something happened, and how long it took.
+/// The number and the durations of an event; part of [`CacheStats`], which has an example.
+///
+/// The struct is `#[non_exhaustive]`: later versions may add fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct CacheTimes {
-    /// How often.
+    /// The number of events.
     pub count: u64,
-    /// All of it together.
+    /// The sum of their durations.
     pub total: Duration,
-    /// The longest.
+    /// The longest duration.
     pub longest: Duration,
 }
 
-/// What a handle on a cache has seen, its clones together; from
-/// [`Cache::stats`](super::Cache::stats).
+/// The counters of a handle on a cache and its clones; from [`Cache::stats`](super::Cache::stats).
 ///
-/// Each look is a hit, a stale hit, a miss, or a remembered failure. What other processes do is
-/// counted there.
+/// Each lookup counts as a hit, a stale hit, a miss, or a remembered failure. Each process counts
+/// its own calls.
+///
+/// The struct is `#[non_exhaustive]`: later versions may add fields.
+///
+/// ```
+/// # fn main() -> brasa::Result<()> {
+/// let cache = brasa::Cache::in_memory()?;
+/// cache.get_with("user:7", || "Minevaldo".to_owned());
+/// let stats = cache.stats();
+/// assert_eq!((stats.misses, stats.computations.count), (1, 1));
+/// println!("the slowest computation took {:?}", stats.computations.longest);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct CacheStats {
-    /// Values that were there and fresh.
+    /// Lookups that returned a fresh value.
     pub hits: u64,
-    /// Values that were given out although their soft deadline had passed.
+    /// Lookups that returned a value past its [`Cache::ttl`](super::Cache::ttl).
     pub stale_hits: u64,
-    /// Keys without a value, or with one of another type or version, or with an invalidated tag.
+    /// Lookups without a value, or with one of another type or version or with an invalidated tag.
     pub misses: u64,
-    /// Failures that were remembered ([`Cache::negative_ttl`](super::Cache::negative_ttl)).
+    /// Lookups that found a remembered failure
+    /// ([`Cache::negative_ttl`](super::Cache::negative_ttl)).
     pub failure_hits: u64,
-    /// Computations that were begun before a value was gone, early or because it was stale.
+    /// Computations that began while an old value was there, stale or due early.
     pub refreshes: u64,
-    /// Computations that have failed.
+    /// Computations that failed.
     pub failures: u64,
-    /// Values that were computed and not stored: because of an error, without a lease, or because
-    /// the key was invalidated or got a newer value meanwhile.
+    /// Values that were computed and not stored: because of an error, because the caller had no
+    /// lease, or because the key was invalidated or got a newer value meanwhile.
     pub not_stored: u64,
-    /// Leases that were taken from an owner that had stopped renewing them: killed, stopped or
+    /// Leases that were acquired from an owner that had stopped renewing them: killed, stopped or
     /// starved.
     pub takeovers: u64,
-    /// Values that were computed without a lease, because the wait was over or there was no lease
-    /// to be had.
+    /// Computations without a lease: the wait was over, or the lease could not be acquired.
     pub impatient: u64,
     /// Waits that ended with [`CacheError::TimedOut`](super::CacheError::TimedOut).
     pub timeouts: u64,
-    /// Waits for somebody else's computation.
+    /// Waits for the computation of another thread or process.
     pub waits: CacheTimes,
-    /// Computations, in vain or not.
+    /// Computations, successful or failed.
     pub computations: CacheTimes,
 }
 

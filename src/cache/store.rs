@@ -1,5 +1,10 @@
-//! Where a cache's entries are: a brasa file, memory, or with feature `redis` a server. What
-//! differs between them is here alone.
+//! The store of a cache's entries: a brasa file, memory, or with feature `redis` a server.
+//!
+//! Invariants:
+//!
+//! 1. All differences between the stores are in this file and in `remote.rs`.
+//! 2. A change that depends on a lease is one step: a transaction on a file, a script or WATCH and
+//!    MULTI on a server.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -12,10 +17,10 @@ use super::remote::RemoteStore;
 use super::tokens::{self, Acquired, KEPT, Settled};
 use crate::{Db, Error, Result, SetOptions, Ttl, Value};
 
-/// How many keys of a file are looked at at a time where all of a prefix are.
+/// The number of keys of a file in one page.
 const PAGE_KEYS: usize = 256;
 
-/// How long a stamp lives at least: longer than any computation takes.
+/// The shortest TTL of a stamp. It must be longer than any computation.
 const LEAST_STAMP_LIFE: Duration = Duration::from_secs(3_600);
 
 /// The store of a cache.
@@ -27,7 +32,7 @@ pub(super) enum Store {
     Remote(Box<RemoteStore>),
 }
 
-/// What is to be stored, and for how long; without an end where there is no time to live.
+/// A key and value to store, with a TTL if there is one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stored<'a> {
     pub(super) key: &'a [u8],
@@ -45,7 +50,8 @@ impl Stored<'_> {
 }
 
 impl Store {
-    /// Refuses to wait for another thread that may wait for a write of this one.
+    /// Fails if this thread is within a write to the store: a thread that it waits for might wait
+    /// for that write.
     pub(super) fn refuse_wait_within_write(&self) -> Result<()> {
         match self {
             Store::Db(db) => db.refuse_wait_within_write(),
@@ -54,7 +60,7 @@ impl Store {
         }
     }
 
-    /// The time by which deadlines are judged.
+    /// Returns the time with which soft deadlines are compared, in Unix milliseconds.
     pub(super) fn now_ms(&self) -> u64 {
         match self {
             Store::Db(db) => db.now_ms(),
@@ -63,7 +69,7 @@ impl Store {
         }
     }
 
-    /// Reads a string; `now_ms` becomes the time, if it was read on the way.
+    /// Reads a string. Sets `now_ms` to the time if the lookup had to read the clock.
     #[inline]
     pub(super) fn get_and_time(&self, key: &[u8], now_ms: &Cell<u64>) -> Result<Option<Value>> {
         match self {
@@ -82,8 +88,8 @@ impl Store {
         }
     }
 
-    /// Stores an entry without regard to a lease, and takes the lease on it away, so that who holds
-    /// it can no longer overwrite it.
+    /// Stores an entry without a lease, and removes the lease, so that its owner can no longer
+    /// overwrite the entry.
     pub(super) fn set(&self, lease: &[u8], stored: Stored<'_>) -> Result<()> {
         match self {
             Store::Db(db) => db.batch(|b| {
@@ -98,7 +104,7 @@ impl Store {
         }
     }
 
-    /// Whether a lease has an owner that renews it. In a file this never blocks.
+    /// Returns whether a lease has an owner that renews it. In a file this never blocks.
     pub(super) fn is_held(&self, lease: &[u8]) -> Result<bool> {
         let (held, left) = match self {
             Store::Db(db) => (db.get(lease)?, left(db, lease)?),
@@ -108,7 +114,7 @@ impl Store {
         Ok(held.is_some_and(|held| tokens::is_held(&held, left)))
     }
 
-    /// Makes a token the owner of a lease, unless another one renews it.
+    /// Makes a token the owner of a lease, unless another owner renews it.
     pub(super) fn acquire(&self, lease: &[u8], token: &[u8]) -> Result<Acquired> {
         match self {
             Store::Db(db) => db.transaction(|tx| acquire(tx, lease, token)),
@@ -117,8 +123,8 @@ impl Store {
         }
     }
 
-    /// As [`Store::acquire`], without a wait for another process that writes: then the lease counts
-    /// as held.
+    /// Like [`Store::acquire`], but returns [`Acquired::No`] if the writer lock is not free within
+    /// 2 ms.
     pub(super) fn acquire_briefly(&self, lease: &[u8], token: &[u8]) -> Result<Acquired> {
         match self {
             Store::Db(db) => {
@@ -130,7 +136,7 @@ impl Store {
         }
     }
 
-    /// Renews a lease, if the token is its owner's. Returns whether it is.
+    /// Renews a lease if the token is its owner's. Returns whether it is.
     pub(super) fn renew(&self, lease: &[u8], token: &[u8]) -> Result<bool> {
         match self {
             Store::Db(db) => db.transaction(|tx| {
@@ -143,8 +149,8 @@ impl Store {
         }
     }
 
-    /// If a token is in a lease, stores its owner's entry, or gives the lease back without one, in
-    /// one step. Returns whether it did.
+    /// If a token is in a lease, stores its owner's entry, or releases the lease without an entry,
+    /// in one step. Returns whether it did.
     pub(super) fn settle(
         &self,
         lease: &[u8],
@@ -177,8 +183,8 @@ impl Store {
         }
     }
 
-    /// The stamp under a key, which is made where there is none, and lives at least as long as
-    /// `ttl` says.
+    /// Returns the stamp under a key, and creates it with the number `fresh` if it is missing. The
+    /// stamp outlives an entry with this TTL.
     pub(super) fn stamp(&self, key: &[u8], fresh: u64, ttl: Option<Duration>) -> Result<u64> {
         if let Some(found) = self.get(key)?
             && let Some(stamp) = parse_stamp(&found)
@@ -199,13 +205,13 @@ impl Store {
             #[cfg(feature = "redis")]
             Store::Remote(remote) => remote.set_if_absent(stored)?,
         }
-        // Somebody else's, where they were faster. Where it is gone again, the entry will be a
-        // miss.
+        // Another caller may have stored its stamp first. If the stamp is missing again, the entry
+        // will be a miss.
         let found = self.get(key)?;
         Ok(found.and_then(|found| parse_stamp(&found)).unwrap_or(fresh))
     }
 
-    /// Lengthens a stamp's life where it would end before that of an entry that is stored now.
+    /// Extends a stamp's TTL if the stamp would expire before an entry that is stored now.
     fn keep_alive(&self, key: &[u8], ttl: Option<Duration>) -> Result<()> {
         let left = match self {
             Store::Db(db) => match db.ttl(key)? {
@@ -218,7 +224,7 @@ impl Store {
                 None => return Ok(()),
             },
         };
-        // What is computed meanwhile is stored later than now: half a life is kept in hand.
+        // A value that is being computed is stored later than now, so the TTL has half in reserve.
         let wanted = ttl.map(life_of_stamp);
         if wanted.is_some_and(|wanted| left > wanted / 4 * 3) {
             return Ok(());
@@ -231,7 +237,7 @@ impl Store {
         }
     }
 
-    /// Removes keys. Gives back how many were there.
+    /// Removes keys. Returns how many existed.
     pub(super) fn remove(&self, keys: &[&[u8]]) -> Result<u64> {
         match self {
             Store::Db(db) => db.del_many(keys),
@@ -240,11 +246,11 @@ impl Store {
         }
     }
 
-    /// Removes every key that begins with `prefix`, a page at a time; every key of the store is
-    /// looked at. Gives back how many went.
+    /// Removes every key that begins with `prefix`, page by page. Returns how many it removed.
+    /// Reads every key of the store.
     ///
-    /// A lease goes with its value, and a value with its lease, whichever was seen: the owner may
-    /// have stored the value since its lease was seen, or hold the lease still.
+    /// A lease and its value are removed together, whichever the page contains. The owner may have
+    /// stored the value since the page was read, or may still hold the lease.
     pub(super) fn remove_prefix(&self, prefix: &[u8]) -> Result<u64> {
         let mut removed = 0;
         self.for_pages(prefix, &mut |keys| {
@@ -256,8 +262,8 @@ impl Store {
         Ok(removed)
     }
 
-    /// Hands out every key that begins with `prefix`, some at a time; they may be removed
-    /// meanwhile.
+    /// Passes every key that begins with `prefix` to `page`, some at a time. The callback may
+    /// remove them.
     pub(super) fn for_pages(
         &self,
         prefix: &[u8],
@@ -280,7 +286,7 @@ impl Store {
         }
     }
 
-    /// The fields of a hash, with what they hold.
+    /// Returns the fields of a hash with their values.
     pub(super) fn fields(&self, key: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         match self {
             Store::Db(db) => {
@@ -310,8 +316,8 @@ impl Store {
         }
     }
 
-    /// Removes those of these strings whose first bytes, an entry's header, say so. Gives back how
-    /// many went.
+    /// Removes the strings that `goes` selects by their first bytes, the header of an entry.
+    /// Returns how many it removed.
     pub(super) fn remove_where(&self, keys: &[&[u8]], goes: impl Fn(&[u8]) -> bool) -> Result<u64> {
         match self {
             Store::Db(db) => {
@@ -329,7 +335,7 @@ impl Store {
                 if dead.is_empty() {
                     return Ok(0);
                 }
-                // Some may have been stored anew since.
+                // Some may have been replaced since they were read.
                 db.transaction(|tx| {
                     let mut removed = 0;
                     for key in dead {
@@ -340,8 +346,8 @@ impl Store {
             }
             #[cfg(feature = "redis")]
             Store::Remote(remote) => {
-                // One that is stored anew between these two steps goes as well, and is computed
-                // once more.
+                // An entry that is replaced between these two steps is removed as well, which costs
+                // one more computation.
                 let heads = remote.heads(keys, FIXED_BYTES)?;
                 let dead = keys.iter().zip(heads);
                 let dead = dead.filter(|(_, head)| head.as_ref().is_some_and(|head| goes(head)));
@@ -351,13 +357,13 @@ impl Store {
     }
 }
 
-/// How long a stamp lives for an entry with this time to live. Its time begins before the
-/// computation's, which may take longer than the entry lives.
+/// Returns the TTL of a stamp for an entry with this TTL. The stamp's TTL begins before the
+/// computation, which may take longer than the entry lives.
 fn life_of_stamp(ttl: Duration) -> Duration {
     ttl.saturating_mul(2).max(LEAST_STAMP_LIFE)
 }
 
-/// The remaining TTL of a key; `None` without one.
+/// Returns the remaining TTL of a key; `None` if it has none or does not exist.
 fn left(db: &Db, key: &[u8]) -> Result<Option<Duration>> {
     Ok(match db.ttl(key)? {
         Ttl::Remaining(left) => Some(left),
@@ -365,7 +371,7 @@ fn left(db: &Db, key: &[u8]) -> Result<Option<Duration>> {
     })
 }
 
-/// See [`Store::acquire`], within a transaction.
+/// Does the work of [`Store::acquire`] within a transaction.
 fn acquire(tx: &Db, lease: &[u8], token: &[u8]) -> Result<Acquired> {
     let held = tx.get(lease)?;
     let held = held.as_deref().unwrap_or_default();
@@ -380,7 +386,7 @@ fn acquire(tx: &Db, lease: &[u8], token: &[u8]) -> Result<Acquired> {
     })
 }
 
-/// The number that a stamp's key holds.
+/// Returns the number in a stamp's value.
 pub(super) fn parse_stamp(text: &[u8]) -> Option<u64> {
     str::from_utf8(text).ok()?.parse().ok()
 }

@@ -1,49 +1,50 @@
-//! What the key of a lease holds: the token of its owner, then the tokens of *displaced* owners,
-//! which stopped renewing and lost the lease to another, from the newest to the oldest. Spaces
-//! separate them. Without an owner it begins with a space.
+//! The contents of a lease: the token of its owner, then the tokens of *displaced* owners, from the
+//! newest to the oldest. Spaces separate the tokens. A lease without an owner begins with a space.
+//!
+//! A displaced owner stopped renewing the lease, and lost it to another owner.
 //!
 //! Invariant: while a token is in the lease, no newer value was stored and the key was not
-//! invalidated, since each of these removes the token. So a displaced owner may store its value
-//! late.
+//! invalidated, since each of these removes the token. A displaced owner may therefore store its
+//! value late.
 
 use std::time::Duration;
 
-/// How long a lease lasts that its owner does not renew. Short, so that a killed owner is soon
-/// replaced; long enough that a machine which is merely busy renews it in time.
+/// The time after which a lease lapses if its owner does not renew it. It is short, so that a
+/// killed owner is soon replaced, and long enough for a busy machine to renew the lease in time.
 pub(super) const LEASE_TTL: Duration = Duration::from_millis(500);
 
-/// The time to live of the key, which each renewal sets again: what is left of it says when the
-/// owner renewed last. Tokens of displaced owners are kept for so long.
+/// The TTL of the key, which each renewal sets again. The remaining TTL tells when the owner last
+/// renewed the lease. Tokens of displaced owners are kept for this time.
 pub(super) const KEPT: Duration = Duration::from_secs(3_600);
 
-/// Most bytes that a lease holds. A token that was cut off is no token any more.
+/// The most bytes in a lease. A token that was cut off no longer counts as a token.
 pub(super) const MAX_BYTES: usize = 512;
 
-/// What came of an attempt to acquire a lease.
+/// The outcome of an attempt to acquire a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Acquired {
-    /// Its owner renews it.
+    /// Not acquired: its owner renews it.
     No,
-    /// It had no owner.
+    /// Acquired: it had no owner.
     Free,
-    /// Its owner had stopped renewing it, and is displaced.
+    /// Acquired: its owner had stopped renewing it, and is displaced.
     Lapsed,
 }
 
-/// What becomes of a lease when a value was stored, or the lease given back.
+/// The state of a lease after its value was stored, or after it was released.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Settled {
-    /// The token is not in the lease: nothing is to be done.
+    /// The token is not in the lease, which stays as it is.
     Lost,
-    /// It is removed.
+    /// The lease is removed.
     Removed,
-    /// It holds this from now on.
+    /// The lease has these contents.
     Left(Vec<u8>),
 }
 
-/// Whether a lease has an owner that renews it, given what is left of its time to live. A clock
-/// that was set back makes more be left than there can be: the lease counts as lapsed, as after a
-/// jump ahead.
+/// Returns whether a lease has an owner that renews it, given the remaining TTL. A clock that was
+/// set back makes the remaining TTL too long; the lease then counts as lapsed, as after a jump
+/// ahead.
 pub(super) fn is_held(held: &[u8], left: Option<Duration>) -> bool {
     has_owner(held) && left.is_some_and(|left| left > KEPT - LEASE_TTL && left <= KEPT + LEASE_TTL)
 }
@@ -56,7 +57,7 @@ pub(super) fn is_owner(held: &[u8], token: &[u8]) -> bool {
     find(held, token) == Some(0)
 }
 
-/// The lease with a new owner.
+/// Returns the lease with a new owner.
 pub(super) fn taken(held: &[u8], token: &[u8]) -> Vec<u8> {
     let mut taken = token.to_vec();
     if has_owner(held) {
@@ -67,7 +68,8 @@ pub(super) fn taken(held: &[u8], token: &[u8]) -> Vec<u8> {
     taken
 }
 
-/// The lease after the value of a token's owner was stored: newer owners may still store theirs.
+/// Returns the lease after the value of a token's owner was stored. Newer owners may still store
+/// theirs.
 pub(super) fn after_storing(held: &[u8], token: &[u8]) -> Settled {
     match find(held, token) {
         None => Settled::Lost,
@@ -76,7 +78,7 @@ pub(super) fn after_storing(held: &[u8], token: &[u8]) -> Settled {
     }
 }
 
-/// The lease after its owner gave it back without a value.
+/// Returns the lease after its owner released it without a value.
 pub(super) fn after_giving_back(held: &[u8], token: &[u8]) -> Settled {
     match find(held, token) {
         Some(0) if held.len() == token.len() => Settled::Removed,
@@ -85,7 +87,7 @@ pub(super) fn after_giving_back(held: &[u8], token: &[u8]) -> Settled {
     }
 }
 
-/// Where a token begins.
+/// Returns the offset of a token.
 fn find(held: &[u8], token: &[u8]) -> Option<usize> {
     let mut at = 0;
     for part in held.split(|byte| *byte == b' ') {
@@ -115,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn lease_that_is_given_back_keeps_its_displaced_owners() {
+    fn released_lease_keeps_its_displaced_owners() {
         assert_eq!(after_giving_back(b"a", b"a"), Settled::Removed);
         let held = b" b a".to_vec();
         assert_eq!(

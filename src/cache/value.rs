@@ -1,5 +1,7 @@
 //! The values of a cache: bytes, text, types with an encoding of their own, and with feature
-//! `serde` every type that serde knows.
+//! `serde` every type that is `Serialize` and `DeserializeOwned`.
+//!
+//! Invariant: bytes and text have the same encoding with feature `serde` and without it.
 
 use super::entry::ValueKind;
 use crate::Value;
@@ -12,6 +14,40 @@ use crate::Value;
 ///
 /// The trait is sealed, so that feature `serde` can add types without breaking a program that was
 /// written without it.
+///
+/// ```
+/// # fn main() -> brasa::Result<()> {
+/// use brasa::{Cache, CacheValue};
+/// fn copy<T: CacheValue>(cache: &Cache, from: &str, to: &str) -> brasa::Result<()> {
+///     match cache.get::<T>(from)? {
+///         Some(value) => cache.insert(to, &value),
+///         None => Ok(()),
+///     }
+/// }
+/// let cache = Cache::in_memory()?;
+/// cache.insert("a", &"Minevaldo".to_owned())?;
+/// copy::<String>(&cache, "a", "b")?;
+/// assert!(cache.contains::<String>("b")?);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// ```
+/// # fn main() -> brasa::Result<()> {
+/// use brasa::{Cache, CacheValue};
+/// fn copy<T: CacheValue>(cache: &Cache, from: &str, to: &str) -> brasa::Result<()> {
+///     match cache.get::<T>(from)? {
+///         Some(value) => cache.insert(to, &value),
+///         None => Ok(()),
+///     }
+/// }
+/// let cache = Cache::in_memory()?;
+/// cache.insert("a", &"Minevaldo".to_owned())?;
+/// copy::<String>(&cache, "a", "b")?;
+/// assert!(cache.contains::<String>("b")?);
+/// # Ok(())
+/// # }
+/// ```
 pub trait CacheValue: sealed::Sealed + Sized {
     #[doc(hidden)]
     fn kind() -> ValueKind;
@@ -39,9 +75,9 @@ mod sealed {
     impl<T: super::CacheEncoding> Sealed for super::Encoded<T> {}
 }
 
-/// An encoding of a type's own, for [`Encoded`].
+/// A type with an encoding of its own; stored through [`Encoded`], which has an example.
 pub trait CacheEncoding: Sized {
-    /// Returns the kind, which tells the bytes from those of other types.
+    /// Returns the kind, which distinguishes the bytes from those of other types.
     fn kind() -> ValueKind;
 
     /// Appends the value's bytes.
@@ -146,8 +182,8 @@ mod plain {
     }
 }
 
-/// One implementation for all of serde's types. Bytes and text go around serde, so that they are
-/// the same with the feature and without it; the comparisons of types are made by the compiler.
+/// One implementation for all types of serde. Bytes and text bypass serde, so that their encoding
+/// is the same with the feature and without it. The compiler resolves the comparisons of types.
 #[cfg(feature = "serde")]
 mod typed {
     use std::any::{Any, TypeId};
@@ -161,7 +197,7 @@ mod typed {
         TypeId::of::<A>() == TypeId::of::<B>()
     }
 
-    /// `value` as the type that it is.
+    /// Returns `value` as type `B`, if `A` is `B`.
     fn cast<A: 'static, B: 'static>(value: A) -> Option<B> {
         let mut value = Some(value);
         let value: &mut dyn Any = &mut value;
@@ -209,7 +245,7 @@ mod typed {
             let mut deserializer = rmp_serde::Deserializer::new(&mut rest);
             let value = T::deserialize(&mut deserializer).ok()?;
             drop(deserializer);
-            // What goes on behind the value was not written as one of this type.
+            // Bytes after the value mean that another type was written.
             rest.is_empty().then_some(value)
         }
     }
