@@ -1,66 +1,88 @@
-//! What can be chosen where there is more than yes and no.
+//! The options that have more than two choices.
 
 use std::time::Duration;
 
-/// When a write is carried through to the device.
+/// When a write is synced to the device; set by
+/// [`Options::durability`](crate::Options::durability).
 ///
-/// A write that returned `Ok` survives the death of the process under each of
-/// these; they differ in what a power loss may take.
+/// A write that returned `Ok` survives a kill of the process under every choice. The choices differ
+/// in the writes that a power loss may take. [`Options`](crate::Options) has an example.
+///
+/// The enum is `#[non_exhaustive]`: later versions may add choices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Durability {
-    /// A write returns once it is on the device. Writers that wait at the same time share one sync.
+    /// A write returns after it is on the device. Writers that wait at the same time share one
+    /// sync.
     Always,
-    /// A write returns at once, and is synced at most this much later, on [`Db::sync`](crate::Db::sync) and on close.
+    /// A write returns before it is on the device. It is synced at most this much later, on
+    /// [`Db::sync`](crate::Db::sync), and on close.
     Interval(Duration),
-    /// A write returns at once, and is synced on [`Db::sync`](crate::Db::sync) and on close; between, the
-    /// operating system decides.
+    /// A write returns before it is on the device. It is synced on [`Db::sync`](crate::Db::sync)
+    /// and on close. At other times the operating system decides.
     Os,
 }
 
 impl Default for Durability {
-    /// An interval of one second, as Redis's `appendfsync everysec`.
+    /// Returns an interval of one second, like Redis's `appendfsync everysec`.
     fn default() -> Self {
         Durability::Interval(Duration::from_secs(1))
     }
 }
 
-/// What becomes of a file that is damaged where it was known to be on the device.
+/// The action on a damaged file; set by [`Options::on_damage`](crate::Options::on_damage), which
+/// has an example.
+///
+/// Damage is an invalid record before the position up to which the log is known to be on the
+/// device. A torn tail after that position is not damage.
+///
+/// The enum is `#[non_exhaustive]`: later versions may add choices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum OnDamage {
-    /// Opening fails with [`Error::Corrupt`](crate::Error::Corrupt), and nothing is changed.
+    /// Opening fails with [`Error::Corrupt`](crate::Error::Corrupt), and the file is unchanged.
     #[default]
     Error,
-    /// What survives is written into a new file that takes the damaged one's place, as
-    /// [`repair`](crate::inspect::repair) does it, even if that is nothing. The damaged file is kept as
-    /// `FILE.damaged-0`, or the next number that is free: remove those when you have seen them.
+    /// Opening writes the surviving records into a new file, like
+    /// [`repair`](crate::inspect::repair), even if there are none. The new file replaces the
+    /// damaged one. The damaged file is kept as `FILE.damaged-0`, or with the next free number,
+    /// until you remove it.
     Salvage,
 }
 
-/// What is opened instead where the place of the file cannot be written: no permission, a read-only
-/// file system, a full disk.
+/// The replacement for a file that cannot be written: no permission, a read-only file system, a
+/// full disk.
+///
+/// Set by [`Options::fallback`](crate::Options::fallback) and
+/// [`CacheOptions::fallback`](crate::CacheOptions::fallback), which have examples.
+///
+/// The enum is `#[non_exhaustive]`: later versions may add choices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Fallback {
-    /// Nothing: opening fails.
+    /// No replacement: opening fails.
     #[default]
     None,
-    /// The file, for reading only; opening fails where there is none. Every write fails with
+    /// The file, for reading only. Opening fails if there is no file. Every write fails with
     /// [`Error::ReadOnly`](crate::Error::ReadOnly).
     ReadOnly,
-    /// A new database in memory, which is gone when it is closed: everything works, and nothing is kept.
+    /// A new, empty database in memory. All calls work, and closing it discards the contents.
     Memory,
 }
 
-/// What becomes of a write that would exceed the budget; see [`Options::max_bytes`](crate::Options::max_bytes).
+/// The action on a write that would exceed the budget; set by
+/// [`Options::evict`](crate::Options::evict). [`Options::max_bytes`](crate::Options::max_bytes) has
+/// an example.
+///
+/// The enum is `#[non_exhaustive]`: later versions may add choices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Evict {
-    /// Older keys that were not read since they were last passed over go first: SIEVE (Zhang et al., "SIEVE is
-    /// Simpler than LRU: an Efficient Turn-Key Eviction Algorithm for Web Caches", NSDI 2024).
+    /// Evicts by SIEVE: the oldest keys first, except those read since the eviction hand last
+    /// passed them (Zhang et al., "SIEVE is Simpler than LRU: an Efficient Turn-Key Eviction
+    /// Algorithm for Web Caches", NSDI 2024).
     #[default]
     Sieve,
-    /// The write fails with [`Error::OverBudget`](crate::Error::OverBudget), and nothing goes.
+    /// The write fails with [`Error::OverBudget`](crate::Error::OverBudget), and no key is evicted.
     Reject,
 }

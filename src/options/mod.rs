@@ -1,4 +1,8 @@
-//! How a file is opened, and how a string is set.
+//! The options for opening a file (`Options`, and `space.rs` for its size) and for setting a string
+//! (`set.rs`).
+//!
+//! Invariant: every option has a default, and every combination of options can be opened or returns
+//! an error. No setter checks or panics.
 
 use std::fmt;
 use std::path::Path;
@@ -6,6 +10,7 @@ use std::time::Duration;
 
 mod choices;
 mod set;
+mod space;
 
 pub use choices::{Durability, Evict, Fallback, OnDamage};
 pub(crate) use set::{Condition, Expiry};
@@ -14,9 +19,12 @@ pub use set::{SetOptions, SetOutcome};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::CompactionListener;
 use crate::sync::Arc;
-use crate::{CompactionReport, Db, Result};
+use crate::{Db, Result};
 
 /// Options for opening a file; made by [`Db::options`].
+///
+/// The fields are private, so that later versions can add options.
+///
 ///
 /// ```
 /// # fn main() -> brasa::Result<()> {
@@ -34,7 +42,7 @@ use crate::{CompactionReport, Db, Result};
 pub struct Options {
     pub(crate) durability: Durability,
     pub(crate) exclusive: bool,
-    /// Whether the handle has threads of its own.
+    /// Whether the handle starts threads of its own.
     pub(crate) in_background: bool,
     pub(crate) read_only: bool,
     pub(crate) create: bool,
@@ -43,7 +51,7 @@ pub struct Options {
     pub(crate) checkpoint_bytes: u64,
     pub(crate) ignore_checkpoints: bool,
     pub(crate) on_damage: OnDamage,
-    /// Whether a file of something else at the path is renamed and a new file created.
+    /// Whether a file of another format at the path is renamed and a new file created.
     pub(crate) set_aside_strangers: bool,
     pub(crate) fallback: Fallback,
     pub(crate) lock_timeout: Duration,
@@ -92,79 +100,155 @@ impl Default for Options {
 }
 
 impl Options {
-    /// When a write is carried through to the device; [`Durability::Interval`] of one second by default.
+    /// Sets when a write is synced to the device; [`Durability::Interval`] of one second by
+    /// default. [`Options`] has an example.
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
         self
     }
 
-    /// Whether to keep all others from writing for as long as this handle lives; no by default: any number of processes, and of
-    /// handles in one, read and write the same file.
+    /// Sets whether this handle holds the writer lock for its whole life; `false` by default.
     ///
-    /// Alone, a write saves the look at what others did and the lock. Others may read meanwhile; to write they wait, up to
-    /// [`Options::lock_timeout`]. With [`Options::read_only`] it keeps the file as it is while it is being read.
+    /// By default any number of processes and handles read and write the same file. An exclusive
+    /// handle writes faster, since it need not lock and catch up for each write. Other handles may
+    /// read; to write, they wait up to [`Options::lock_timeout`]. With [`Options::read_only`] an
+    /// exclusive handle keeps the file unchanged while it reads.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("cache.brasa");
+    /// use brasa::{Db, Error};
+    /// use std::time::Duration;
+    /// let db = Db::options().exclusive(true).open(&path)?;
+    /// let other = Db::options().lock_timeout(Duration::from_millis(10)).open(&path)?;
+    /// assert!(matches!(other.set("pi", "3.21"), Err(Error::Locked { .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn exclusive(mut self, exclusive: bool) -> Self {
         self.exclusive = exclusive;
         self
     }
 
-    /// Whether to open for reading only, which needs no permission to write and creates nothing.
+    /// Sets whether to open the file for reading only; `false` by default.
     ///
-    /// Every write then fails with [`Error::ReadOnly`](crate::Error::ReadOnly). A torn tail is
-    /// passed over, and left in the file.
+    /// This needs no permission to write, and creates no file. Every write fails with
+    /// [`Error::ReadOnly`](crate::Error::ReadOnly). A torn tail is ignored, and stays in the file.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("cache.brasa");
+    /// use brasa::{Db, Error};
+    /// Db::open(&path)?.set("pi", "3.21")?;
+    /// let reader = Db::options().read_only(true).open(&path)?;
+    /// assert_eq!(reader.get("pi")?.unwrap(), "3.21");
+    /// assert!(matches!(reader.set("pi", "3.14"), Err(Error::ReadOnly { .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.read_only = read_only;
         self
     }
 
-    /// Whether to create the file where there is none; yes by default. The directory must exist, unless
-    /// [`Options::create_directory`] says otherwise.
+    /// Sets whether to create a missing file; `true` by default. The directory must exist, except
+    /// with [`Options::create_directory`].
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("cache.brasa");
+    /// assert!(brasa::Db::options().create(false).open(&path).is_err());
+    /// assert!(!path.exists());
+    /// ```
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
         self
     }
 
-    /// Whether to make the file's directory, and those above it, where they are missing, for the owner alone; no by default.
+    /// Sets whether to create the missing directories of the path, with access for their owner
+    /// alone; `false` by default.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("tool/data/cache.brasa");
+    /// let db = brasa::Db::options().create_directory(true).open(&path)?;
+    /// assert!(path.exists());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn create_directory(mut self, create_directory: bool) -> Self {
         self.create_directory = create_directory;
         self
     }
 
-    /// Whether each read verifies the record's checksum again; no by default: each record is verified once, when it is replayed, or
-    /// when it is first read through a checkpoint.
+    /// Sets whether every read verifies the record's checksum; `false` by default.
     ///
-    /// This is for data that may rot in memory or on the device after that. Damage is then
-    /// [`Error::Corrupt`](crate::Error::Corrupt) instead of a wrong value. It holds for values, fields, the names that a scan
-    /// returns, and [`Db::watch`](crate::Db::watch).
+    /// By default each record is verified once: when it is replayed, or when it is first read
+    /// through a checkpoint. Bit rot in memory or on the device after that may then return a wrong
+    /// value. With `true` it returns [`Error::Corrupt`](crate::Error::Corrupt). This holds for
+    /// values, fields, the names that a scan returns, and [`Db::watch`](crate::Db::watch).
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("cache.brasa");
+    /// let db = brasa::Db::options().verify_on_read(true).open(&path)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn verify_on_read(mut self, verify_on_read: bool) -> Self {
         self.verify_on_read = verify_on_read;
         self
     }
 
-    /// How much of the log the next one to open the file may have to replay, in bytes; 64 KiB by default.
+    /// Sets how many bytes of the log the next opening may have to replay; 64 KiB by default, and
+    /// `u64::MAX` for no checkpoints.
     ///
-    /// Whoever closes the file, having written, puts a checkpoint into it where more than this has come since the last one: the index, which the next one
-    /// to open the file finds there. Files that are open for long get one in the background now and then. See [`Db::checkpoint`], and
-    /// [`crate::docs::opening`] for what it costs. `u64::MAX` for none.
+    /// A handle that has written adds a checkpoint on close if the log has grown by more than this
+    /// since the last one. The checkpoint contains the index, so that the next opening need not
+    /// replay the log. A handle that stays open also writes checkpoints in the background. See
+    /// [`Db::checkpoint`], and [`crate::docs::opening`] for the costs.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("cache.brasa");
+    /// let db = brasa::Db::options().checkpoint_after(1 << 20).open(&path)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn checkpoint_after(mut self, bytes: u64) -> Self {
         self.checkpoint_bytes = bytes;
         self
     }
 
-    /// Whether to replay all of the log, whatever checkpoint there is; no by default.
+    /// Sets whether opening ignores all checkpoints and replays the whole log; `false` by default.
     ///
-    /// A file means the same with every checkpoint ignored. This is to measure what they save, or for those who doubt one.
+    /// The contents are the same in both cases. Use this to measure the time that checkpoints save,
+    /// or to rule one out as the cause of an error.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("cache.brasa");
+    /// let db = brasa::Db::options().ignore_checkpoints(true).open(&path)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn ignore_checkpoints(mut self, ignore_checkpoints: bool) -> Self {
         self.ignore_checkpoints = ignore_checkpoints;
         self
     }
 
-    /// What to do about a damaged file; [`OnDamage::Error`] by default.
+    /// Sets the action on a damaged file; [`OnDamage::Error`] by default.
     ///
-    /// [`OnDamage::Salvage`] is for caches, where starting with what is left beats not starting: an older value
-    /// can come back where its newest record was lost. [`Db::recovery`] says what happened. A file that
-    /// refuses writes since a sync failed is copied into a new one, too. With [`Options::read_only`]
-    /// nothing is written: what survives is read into memory.
+    /// [`OnDamage::Salvage`] is for caches, which must start with the surviving data. An older
+    /// value can come back if its newest record was lost. [`Db::recovery`] reports the salvage. A
+    /// file that is poisoned by a failed sync is copied into a new one as well. With
+    /// [`Options::read_only`] nothing is written: the surviving data is read into memory.
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -190,39 +274,61 @@ impl Options {
         self
     }
 
-    /// What to open instead where the place of the file cannot be written; [`Fallback::None`] by default.
+    /// Sets the replacement for a file that cannot be written; [`Fallback::None`] by default.
     ///
-    /// That another handle has the file is no reason to fall back, and neither is a file of something else.
-    /// [`Db::recovery`] says whether it happened and why.
+    /// A file that another handle locks is not replaced, and neither is a file of another format.
+    /// [`Db::recovery`] tells whether and why a replacement was opened. [`Options::on_damage`] has
+    /// an example.
     pub fn fallback(mut self, fallback: Fallback) -> Self {
         self.fallback = fallback;
         self
     }
 
-    /// How long to wait for another handle to let go of the file; 5 seconds by default.
+    /// Sets how long a call waits for a lock that another handle holds; 5 seconds by default.
+    /// [`Options::exclusive`] has an example.
     pub fn lock_timeout(mut self, lock_timeout: Duration) -> Self {
         self.lock_timeout = lock_timeout;
         self
     }
 
-    /// In what steps the address space for reading grows, in bytes; 64 MiB by default. It costs
-    /// addresses, not memory. Values that were handed out stay valid when it grows.
+    /// Sets the steps in which the mapping of the file grows, in bytes; 64 MiB by default.
+    ///
+    /// The mapping takes address space, not memory. Values stay valid when it grows.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::options().mapping_step_bytes(1 << 30).open_in_memory()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn mapping_step_bytes(mut self, mapping_step_bytes: u64) -> Self {
         self.mapping_step_bytes = mapping_step_bytes;
         self
     }
 
-    /// Whether records may be appended through a mapping of the file, without a system call for each; on by default, and
-    /// done only on file systems on which it is known to be safe (ext4 and tmpfs on Linux). What is promised for a kill, a power loss and a full disk
-    /// is the same either way.
+    /// Sets whether records may be appended through a mapping of the file, without a system call
+    /// for each; `true` by default.
+    ///
+    /// It is used only on file systems that are known to be safe: ext4 and tmpfs on Linux. The
+    /// promises for a kill, a power loss and a full disk are the same in both cases.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("cache.brasa");
+    /// let db = brasa::Db::options().mapped_append(false).open(&path)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn mapped_append(mut self, mapped_append: bool) -> Self {
         self.mapped_append = mapped_append;
         self
     }
 
-    /// The permissions of a file that is created; `0o600` by default, whatever the umask. The umask does not
-    /// take bits away from this mode: `0o660` lets a group read and write. Compactions keep the file's own
-    /// permissions; a file that exists is not changed.
+    /// Sets the permissions of a new file; `0o600` by default.
+    ///
+    /// The umask does not apply: `0o660` lets a group read and write. The permissions of an
+    /// existing file are not changed, and compactions keep them.
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -240,120 +346,31 @@ impl Options {
         self
     }
 
-    /// Whether the file is compacted without being asked, when too much of it is dead; yes by default.
-    ///
-    /// While the file is open a thread of its own does it, and closing does it if it is still due, so that
-    /// programs that live for a moment keep a file small as well: see [`Options::compact_share_bytes`].
-    /// A compaction that fails leaves the file as it was, and is tried again when the log has grown.
-    pub fn auto_compact(mut self, auto_compact: bool) -> Self {
-        self.auto_compact = auto_compact;
-        self
-    }
-
-    /// Of a hundred bytes of log, how many may be dead before the file is compacted; 50 by default.
-    ///
-    /// Dead is what is no part of what the file holds now: overwritten, deleted and expired records, and tombstones.
-    pub fn compact_dead_percent(mut self, dead_percent: u8) -> Self {
-        self.compact_dead_percent = dead_percent;
-        self
-    }
-
-    /// How many bytes may be dead whatever their share; 1 MiB by default.
-    pub fn compact_floor_bytes(mut self, floor_bytes: u64) -> Self {
-        self.compact_floor_bytes = floor_bytes;
-        self
-    }
-
-    /// How many live bytes a handle copies as soon as the file is due, however little the handle has written;
-    /// 16 MiB by default.
-    ///
-    /// A file with more live data waits until half of what may stay live by
-    /// [`Options::compact_dead_percent`] is dead as well (75 of a hundred bytes by default), unless the
-    /// handle has written a 16th of the live data itself. So many short programs on one large file pause for
-    /// a compaction more rarely: [`space`](crate::docs::space) has the figures.
-    pub fn compact_share_bytes(mut self, share_bytes: u64) -> Self {
-        self.compact_share_bytes = share_bytes;
-        self
-    }
-
-    /// Tells `listener` of each automatic compaction that has ended, well or not. It is called by the
-    /// thread that compacted, and must not use the file.
-    ///
-    /// ```
-    /// # fn main() -> brasa::Result<()> {
-    /// # let directory = tempfile::tempdir().unwrap();
-    /// # let path = directory.path().join("cache.brasa");
-    /// let db = brasa::Db::options()
-    ///     .on_compaction(|outcome| match outcome {
-    ///         Ok(report) => eprintln!("{} -> {} bytes", report.before_bytes, report.after_bytes),
-    ///         Err(error) => eprintln!("the file stays as it is: {error}"),
-    ///     })
-    ///     .open(&path)?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn on_compaction(
-        mut self,
-        listener: impl Fn(&Result<CompactionReport>) + Send + Sync + 'static,
-    ) -> Self {
-        self.on_compaction = Some(Arc::new(listener));
-        self
-    }
-
-    /// How many live bytes the file may hold, records with their envelopes; no limit by default.
-    ///
-    /// What becomes of a write that needs more is decided by [`Options::evict`]. With automatic compaction
-    /// the file as a whole stays below about twice the budget and [`Options::compact_floor_bytes`]. A file that holds
-    /// more when it is opened is brought down by the next write.
-    ///
-    /// ```
-    /// # fn main() -> brasa::Result<()> {
-    /// use brasa::{Db, Evict};
-    /// let cache = Db::options().max_bytes(64 << 10).evict(Evict::Sieve).open_in_memory()?;
-    /// for number in 0..1_000 {
-    ///     cache.set(format!("key:{number}"), [0; 1_000])?;
-    /// }
-    /// let stats = cache.stats()?;
-    /// assert!(stats.live_bytes <= 64 << 10);
-    /// assert!(stats.evicted_keys > 900);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn max_bytes(mut self, max_bytes: u64) -> Self {
-        self.max_bytes = Some(max_bytes);
-        self
-    }
-
-    /// What becomes of a write that would exceed [`Options::max_bytes`]; [`Evict::Sieve`] by default. Without a
-    /// budget nothing is ever evicted.
-    pub fn evict(mut self, evict: Evict) -> Self {
-        self.evict = evict;
-        self
-    }
-
-    /// The clock that deadlines are measured by; the system's by default.
+    /// Sets the clock that deadlines are compared with; the system's by default. [`Clock`] has an
+    /// example.
     pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// Opens the file, and creates it where there is none.
+    /// Opens the file, and creates it if it is missing. [`Options`] has an example.
     ///
     /// # Errors
     ///
-    /// As [`Db::open`].
+    /// Those of [`Db::open`].
     pub fn open(self, path: impl AsRef<Path>) -> Result<Db> {
         Db::open_with(path.as_ref(), &self)
     }
 
-    /// Opens the file on a simulated disk; see [`crate::simulation`].
+    /// Opens the file on a simulated disk; [`SimulatedDisk`](crate::simulation::SimulatedDisk) has
+    /// an example.
     ///
-    /// There is no background thread: under [`Durability::Interval`] syncs come from
-    /// [`Db::sync`] and closing alone.
+    /// The handle has no background thread. Under [`Durability::Interval`] only [`Db::sync`] and
+    /// closing sync the file.
     ///
     /// # Errors
     ///
-    /// As [`Db::open`].
+    /// Those of [`Db::open`].
     #[cfg(feature = "simulation")]
     pub fn open_on(
         self,
@@ -363,11 +380,12 @@ impl Options {
         Db::open_simulated(disk, path.as_ref(), &self)
     }
 
-    /// A database that lives in memory alone, as [`Db::in_memory`], with these options.
+    /// Opens a database in memory with these options, like [`Db::in_memory`].
+    /// [`Options::max_bytes`] has an example.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`](crate::Error::Io) where there is no memory.
+    /// [`Error::Io`](crate::Error::Io) if there is not enough memory.
     pub fn open_in_memory(self) -> Result<Db> {
         Db::open_memory(&self)
     }

@@ -1,10 +1,10 @@
-//! How a string is set.
+//! The options and the outcome of setting a string.
 
 use std::time::{Duration, SystemTime};
 
 use crate::clock::unix_ms;
 
-/// Whether a `set` depends on what is there.
+/// The condition on the key under which a `set` writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Condition {
     #[default]
@@ -13,7 +13,7 @@ pub(crate) enum Condition {
     Present,
 }
 
-/// What becomes of the deadline of a string that is set.
+/// The deadline of a string after a `set`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Expiry {
     #[default]
@@ -24,6 +24,9 @@ pub(crate) enum Expiry {
 }
 
 /// Options for [`Db::set_with`](crate::Db::set_with), with the meanings of Redis's SET.
+///
+/// The fields are private, so that later versions can add options.
+///
 ///
 /// ```
 /// # fn main() -> brasa::Result<()> {
@@ -46,12 +49,14 @@ pub struct SetOptions {
 }
 
 impl SetOptions {
-    /// Returns the defaults: sets the value unconditionally, without a deadline.
+    /// Returns the defaults: `set` writes unconditionally, and the key has no deadline.
+    /// [`SetOptions`] has an example.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets the time to live (EX, PX), rounded down to milliseconds. Zero deletes the key.
+    /// Sets the TTL (EX, PX), rounded down to milliseconds. A TTL of zero deletes the key.
+    /// [`SetOptions`] has an example.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.expiry = Expiry::After(ttl);
         self
@@ -59,12 +64,22 @@ impl SetOptions {
 
     /// Sets the deadline in Unix milliseconds (EXAT, PXAT). A deadline that has passed deletes the
     /// key.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use brasa::{Db, SetOptions};
+    /// let db = Db::in_memory()?;
+    /// db.set_with("offer", "3.21", SetOptions::new().deadline_ms(4_102_444_800_000))?; // in 2100
+    /// assert!(db.exists("offer")?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn deadline_ms(mut self, deadline_ms: u64) -> Self {
         self.expiry = Expiry::At(deadline_ms);
         self
     }
 
-    /// Sets the deadline as a time of the system's clock, rounded down to milliseconds. A deadline
+    /// Sets the deadline as a time of the system clock, rounded down to milliseconds. A deadline
     /// that has passed deletes the key.
     ///
     /// ```
@@ -83,42 +98,79 @@ impl SetOptions {
     }
 
     /// Keeps the deadline of the key (KEEPTTL), if it has one.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use brasa::{Db, SetOptions, Ttl};
+    /// use std::time::Duration;
+    /// let db = Db::in_memory()?;
+    /// db.set_with("offer", "3.21", SetOptions::new().ttl(Duration::from_secs(60)))?;
+    /// db.set_with("offer", "2.99", SetOptions::new().keep_ttl())?;
+    /// assert!(matches!(db.ttl("offer")?, Ttl::Remaining(_)));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn keep_ttl(mut self) -> Self {
         self.expiry = Expiry::Keep;
         self
     }
 
-    /// Writes only if the key does not exist (NX).
+    /// Writes only if the key does not exist (NX). [`SetOptions`] has an example.
     pub fn only_if_absent(mut self) -> Self {
         self.condition = Condition::Absent;
         self
     }
 
     /// Writes only if the key exists (XX).
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use brasa::{Db, SetOptions};
+    /// let db = Db::in_memory()?;
+    /// let outcome = db.set_with("offer", "3.21", SetOptions::new().only_if_present())?;
+    /// assert!(!outcome.written);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn only_if_present(mut self) -> Self {
         self.condition = Condition::Present;
         self
     }
 
-    /// Also returns the previous value (GET). The write fails with
-    /// [`Error::WrongType`](crate::Error::WrongType) if the key holds a hash.
+    /// Also returns the previous value (GET). The write then fails with
+    /// [`Error::WrongType`](crate::Error::WrongType) if the key holds a hash. [`SetOutcome`] has an
+    /// example.
     pub fn return_previous(mut self) -> Self {
         self.return_previous = true;
         self
     }
 
-    /// Whether nothing that is there has a say in what will be.
+    /// Returns whether the outcome is independent of the key's present value.
     pub(crate) fn is_blind(&self) -> bool {
         self.condition == Condition::Always && self.expiry == Expiry::None
     }
 }
 
-/// What [`Db::set_with`](crate::Db::set_with) did.
+/// The outcome of [`Db::set_with`](crate::Db::set_with).
+///
+/// The struct is `#[non_exhaustive]`: later versions may add fields.
+///
+/// ```
+/// # fn main() -> brasa::Result<()> {
+/// use brasa::{Db, SetOptions};
+/// let db = Db::in_memory()?;
+/// db.set("pi", "3.21")?;
+/// let outcome = db.set_with("pi", "3.14", SetOptions::new().return_previous())?;
+/// assert!(outcome.written);
+/// assert_eq!(outcome.previous.unwrap(), "3.21");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct SetOutcome {
-    /// Whether the value was written; its condition may have forbidden it.
+    /// Whether the value was written; `false` if the condition of the options was not met.
     pub written: bool,
-    /// What the key held before, where [`SetOptions::return_previous`] asked for it.
+    /// The previous string, with [`SetOptions::return_previous`]; `None` if there was none.
     pub previous: Option<crate::Value>,
 }
