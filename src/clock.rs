@@ -1,11 +1,13 @@
-//! The clock, behind a trait so that tests can move it.
+//! The clock, as a trait, so that tests can set the time.
 //!
-//! This is the only place that reads the system's time of day. Deadlines are
-//! absolute Unix milliseconds: if the clock steps back, data lives longer by
-//! that step, and if it jumps ahead, data expires early. Nothing is written
-//! because of the clock alone, so a clock that is set right again brings back
-//! what had only seemed expired and was not written to meanwhile. Compaction is the
-//! exception: it drops for good what had expired when it began.
+//! Invariants:
+//!
+//! 1. Only this file reads the system's time of day.
+//! 2. Deadlines are absolute Unix milliseconds. If the clock steps back, entries live longer by
+//!    that step. If it jumps ahead, entries expire early.
+//! 3. The clock alone causes no write, except that a compaction omits the entries that are expired
+//!    when it begins. If the clock is set right before a compaction, an entry that expired early is
+//!    back, unless it was overwritten meanwhile.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,15 +16,32 @@ use crate::sync::Instant;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::thread;
 
-/// A source of the current time.
+/// A source of the current time, for [`Options::clock`](crate::Options::clock).
+///
+/// ```
+/// # fn main() -> brasa::Result<()> {
+/// use brasa::{Clock, Db, SystemClock};
+///
+/// /// A clock in whole seconds.
+/// struct Seconds;
+///
+/// impl Clock for Seconds {
+///     fn now_ms(&self) -> u64 {
+///         SystemClock.now_ms() / 1_000 * 1_000
+///     }
+/// }
+///
+/// let db = Db::options().clock(Seconds).open_in_memory()?;
+/// assert_eq!(db.now_ms() % 1_000, 0);
+/// # Ok(())
+/// # }
+/// ```
 pub trait Clock: Send + Sync {
-    /// The current time in Unix milliseconds.
+    /// Returns the current time in Unix milliseconds. It may step back or jump ahead.
     fn now_ms(&self) -> u64;
 }
 
-/// The system's clock.
-///
-/// A clock set before 1970 reads as 0.
+/// The system's clock; the default. A time before 1970 reads as 0. [`Clock`] has an example.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -32,12 +51,12 @@ impl Clock for SystemClock {
     }
 }
 
-/// Returns a time in Unix milliseconds, rounded down: 0 before 1970, `u64::MAX` beyond what fits.
+/// Returns a time in Unix milliseconds, rounded down. It is 0 before 1970, and at most `u64::MAX`.
 pub(crate) fn unix_ms(time: SystemTime) -> u64 {
     duration_ms(time.duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
-/// A clock that stands still until it is moved; clones share their time.
+/// A clock for tests, which stands still until it is set. Clones share their time.
 ///
 /// ```
 /// use brasa::{Clock, ManualClock};
@@ -53,20 +72,27 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// A clock that shows `now_ms`, in Unix milliseconds.
+    /// Makes a clock with this time, in Unix milliseconds. [`ManualClock`] has an example.
     pub fn new(now_ms: u64) -> Self {
         Self {
             now_ms: Arc::new(AtomicU64::new(now_ms)),
         }
     }
 
-    /// Moves the clock forward; it stops at `u64::MAX` milliseconds.
+    /// Moves the clock forward, at most to `u64::MAX` milliseconds. [`ManualClock`] has an example.
     pub fn advance(&self, by: Duration) {
         let now_ms = self.now_ms.load(Ordering::Relaxed);
         self.set(now_ms.saturating_add(duration_ms(by)));
     }
 
-    /// Sets the clock, backwards too.
+    /// Sets the clock to a time in Unix milliseconds, forwards or backwards.
+    ///
+    /// ```
+    /// use brasa::{Clock, ManualClock};
+    /// let clock = ManualClock::new(1_000);
+    /// clock.set(500);
+    /// assert_eq!(clock.now_ms(), 500);
+    /// ```
     pub fn set(&self, now_ms: u64) {
         self.now_ms.store(now_ms, Ordering::Relaxed);
     }
@@ -78,10 +104,10 @@ impl Clock for ManualClock {
     }
 }
 
-/// How much of a timeout is left for a caller that polls.
+/// The rest of a timeout, for a caller that polls.
 ///
-/// Time for which the process was stopped (SIGSTOP, Ctrl-Z, a machine that slept) does not count:
-/// a sleep that took far longer than asked for counts as little more than that.
+/// The time for which the process was stopped (SIGSTOP, Ctrl-Z, a machine that slept) does not
+/// count. A sleep that took longer than requested counts at most [`Self::LONGEST_DELAY`] more.
 #[derive(Debug, Clone)]
 pub(crate) struct Patience {
     timeout: Duration,
@@ -89,8 +115,8 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
-    /// The longest delay of a sleep that counts. A busy machine wakes a process up late; one that is
-    /// later was stopped.
+    /// The longest delay of a sleep that counts. A busy machine wakes a process up late. A process
+    /// that wakes up later than this was stopped.
     const LONGEST_DELAY: Duration = Duration::from_millis(100);
 
     pub(crate) fn new(timeout: Duration) -> Patience {
@@ -100,7 +126,7 @@ impl Patience {
         }
     }
 
-    /// The same, some of which is over.
+    /// Returns this timeout with `waited` already counted.
     pub(crate) fn after(mut self, waited: Duration) -> Patience {
         self.waited = self.waited.saturating_add(waited);
         self
@@ -118,7 +144,7 @@ impl Patience {
         self.timeout.saturating_sub(self.waited)
     }
 
-    /// Sleeps for this long, or until the timeout is over.
+    /// Sleeps for `pause`, or until the timeout is over.
     pub(crate) fn sleep(&mut self, pause: Duration) {
         let pause = pause.min(self.left());
         let begun = Instant::now();
@@ -126,14 +152,14 @@ impl Patience {
         self.count(pause, begun.elapsed());
     }
 
-    /// Counts a sleep that was to take `pause`, or a wait that was to take no longer.
+    /// Counts a sleep of `pause`, or a wait of at most `pause`, that took the time `took`.
     pub(crate) fn count(&mut self, pause: Duration, took: Duration) {
         let counted = took.min(pause.saturating_add(Self::LONGEST_DELAY));
         self.waited = self.waited.saturating_add(counted);
     }
 }
 
-/// A duration in whole milliseconds, cut to what 64 bits hold.
+/// Returns a duration in whole milliseconds, at most `u64::MAX`.
 pub(crate) fn duration_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,45 +1,63 @@
-//! One error type for the whole crate.
+//! The error type of the whole crate.
 //!
-//! A message says what was being done, to which file, at which offset, what
-//! was expected and what was found, and what to do about it.
+//! Invariant: a message names the operation, the file, the offset, the expected and the found state
+//! where they apply, and tells the user how to continue.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The result of an operation of this crate.
+/// The result of an operation of this crate; [`Error`] has an example.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that can go wrong.
+/// The errors of this crate, except those of a computation for a cache
+/// ([`CacheError`](crate::CacheError)).
 ///
-/// A key that is not there is no error: reading it gives `None`.
+/// A missing key is not an error: reading it returns `None`. The messages are for users, and name
+/// the file and the next step.
+///
+/// The enum is `#[non_exhaustive]`: later versions may add errors.
+///
+/// ```
+/// # fn main() -> brasa::Result<()> {
+/// use brasa::{Db, Error};
+/// let db = Db::in_memory()?;
+/// db.set("pi", "3.21")?;
+/// match db.incr_by("pi", 1) {
+///     Ok(sum) => println!("{sum}"),
+///     Err(Error::NotAnInteger) => println!("pi is not an integer"),
+///     Err(error) => return Err(error),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused an operation on the file.
     Io {
-        /// What was being done, as in "cannot {operation}".
+        /// The operation, as in "cannot {operation}".
         operation: &'static str,
-        /// The file or directory it was done to.
+        /// The file or directory.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// Another handle holds the file, and did not let go of it in time.
+    /// Another handle still held a lock on the file at the end of the lock timeout.
     Locked {
         /// The file.
         path: PathBuf,
-        /// Which lock was waited for.
+        /// The name of the lock.
         lock: &'static str,
-        /// How long it was waited for.
+        /// The time spent waiting.
         waited: Duration,
     },
-    /// The file is there, and is something else.
+    /// The file exists and has another format.
     NotABrasaFile {
         /// The file.
         path: PathBuf,
-        /// What was found instead.
+        /// The content that was found instead.
         found: String,
     },
     /// The file was written by a newer version of the format.
@@ -51,28 +69,27 @@ pub enum Error {
         /// The newest version that this build reads.
         supported: (u16, u16),
     },
-    /// The file is damaged where it was known to be safely on the device.
-    ///
-    /// Nothing was changed.
+    /// The file is damaged before the position up to which it is known to be on the device. Nothing
+    /// was changed.
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// Where the damage begins, in bytes from the start of the file.
+        /// The offset of the damage, in bytes from the start of the file.
         offset: u64,
-        /// What was expected and what was found.
+        /// The expected and the found content.
         reason: String,
     },
     /// A key, field, value or commit exceeds its limit. Nothing was written.
     TooLarge {
-        /// What is too large.
+        /// The name of the part that is too large.
         what: &'static str,
-        /// Its length in bytes.
+        /// Its length in bytes, or its number of parts.
         length: u64,
-        /// The longest allowed, in bytes.
+        /// The largest allowed length or number.
         limit: u64,
     },
-    /// The key holds the other kind of value: a hash where a string was asked
-    /// for, or the other way round. Nothing was written.
+    /// The key holds a hash where the call needs a string, or a string where it needs a hash.
+    /// Nothing was written.
     WrongType,
     /// The string at the key is not a decimal 64-bit integer. Nothing was written.
     NotAnInteger,
@@ -84,128 +101,134 @@ pub enum Error {
     FieldNotAFloat,
     /// The sum is infinite. Nothing was written.
     NotFinite,
-    /// What is to be added is infinite. Nothing was written.
+    /// The increment is infinite or not a number. Nothing was written.
     InfiniteIncrement,
     /// The sum does not fit in a signed 64-bit integer. Nothing was written.
     Overflow,
     /// The deadline is later than [`crate::limits::MAX_DEADLINE_MS`]. Nothing was written.
     DeadlineOutOfRange,
-    /// There are 16 databases, numbered from 0.
+    /// The database number is not one of 0 to 15.
     NoSuchDatabase {
-        /// The number that was asked for.
+        /// The number of the call.
         number: u64,
     },
-    /// The device is full. Nothing was written; everything earlier is still
-    /// there, and reads, deletions and `clear` go on.
+    /// The device is full. Nothing was written. Earlier data stays, and reads, deletions and
+    /// `clear` still work.
     DiskFull {
-        /// What was tried.
+        /// The operation, as in "cannot {operation}".
         operation: &'static str,
         /// The file.
         path: PathBuf,
-        /// How many more bytes the operation needed than there were.
+        /// The number of bytes that were missing.
         needed: u64,
     },
-    /// The file cannot be rewritten where it stands. Nothing was changed.
+    /// The file cannot be compacted at this path. Nothing was changed.
     CannotCompact {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// The write would exceed the budget that [`Options::max_bytes`](crate::Options::max_bytes) has set, and
-    /// nothing may be evicted for it, or it would not fit into an empty file. Nothing was written.
+    /// The write would exceed the budget of [`Options::max_bytes`](crate::Options::max_bytes), and
+    /// eviction is off or cannot free enough. Nothing was written.
     OverBudget {
         /// The file.
         path: PathBuf,
-        /// How many live bytes the file would hold after the write.
+        /// The live bytes that the file would hold after the write.
         needed: u64,
-        /// The budget.
+        /// The budget in bytes.
         max_bytes: u64,
     },
-    /// The file has been removed, or has lost its name, since it was opened. Nothing was written.
+    /// The file was removed or renamed after it was opened. Nothing was written.
     Removed {
-        /// The path that it had.
+        /// The path at which the file was opened.
         path: PathBuf,
     },
-    /// The file has been overwritten in place since it was opened, by `cp` over it for example. Nothing
-    /// was done: the handle works on the file no more.
+    /// The file was overwritten in place after it was opened, for example by `cp`. Nothing was
+    /// done, and the handle no longer works.
     Overwritten {
         /// The file.
         path: PathBuf,
     },
-    /// The handle was inherited by the child of a fork. Nothing was done.
+    /// The child of a fork used a handle of its parent. Nothing was done.
     Forked {
         /// The file.
         path: PathBuf,
     },
-    /// A call on a file was made from within the closure of a write to it, [`Db::update`](crate::Db::update) for example, and
-    /// would have waited for that write: a write, a sync, a checkpoint, a compaction or an exclusive opening. Or a compaction
-    /// or a checkpoint was begun from within the progress of a compaction. Nothing was done.
+    /// A call within the closure of a write would have waited for that write. Nothing was done.
+    ///
+    /// Such closures are those of [`Db::update`](crate::Db::update) and
+    /// [`Db::transaction`](crate::Db::transaction). Such calls are a write, a sync, a checkpoint, a
+    /// compaction or an exclusive opening of the same file. The same holds for a compaction or a
+    /// checkpoint within the progress callback of a compaction.
     Reentered {
         /// The file.
         path: PathBuf,
     },
     /// The cache works in memory, since its file or server could not be opened
-    /// ([`Cache::degraded`](crate::Cache::degraded)). The change was made in the memory of this process
-    /// alone: other processes, and this program when it runs again, do not see it.
+    /// ([`Cache::degraded`](crate::Cache::degraded)).
+    ///
+    /// The change was made in the memory of this process alone. Other processes and later runs of
+    /// this program do not see it.
     FellBack {
-        /// Why the file or server could not be opened.
+        /// The reason why the file or server could not be opened.
         reason: String,
     },
-    /// The handle belongs to a transaction that is over: it was kept beyond the closure of [`Db::transaction`](crate::Db::transaction).
-    /// Nothing was done.
+    /// The handle belongs to a transaction that is over: the program kept it beyond the closure of
+    /// [`Db::transaction`](crate::Db::transaction). Nothing was done.
     TransactionOver {
         /// The file.
         path: PathBuf,
     },
-    /// A key was to be copied or moved to a handle on another file, which cannot be one commit.
+    /// A call would copy or move a key to a handle on another file, which cannot be one commit.
     /// Nothing was written.
     OtherFile {
         /// The file that has the key.
         path: PathBuf,
-        /// The file that it was to be copied to.
+        /// The file of the other handle.
         other: PathBuf,
     },
     /// The file is on a network file system, where several processes cannot share it safely.
     NotLocal {
         /// The file.
         path: PathBuf,
-        /// The file system.
+        /// The name of the file system.
         file_system: &'static str,
     },
-    /// The handle, or the file, allows no writing.
+    /// The handle or the file is read-only. Nothing was written.
     ReadOnly {
         /// The file.
         path: PathBuf,
     },
-    /// A value cannot be encoded for the cache. Nothing was written.
+    /// A value cannot be encoded for the cache, or a name or URL is invalid. Nothing was written.
     Encoding {
-        /// The value's type.
+        /// The type of the value, or the name of the invalid argument.
         type_name: &'static str,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// A server refused something, or cannot be reached.
+    /// A server refused a request or cannot be reached.
     Remote {
-        /// What was being done, as in "cannot {operation}".
+        /// The operation, as in "cannot {operation}".
         operation: &'static str,
         /// The server's address, without its password.
         address: String,
-        /// What it said.
+        /// The answer of the server, or the error of the connection.
         reason: String,
     },
-    /// An earlier sync of this file failed, so that nothing more may be
-    /// acknowledged on it. Reads go on.
+    /// The file is poisoned: an earlier sync failed, so no further write may be acknowledged. Reads
+    /// still work.
     Poisoned {
         /// The file.
         path: PathBuf,
-        /// What failed.
+        /// The sync that failed, and its error.
         reason: String,
     },
 }
 
 impl Error {
-    /// Turns an error of the operating system into one of ours, to be used with `map_err`.
+    /// Returns a function for `map_err` that adds the operation and path to an error of the
+    /// operating system.
     pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
         let path = path.to_owned();
         move |source| Error::Io {
@@ -224,7 +247,7 @@ impl Error {
     }
 }
 
-/// What to do about an error of the operating system, where that can be told.
+/// Returns the next step after an error of the operating system, if one is known.
 fn advice(kind: io::ErrorKind) -> &'static str {
     match kind {
         io::ErrorKind::NotFound => "; check the path, its directory must exist",
@@ -237,7 +260,7 @@ fn advice(kind: io::ErrorKind) -> &'static str {
     }
 }
 
-/// Fails with [`Error::TooLarge`] where `length` exceeds `limit`.
+/// Fails with [`Error::TooLarge`] if `length` exceeds `limit`.
 pub(crate) fn check_length(what: &'static str, length: usize, limit: usize) -> Result<()> {
     if length <= limit {
         return Ok(());

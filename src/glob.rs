@@ -1,28 +1,30 @@
-//! Patterns of KEYS and MATCH: `?`, `*`, `[a-z]`, `[^x]` and the backslash.
+//! The patterns of KEYS and MATCH: `?`, `*`, `[a-z]`, `[^x]` and the backslash.
 //!
-//! A pattern may come from any client, so matching must end soon whatever the pattern is.
-//! It does not recurse: where something does not fit, it is enough to let the *last* star take one
-//! byte more, since all that stood before that star did fit. That takes at worst the
-//! pattern's length times the text's, and is cut off at [`MAX_STEPS`].
+//! Invariant: matching ends within about [`MAX_STEPS`] steps for every pattern, since a pattern may
+//! come from any client.
+//!
+//! The algorithm does not recurse. After a mismatch it lets the *last* star take one more byte.
+//! That is enough, because the part before that star has matched already. The steps are at most the
+//! length of the pattern times the length of the text.
 
-/// How many bytes of the pattern are looked at, again and again, before a text counts as not
-/// matching. A pattern and a text of a thousand bytes each stay below it.
+/// The number of comparisons after which a text counts as not matching. A pattern and a text of a
+/// thousand bytes each stay below it.
 const MAX_STEPS: usize = 1 << 20;
 
-/// Whether a name matches a pattern, as KEYS and PSUBSCRIBE take it.
+/// Returns whether a name matches a pattern of KEYS or PSUBSCRIBE.
 #[cfg(feature = "server")]
 pub(crate) fn matches_pattern(pattern: &[u8], name: &[u8]) -> bool {
     Pattern::new(pattern).matches(name)
 }
 
-/// A pattern that whole keys or fields are compared with.
+/// A pattern for whole keys or fields.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pattern<'p> {
     pattern: &'p [u8],
 }
 
 impl<'p> Pattern<'p> {
-    /// Every sequence of bytes is a pattern.
+    /// Makes a pattern. Every sequence of bytes is valid.
     pub(crate) fn new(pattern: &'p [u8]) -> Self {
         Self { pattern }
     }
@@ -31,22 +33,22 @@ impl<'p> Pattern<'p> {
         let mut pattern = self.pattern;
         let mut text = text;
         let mut steps = 0;
-        // What follows the last star, and where in the text that was tried last.
+        // The pattern after the last star, and the text at which it was last tried.
         let mut last_star: Option<(&[u8], &[u8])> = None;
         loop {
-            if let [b'*', behind @ ..] = pattern {
-                pattern = behind;
+            if let [b'*', rest @ ..] = pattern {
+                pattern = rest;
                 last_star = Some((pattern, text));
                 continue;
             }
-            let Some((byte, text_behind)) = text.split_first() else {
-                // A star would have been taken above, and nothing else fits the end.
+            let Some((byte, text_rest)) = text.split_first() else {
+                // A star was handled above, and no other part matches the end of the text.
                 return pattern.is_empty();
             };
-            if let Some(behind) = fit(pattern, *byte, &mut steps) {
-                (pattern, text) = (behind, text_behind);
-            } else if let Some((behind_star, [_, shorter @ ..])) = last_star {
-                (pattern, text) = (behind_star, shorter);
+            if let Some(rest) = match_one(pattern, *byte, &mut steps) {
+                (pattern, text) = (rest, text_rest);
+            } else if let Some((after_star, [_, shorter @ ..])) = last_star {
+                (pattern, text) = (after_star, shorter);
                 last_star = Some((pattern, text));
             } else {
                 return false;
@@ -58,22 +60,22 @@ impl<'p> Pattern<'p> {
     }
 }
 
-/// Compares the first part of a pattern, no star, with a byte; gives back what follows that part
-/// where they fit.
-fn fit<'p>(pattern: &'p [u8], byte: u8, steps: &mut usize) -> Option<&'p [u8]> {
+/// Compares a byte with the first part of a pattern, which is not a star. Returns the rest of the
+/// pattern if the part matches.
+fn match_one<'p>(pattern: &'p [u8], byte: u8, steps: &mut usize) -> Option<&'p [u8]> {
     *steps += 1;
     match pattern {
         [] => None,
-        [b'?', behind @ ..] => Some(behind),
-        [b'[', class @ ..] => fit_class(class, byte, steps),
-        [b'\\', escaped, behind @ ..] => (*escaped == byte).then_some(behind),
-        [literal, behind @ ..] => (*literal == byte).then_some(behind),
+        [b'?', rest @ ..] => Some(rest),
+        [b'[', class @ ..] => match_class(class, byte, steps),
+        [b'\\', escaped, rest @ ..] => (*escaped == byte).then_some(rest),
+        [literal, rest @ ..] => (*literal == byte).then_some(rest),
     }
 }
 
-/// As [`fit`], for what stands behind an opening bracket. A class that is not closed ends with the
-/// pattern, and one without members fits no byte.
-fn fit_class<'p>(class: &'p [u8], byte: u8, steps: &mut usize) -> Option<&'p [u8]> {
+/// Like [`match_one`], for the pattern after an opening bracket. A class that is not closed ends
+/// with the pattern. A class without members matches no byte.
+fn match_class<'p>(class: &'p [u8], byte: u8, steps: &mut usize) -> Option<&'p [u8]> {
     let (mut class, negated) = match class {
         [b'^', members @ ..] => (members, true),
         members => (members, false),
@@ -82,20 +84,20 @@ fn fit_class<'p>(class: &'p [u8], byte: u8, steps: &mut usize) -> Option<&'p [u8
     loop {
         *steps += 1;
         class = match class {
-            [b'\\', member, behind @ ..] => {
+            [b'\\', member, rest @ ..] => {
                 found |= *member == byte;
-                behind
+                rest
             }
-            [b']', behind @ ..] => return (found != negated).then_some(behind),
+            [b']', rest @ ..] => return (found != negated).then_some(rest),
             [] => return (found != negated).then_some(class),
-            [start, b'-', end, behind @ ..] => {
-                // A range may be given backwards.
+            [start, b'-', end, rest @ ..] => {
+                // A range may be written backwards.
                 found |= (*start.min(end)..=*start.max(end)).contains(&byte);
-                behind
+                rest
             }
-            [member, behind @ ..] => {
+            [member, rest @ ..] => {
                 found |= *member == byte;
-                behind
+                rest
             }
         };
     }
@@ -111,7 +113,7 @@ mod tests {
         Pattern::new(pattern.as_ref()).matches(text.as_ref())
     }
 
-    /// Each pattern with texts that it fits, and texts that it does not.
+    /// Each pattern, with texts that match and texts that do not.
     const CASES: [(&str, &[&str], &[&str]); 33] = [
         ("", &[""], &["a"]),
         ("user:1", &["user:1"], &["user:", "user:12", "User:1"]),
@@ -161,19 +163,22 @@ mod tests {
     ];
 
     #[test]
-    fn a_pattern_fits_what_it_says_and_nothing_else() {
-        for (pattern, fitting, others) in CASES {
-            for text in fitting {
-                assert!(matches(pattern, text), "{pattern:?} fits {text:?}");
+    fn pattern_matches_its_texts_and_no_others() {
+        for (pattern, matching, others) in CASES {
+            for text in matching {
+                assert!(matches(pattern, text), "{pattern:?} matches {text:?}");
             }
             for text in others {
-                assert!(!matches(pattern, text), "{pattern:?} does not fit {text:?}");
+                assert!(
+                    !matches(pattern, text),
+                    "{pattern:?} must not match {text:?}"
+                );
             }
         }
     }
 
     #[test]
-    fn patterns_are_bytes_and_ranges_of_them_have_no_sign() {
+    fn pattern_is_bytes_and_its_ranges_are_unsigned() {
         assert!(matches(b"[\x80-\xff]\x00", b"\xc3\x00"));
         assert!(!matches(b"[\x80-\xff]", b"a"));
         assert!(matches(b"[a-\xff]", b"\x80"));
@@ -182,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hostile_pattern_ends_soon() {
+    fn hostile_pattern_ends_soon() {
         let text = vec![b'a'; 65_535];
         let start = Instant::now();
         for pattern in [
@@ -199,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn honest_patterns_and_texts_of_a_thousand_bytes_are_not_cut_off() {
+    fn pattern_and_text_of_a_thousand_bytes_are_not_cut_off() {
         let text = "a".repeat(999) + "b";
         assert!(matches(format!("*{}b", "a".repeat(998)), &text));
         assert!(matches(format!("*{}*b", "*a".repeat(499)), &text));

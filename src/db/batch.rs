@@ -1,4 +1,7 @@
-//! Many changes as one commit.
+//! Batches: several changes as one commit, collected before the writer lock is acquired.
+//!
+//! Invariant: the closure of a batch runs without the writer lock. Its changes are applied in the
+//! order of the calls, all or none.
 
 use std::time::Duration;
 
@@ -8,15 +11,36 @@ use crate::{Db, Result, SetOptions};
 use super::expiry::{deadline_after, expire};
 use super::strings::set_with;
 
-/// Changes that are collected, and then take effect together; see [`Db::batch`].
+/// Changes that are collected and then applied in one commit, for [`Db::batch`].
+///
+/// A batch cannot read. [`Db::transaction`] has a table of when to use a batch, a transaction or a
+/// single call.
+///
+/// ```
+/// # fn main() -> brasa::Result<()> {
+/// use std::time::Duration;
+/// let db = brasa::Db::in_memory()?;
+/// db.batch(|b| {
+///     b.clear();
+///     b.set("chave_1", "Relou Uourdi").set_ex("offer", "3.21", Duration::from_secs(60));
+///     b.hset("meu_hash", "nome", "thailan").hset("meu_hash", "idade", "29");
+///     b.hdel("meu_hash", "idade");
+///     b.expire("meu_hash", Duration::from_secs(30));
+///     b.del("chave_1");
+/// })?;
+/// assert_eq!(db.len()?, 2);
+/// assert_eq!(db.hlen("meu_hash")?, 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// Keys, fields and values, one behind the other: one piece of memory for all of them.
+    /// The keys, fields and values, one after the other, in a single allocation.
     bytes: Vec<u8>,
     changes: Vec<Change>,
 }
 
-/// A change, and how long its key, field and value are.
+/// A change, with the lengths of its key, field and value.
 #[derive(Debug)]
 struct Change {
     kind: Kind,
@@ -35,12 +59,13 @@ enum Kind {
 }
 
 impl Batch {
-    /// Sets a string, as [`Db::set`].
+    /// Sets a string, like [`Db::set`]. [`Batch`] has an example.
     pub fn set(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> &mut Self {
         self.push(Kind::Set, key.as_ref(), &[], value.as_ref())
     }
 
-    /// Sets a string with a time to live, counted from the moment of the commit; zero deletes it.
+    /// Sets a string with a TTL, which begins at the commit. A TTL of zero deletes the key.
+    /// [`Batch`] has an example.
     pub fn set_ex(
         &mut self,
         key: impl AsRef<[u8]>,
@@ -50,17 +75,18 @@ impl Batch {
         self.push(Kind::SetFor(ttl), key.as_ref(), &[], value.as_ref())
     }
 
-    /// Removes a key, as [`Db::del`].
+    /// Removes a key, like [`Db::del`]. [`Batch`] has an example.
     pub fn del(&mut self, key: impl AsRef<[u8]>) -> &mut Self {
         self.push(Kind::Delete, key.as_ref(), &[], &[])
     }
 
-    /// Gives a key a time to live, counted from the moment of the commit, as [`Db::expire`].
+    /// Sets the TTL of a key, like [`Db::expire`]. It begins at the commit. [`Batch`] has an
+    /// example.
     pub fn expire(&mut self, key: impl AsRef<[u8]>, ttl: Duration) -> &mut Self {
         self.push(Kind::Expire(ttl), key.as_ref(), &[], &[])
     }
 
-    /// Sets a field of a hash, as [`Db::hset`].
+    /// Sets a field of a hash, like [`Db::hset`]. [`Batch`] has an example.
     pub fn hset(
         &mut self,
         key: impl AsRef<[u8]>,
@@ -70,12 +96,12 @@ impl Batch {
         self.push(Kind::HashSet, key.as_ref(), field.as_ref(), value.as_ref())
     }
 
-    /// Removes a field of a hash, as [`Db::hdel`].
+    /// Removes a field of a hash, like [`Db::hdel`]. [`Batch`] has an example.
     pub fn hdel(&mut self, key: impl AsRef<[u8]>, field: impl AsRef<[u8]>) -> &mut Self {
         self.push(Kind::HashDelete, key.as_ref(), field.as_ref(), &[])
     }
 
-    /// Removes every key of the database, as [`Db::clear`].
+    /// Removes every key of the database, like [`Db::clear`]. [`Batch`] has an example.
     pub fn clear(&mut self) -> &mut Self {
         self.push(Kind::Clear, &[], &[], &[])
     }
@@ -91,11 +117,11 @@ impl Batch {
         self
     }
 
-    /// Does all of it, in the order in which it was collected.
+    /// Applies all changes, in the order of the calls.
     fn apply(&self, tx: &mut Transaction, database: u8) -> Result<()> {
         let mut rest = &self.bytes[..];
         for change in &self.changes {
-            // They were put there in this order.
+            // `push` has stored the parts in this order.
             let [key, field, value] = change.lengths.map(|length| {
                 let (part, behind) = rest.split_at_checked(length).unwrap_or_default();
                 rest = behind;
@@ -108,17 +134,21 @@ impl Batch {
 }
 
 impl Db {
-    /// Collects changes and makes them one commit: after a kill or a power loss all of them are
-    /// there or none, and no other thread sees some without the others.
+    /// Collects changes and writes them in one commit. After a kill or a power loss all of them are
+    /// there or none, and no other thread or process sees some without the others.
     ///
-    /// The closure only collects operations. No other writer waits while it runs.
+    /// The closure only collects changes. No other writer waits while it runs. For changes that
+    /// depend on a read, use [`Db::transaction`], which has a table of when to use which call.
     ///
     /// # Errors
     ///
-    /// - [`Error::WrongType`](crate::Error::WrongType) where a field is set in a string; then none of the batch was written.
-    /// - [`Error::TooLarge`](crate::Error::TooLarge) where the records together exceed
+    /// After an error none of the changes was written.
+    ///
+    /// - [`Error::WrongType`](crate::Error::WrongType) if a change sets a field of a key that holds
+    ///   a string.
+    /// - [`Error::TooLarge`](crate::Error::TooLarge) if the records together exceed
     ///   [`MAX_COMMIT_BYTES`](crate::limits::MAX_COMMIT_BYTES).
-    /// - The errors of every write, see [`Db::set`].
+    /// - Those of every write, see [`Db::set`].
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -168,10 +198,10 @@ mod tests {
     use crate::{Db, ManualClock, Ttl};
 
     #[test]
-    fn a_hash_is_gone_with_the_last_field_that_has_not_expired() {
+    fn hash_is_removed_with_its_last_field_that_has_not_expired() {
         let clock = ManualClock::new(1_000);
         let db = Db::options().clock(clock).open_in_memory().unwrap();
-        // No verb gives a field a deadline yet; a file may have one.
+        // The engine's own calls, since they can set a deadline that has passed.
         db.engine()
             .write(|tx| {
                 tx.hash_set(0, b"h", b"expired", b"1", 900)?;

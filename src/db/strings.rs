@@ -334,17 +334,19 @@ impl Db {
         })
     }
 
-    /// Replaces the string at `key` by what `change` makes of it, in one step: no other thread or process
-    /// writes between the look and the change. `None` stands for no key, on both sides. The deadline is kept. Returns the
-    /// new value.
+    /// Replaces the string at `key` by the result of `change`, and returns the new string. The deadline
+    /// is kept.
     ///
-    /// Others wait meanwhile: `change` should be quick. It must not write to the same file.
+    /// `change` gets the old string, or `None` for a missing key. A result of `None` deletes the key. No
+    /// other thread or process writes between the read and the write. Other writers wait while `change`
+    /// runs, so it should be quick. It must not write to the same file. [`Db::transaction`] has a table
+    /// of when to use which call.
     ///
     /// # Errors
     ///
-    /// - [`Error::WrongType`] where the key holds a hash.
-    /// - [`Error::Reentered`], from the inner write, where `change` writes to the same file.
-    /// - The errors of every write, see [`Db::set`].
+    /// - [`Error::WrongType`] if the key holds a hash.
+    /// - [`Error::Reentered`], from the inner write, if `change` writes to the same file.
+    /// - Those of every write, see [`Db::set`].
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {

@@ -1,10 +1,18 @@
-//! Many calls as one commit, which see each other's changes.
+//! Transactions: several calls as one commit, each of which sees the changes of the calls before
+//! it.
+//!
+//! Invariants:
+//!
+//! 1. The closure of a transaction runs under the writer lock.
+//! 2. A handle of a transaction works only within its closure, and one call at a time.
+//! 3. A transaction is committed only if its closure returned `Ok` and no call on its handle
+//!    panicked.
 
 use crate::engine::{Engine, Transaction};
 use crate::sync::{Arc, Mutex, TryLockError};
 use crate::{Db, Error, Result};
 
-/// What the handle within a transaction, and its clones, work on.
+/// The transaction on which the handle within a closure, and its clones, work.
 pub(super) struct Scope {
     /// `None` once the transaction is over.
     transaction: Mutex<Option<Transaction>>,
@@ -17,29 +25,45 @@ impl Scope {
         })
     }
 
-    /// Ends it, and gives the transaction back, unless a call on it has panicked.
+    /// Ends the transaction and returns it, or `None` if a call on it has panicked.
     fn end(&self) -> Option<Transaction> {
-        // Where a call has panicked, half of what it did may be staged.
+        // A call that panicked may have staged half of its changes.
         self.transaction.lock().ok()?.take()
     }
 }
 
 impl Db {
-    /// Runs `body` with a handle of which every call is part of one transaction: the calls see what those before them have
-    /// changed, nobody else sees any of it, and all of it becomes one commit when `body` returns `Ok`. After a kill or a power loss all
-    /// of it is there, or nothing. Where `body` returns an error, or panics, nothing has happened.
+    /// Runs `body` with a handle on a transaction, and writes all changes of that handle in one
+    /// commit when `body` returns `Ok`.
     ///
-    /// No other thread or process writes meanwhile, so `body` should be quick. It may read and write all 16 databases
-    /// ([`Db::database`]). A single call in it that fails changes nothing, and the others stand. A transaction within a
-    /// transaction is part of it; if it fails, what it did is undone and the rest stands.
+    /// Each call sees the changes of the calls before it. Other threads and processes see none of
+    /// them before the commit. After a kill or a power loss all of them are there or none. If
+    /// `body` returns an error or panics, nothing is written.
+    ///
+    /// Use the first call of this table that fits:
+    ///
+    /// | changes | call | the closure | other writers |
+    /// | --- | --- | --- | --- |
+    /// | one key, for which there is a call | [`Db::incr_by`], [`Db::append`], [`Db::set_with`] and others | none | wait for one write |
+    /// | one string, computed from the old one | [`Db::update`] | gets the old string, returns the new one | wait while the closure runs |
+    /// | several keys, known in advance | [`Db::batch`] | collects changes, cannot read | wait for one write |
+    /// | several keys or databases, decided by reads | [`Db::transaction`] | makes any call on its handle, may return an error | wait while the closure runs |
+    ///
+    /// Each of these calls is one commit. Readers wait for none of them.
+    ///
+    /// No other thread or process can write while `body` runs, so it should be quick. It may read
+    /// and write all 16 databases ([`Db::database`]). A single call in it that fails changes
+    /// nothing, and the other calls remain in effect. A transaction within a transaction is part of
+    /// it. If the inner one fails, its own changes are undone and the others remain.
     ///
     /// # Errors
     ///
-    /// - Whatever `body` returns.
-    /// - The errors of every write, see [`Db::set`]: then nothing of it was written.
-    /// - [`Error::TransactionOver`], from the handle within, once `body` has returned.
-    /// - [`Error::Reentered`], from other handles on the same file, for a write in `body`; and from the one within for what concerns
-    ///   the whole file, as [`Db::compact`] and [`Db::sync`], and for a call from within the closure of another call.
+    /// - Those that `body` returns.
+    /// - Those of every write, see [`Db::set`]. Then nothing was written.
+    /// - [`Error::TransactionOver`], from the handle of the transaction after `body` has returned.
+    /// - [`Error::Reentered`], in `body`, for a write by another handle on the same file. It is
+    ///   also returned by the handle of the transaction, for a call on the whole file
+    ///   ([`Db::compact`], [`Db::sync`]) and for a call within the closure of another call.
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -74,8 +98,8 @@ impl Db {
         }
     }
 
-    /// As [`Db::transaction`]; `None`, with nothing done, if another handle keeps the writer lock for
-    /// longer than a moment.
+    /// Like [`Db::transaction`], but returns `None` without running `body` if the writer lock is
+    /// not free within 2 ms.
     pub(crate) fn transaction_briefly<R>(
         &self,
         body: impl FnOnce(&Db) -> Result<R>,
@@ -94,8 +118,8 @@ impl Db {
         }
     }
 
-    /// Runs `body` with a handle on a transaction. `None` if it failed, with its error in `failure`, or
-    /// if a call on the handle panicked.
+    /// Runs `body` with a handle on a transaction. `None` if it failed, with its error in
+    /// `failure`, or if a call on the handle panicked.
     fn run_within<R, E>(
         &self,
         tx: &mut Transaction,
@@ -118,7 +142,7 @@ impl Db {
                 *failure = Some(error);
                 None
             }
-            // It ends here alone.
+            // Only a panic in a call leaves no transaction.
             (Ok(_), None) => None,
         }
     }
@@ -135,7 +159,7 @@ impl Db {
         done
     }
 
-    /// Works on the transaction that this handle belongs to.
+    /// Runs `work` on the transaction that this handle belongs to.
     pub(super) fn staged<R>(&self, work: impl FnOnce(&mut Transaction) -> Result<R>) -> Result<R> {
         let Some(scope) = &self.scope else {
             return Err(self.is_over());
@@ -151,7 +175,7 @@ impl Db {
         }
     }
 
-    /// Reads, in the transaction that this handle belongs to or, as a rule, in the file.
+    /// Reads in the transaction that this handle belongs to, or in the file if it belongs to none.
     pub(super) fn read<R>(
         &self,
         inside: impl FnOnce(&mut Transaction) -> Result<R>,
@@ -163,7 +187,7 @@ impl Db {
         }
     }
 
-    /// The engine, for what cannot be done within a transaction.
+    /// Returns the engine, for a call that cannot run within a transaction.
     pub(super) fn whole_file(&self) -> Result<&Arc<Engine>> {
         match &self.scope {
             None => Ok(self.engine()),
@@ -171,8 +195,9 @@ impl Db {
         }
     }
 
-    /// Refuses to wait for other threads within a write to the same file, for which they may wait. A handle
-    /// on the transaction itself is shared with none of them.
+    /// Fails if this thread is within a write to the same file: a thread that it waits for might
+    /// wait for that write. No other thread shares a handle on the transaction itself, so that one
+    /// may wait.
     pub(crate) fn refuse_wait_within_write(&self) -> Result<()> {
         match &self.scope {
             None => self.engine().refuse_within_write(),
@@ -209,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_transaction_does_is_seen_within_and_not_outside_before_it_is_over() -> Result<()> {
+    fn changes_of_a_transaction_are_visible_within_it_and_outside_only_after_it() -> Result<()> {
         let db = Db::in_memory()?;
         db.set("a", "1")?;
         db.hset("h", "f", "1")?;
@@ -239,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_that_fails_leaves_nothing() -> Result<()> {
+    fn failed_transaction_changes_nothing() -> Result<()> {
         let db = Db::in_memory()?;
         let failed = db.transaction(|tx| -> Result<(), String> {
             tx.set("a", "1").map_err(|error| error.to_string())?;
@@ -266,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_fails_within_a_transaction_leaves_nothing_of_its_own() -> Result<()> {
+    fn failed_call_within_a_transaction_changes_nothing_itself() -> Result<()> {
         let db = Db::in_memory()?;
         db.set("before", "1")?;
         db.hset("h", "f", "1")?;
@@ -294,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_within_one_is_undone_alone() -> Result<()> {
+    fn failed_inner_transaction_is_undone_alone() -> Result<()> {
         let db = Db::in_memory()?;
         db.transaction(|tx| -> Result<()> {
             tx.set("a", "1")?;
@@ -347,7 +372,7 @@ mod tests {
         db.transaction(|tx| -> Result<()> {
             tx.expire("k", Duration::from_millis(500))?;
             assert_eq!(tx.ttl("k")?, Ttl::Remaining(Duration::from_millis(500)));
-            // A transaction happens at one time.
+            // A transaction has a single time.
             clock.advance(Duration::from_secs(1));
             assert!(tx.exists("k")?);
             Ok(())
@@ -357,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_walk_within_a_transaction_gives_each_key_once() -> Result<()> {
+    fn scan_within_a_transaction_returns_each_key_once() -> Result<()> {
         let db = Db::in_memory()?;
         for number in 0..100 {
             db.set(format!("key {number}"), "1")?;
@@ -401,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn a_handle_that_escapes_its_transaction_is_refused() -> Result<()> {
+    fn handle_that_outlives_its_transaction_is_refused() -> Result<()> {
         let db = Db::in_memory()?;
         let escaped = db.transaction(|tx| -> Result<Db> {
             assert!(matches!(db.set("a", "1"), Err(Error::Reentered { .. })));
@@ -420,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_panics_takes_the_transaction_with_it() -> Result<()> {
+    fn panic_in_a_call_fails_the_transaction() -> Result<()> {
         let db = Db::in_memory()?;
         let done = db.transaction(|tx| -> Result<()> {
             tx.set("a", "1")?;
@@ -437,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_within_the_closure_of_a_call_is_refused_and_does_not_hang() -> Result<()> {
+    fn call_within_the_closure_of_a_call_is_refused_and_does_not_hang() -> Result<()> {
         let db = Db::in_memory()?;
         db.transaction(|tx| -> Result<()> {
             tx.update("a", |_| {

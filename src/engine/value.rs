@@ -1,4 +1,7 @@
-//! Bytes that are returned without a copy.
+//! The bytes of a value, returned without a copy.
+//!
+//! Invariant: a mapped value points at published bytes of the log, which never change, and keeps
+//! their mapping alive.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -12,8 +15,8 @@ use crate::sync::Arc;
 /// The bytes of a value, field or key.
 ///
 /// A `Value` points into the mapped file and keeps the mapping alive. It stays valid and unchanged
-/// for as long as it exists, whatever is written meanwhile. A clone copies no bytes. Values compare,
-/// sort and hash as their bytes do, and print as lossy UTF-8.
+/// for as long as it exists, whatever is written meanwhile. A clone copies no bytes. Values
+/// compare, sort and hash as their bytes do, and print as lossy UTF-8.
 ///
 /// ```
 /// # fn main() -> brasa::Result<()> {
@@ -43,7 +46,7 @@ enum Inner {
 }
 
 impl Value {
-    /// Bytes of a published record, which the caller found within the mapping.
+    /// Makes a value of bytes of a published record, which the caller found within the mapping.
     pub(super) fn mapped(mapping: &Arc<Mapping>, offset: u64, len: usize) -> Value {
         Value(Inner::Mapped {
             mapping: Arc::clone(mapping),
@@ -56,7 +59,7 @@ impl Value {
         Value(Inner::Owned(bytes.into()))
     }
 
-    /// The memory that the value's bytes take: none where they stand in the mapped file.
+    /// Returns the memory that the value's bytes take: zero if they are in the mapped file.
     #[cfg(feature = "server")]
     pub(crate) fn owned_bytes(&self) -> usize {
         match &self.0 {
@@ -65,7 +68,7 @@ impl Value {
         }
     }
 
-    /// Takes away the first `count` bytes, or all there are.
+    /// Removes the first `count` bytes, or all if there are fewer.
     #[inline]
     pub(crate) fn skip(&mut self, count: usize) {
         match &mut self.0 {
@@ -83,6 +86,12 @@ impl Value {
     /// # Errors
     ///
     /// [`Utf8Error`] if the bytes are not UTF-8.
+    ///
+    /// ```
+    /// use brasa::Value;
+    /// assert_eq!(Value::from(&b"recife"[..]).to_str(), Ok("recife"));
+    /// assert!(Value::from(&b"\xff"[..]).to_str().is_err());
+    /// ```
     pub fn to_str(&self) -> Result<&str, Utf8Error> {
         std::str::from_utf8(self)
     }
@@ -93,7 +102,7 @@ impl Deref for Value {
 
     fn deref(&self) -> &[u8] {
         match &self.0 {
-            // The range was read when the value was made, and what can be read stays so.
+            // The range was checked when the value was made, and a mapping never shrinks.
             Inner::Mapped {
                 mapping,
                 offset,
@@ -136,14 +145,15 @@ impl PartialOrd for Value {
     }
 }
 
-/// The order of the bytes, as slices have it.
+/// Orders values by their bytes, like slices.
 impl Ord for Value {
     fn cmp(&self, other: &Self) -> Ordering {
         (**self).cmp(&**other)
     }
 }
 
-/// The bytes as text, with U+FFFD for each sequence that is not UTF-8; [`Value::to_str`] is exact.
+/// Writes the bytes as text, with U+FFFD for each sequence that is not UTF-8. [`Value::to_str`] is
+/// exact.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&String::from_utf8_lossy(self), f)
@@ -156,7 +166,8 @@ impl std::hash::Hash for Value {
     }
 }
 
-/// Bytes of one's own, as a computation for a [`Cache`](crate::Cache) gives them.
+/// Makes a value of owned bytes, for example as the result of a computation for a
+/// [`Cache`](crate::Cache).
 impl From<Vec<u8>> for Value {
     fn from(bytes: Vec<u8>) -> Self {
         Value(Inner::Owned(bytes.into()))
@@ -175,7 +186,7 @@ impl From<Value> for Vec<u8> {
     }
 }
 
-/// Serde's view of it: bytes, which are copied when they are read.
+/// The serde format of a value: bytes. Deserializing copies them.
 #[cfg(feature = "serde")]
 mod serde_impls {
     use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
