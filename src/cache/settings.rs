@@ -27,7 +27,7 @@ pub enum WaitTimeout {
 
 /// The shortest TTL of an entry. Redis has no shorter one, and a cache over a file must behave like
 /// the same cache over a server.
-const SHORTEST_LIFE: Duration = Duration::from_millis(1);
+pub(super) const SHORTEST_LIFE: Duration = Duration::from_millis(1);
 
 /// The longest TTL: a hundred years. A caller that passes `Duration::MAX` wants a value that never
 /// expires, and no store can hold that deadline.

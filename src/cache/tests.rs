@@ -1,8 +1,10 @@
-//! What needs the fake clock, or a look behind the scenes. What users see is in `tests/cache.rs`.
+//! Tests that need the fake clock or private calls. The tests of the public calls are in
+//! `tests/cache.rs`.
 
 use std::cell::Cell;
 use std::time::Duration;
 
+use super::settings::{Life, SHORTEST_LIFE};
 use super::*;
 use crate::clock::Patience;
 use crate::sync::mpsc;
@@ -19,7 +21,7 @@ fn clocked() -> (ManualClock, Cache) {
     (clock, cache.unwrap().early_refresh(0.0))
 }
 
-/// A computation that counts its calls, and gives the count.
+/// A computation that counts its calls and returns the count.
 struct Counted(Cell<u32>);
 
 impl Counted {
@@ -38,7 +40,7 @@ fn ask(cache: &Cache, counted: &Counted) -> String {
 }
 
 #[test]
-fn a_value_is_computed_once_until_its_time_is_up() {
+fn value_is_computed_once_until_it_expires() {
     let (clock, cache) = clocked();
     let cache = cache.ttl(10 * SECOND);
     let counted = Counted::new();
@@ -56,7 +58,7 @@ fn a_value_is_computed_once_until_its_time_is_up() {
 }
 
 #[test]
-fn a_stale_value_is_given_out_while_one_computes() {
+fn stale_value_is_returned_while_one_caller_computes() {
     let (clock, cache) = clocked();
     let cache = cache.ttl(10 * SECOND).stale_while_revalidate(60 * SECOND);
     let counted = Counted::new();
@@ -64,7 +66,7 @@ fn a_stale_value_is_given_out_while_one_computes() {
     clock.advance(10 * SECOND);
     assert_eq!(cache.get::<String>("k").unwrap().unwrap(), "1", "stale");
     assert_eq!(cache.stats().stale_hits, 1);
-    // While this one computes, another asks, and gets the old value.
+    // While this caller computes, another one asks and gets the old value.
     let refreshed = cache.get_or_insert_with("k", || {
         thread::scope(|scope| {
             let other = scope.spawn(|| cache.get_or_insert_with("k", || Err::<String, _>("asked")));
@@ -80,7 +82,7 @@ fn a_stale_value_is_given_out_while_one_computes() {
 }
 
 #[test]
-fn a_failed_refresh_gives_the_old_value_and_leaves_the_next_attempt_for_later() {
+fn failed_refresh_returns_the_old_value_and_delays_the_next_attempt() {
     let (clock, cache) = clocked();
     let cache = cache.ttl(10 * SECOND).stale_while_revalidate(60 * SECOND);
     let counted = Counted::new();
@@ -95,7 +97,7 @@ fn a_failed_refresh_gives_the_old_value_and_leaves_the_next_attempt_for_later() 
 }
 
 #[test]
-fn a_refresh_in_the_background_keeps_nobody_waiting() {
+fn refresh_in_the_background_delays_no_caller() {
     let (clock, cache) = clocked();
     let cache = cache.ttl(10 * SECOND).stale_while_revalidate(60 * SECOND);
     cache
@@ -122,7 +124,7 @@ fn a_refresh_in_the_background_keeps_nobody_waiting() {
 }
 
 #[test]
-fn a_value_is_refreshed_early_by_the_time_that_it_takes() {
+fn value_is_refreshed_earlier_the_longer_it_takes_to_compute() {
     let (clock, cache) = clocked();
     let cache = cache.ttl(10 * SECOND);
     let slow = |text: &str| {
@@ -134,7 +136,7 @@ fn a_value_is_refreshed_early_by_the_time_that_it_takes() {
     };
     cache.get_or_insert_with("k", slow("old")).unwrap();
     clock.advance(10 * SECOND - Duration::from_millis(1));
-    // Computed in about 2 ms with 1 ms left: a thousand times as eager as the rule is certain here.
+    // The value took about 2 ms and has 1 ms left. A beta of 1000 makes the refresh certain.
     let eager = cache.clone().early_refresh(1e3);
     assert_eq!(eager.get_or_insert_with("k", slow("new")).unwrap(), "new");
     let stats = cache.stats();
@@ -142,7 +144,7 @@ fn a_value_is_refreshed_early_by_the_time_that_it_takes() {
 }
 
 #[test]
-fn a_failure_is_remembered_only_if_asked() {
+fn failure_is_remembered_only_with_a_negative_ttl() {
     let (clock, cache) = clocked();
     let failing = || Err::<String, _>("no such table");
     let asked = cache.get_or_insert_with("k", failing);
@@ -173,7 +175,7 @@ fn a_failure_is_remembered_only_if_asked() {
 }
 
 #[test]
-fn another_version_or_type_is_a_miss_and_is_overwritten() {
+fn entry_of_another_version_or_type_is_a_miss_and_is_overwritten() {
     let (_, cache) = clocked();
     let new = cache.clone().version("2");
     cache.insert("k", &"old".to_owned()).unwrap();
@@ -192,7 +194,7 @@ fn another_version_or_type_is_a_miss_and_is_overwritten() {
 }
 
 #[test]
-fn what_is_no_entry_is_a_miss_and_is_overwritten() {
+fn bytes_that_are_not_an_entry_are_a_miss_and_are_overwritten() {
     let db = Db::in_memory().unwrap();
     let cache = Cache::options().over_db(db.clone()).unwrap();
     db.set("{cache:k}", "by hand").unwrap();
@@ -209,7 +211,7 @@ fn what_is_no_entry_is_a_miss_and_is_overwritten() {
 }
 
 #[test]
-fn a_tag_takes_away_what_has_it_and_what_is_being_computed() {
+fn invalidated_tag_makes_stored_and_running_values_misses() {
     let (_, cache) = clocked();
     let users = cache.clone().tags(["users", "all"]);
     let others = cache.clone().tags(["all"]);
@@ -231,7 +233,7 @@ fn a_tag_takes_away_what_has_it_and_what_is_being_computed() {
 }
 
 #[test]
-fn a_tags_stamp_outlives_what_has_it() {
+fn stamp_of_a_tag_outlives_its_entries() {
     let (clock, cache) = clocked();
     let cache = cache.tags(["t"]);
     let long = cache.clone().ttl(100 * SECOND);
@@ -249,7 +251,7 @@ fn a_tags_stamp_outlives_what_has_it() {
 }
 
 #[test]
-fn what_is_invalidated_or_inserted_while_it_is_computed_is_not_stored_over() {
+fn computation_does_not_overwrite_an_invalidation_or_a_newer_value() {
     let (_, cache) = clocked();
     let computed = cache.get_or_insert_with("k", || {
         cache.invalidate("k").unwrap();
@@ -267,7 +269,7 @@ fn what_is_invalidated_or_inserted_while_it_is_computed_is_not_stored_over() {
 }
 
 #[test]
-fn who_asks_after_an_invalidation_does_not_get_what_was_before_it() {
+fn caller_after_an_invalidation_does_not_get_the_value_of_before() {
     let (_, cache) = clocked();
     let (begun, has_begun) = mpsc::channel();
     let (go, may_go) = mpsc::channel::<()>();
@@ -297,7 +299,7 @@ fn who_asks_after_an_invalidation_does_not_get_what_was_before_it() {
 }
 
 #[test]
-fn who_waits_for_what_cannot_be_stored_gets_it_all_the_same() {
+fn waiting_thread_gets_a_value_that_cannot_be_stored() {
     let (_, cache) = clocked();
     let cache = cache.tags((0..65).map(|number| number.to_string()));
     let waiting = Cell::new(None);
@@ -324,7 +326,7 @@ fn who_waits_for_what_cannot_be_stored_gets_it_all_the_same() {
 }
 
 #[test]
-fn a_tagged_value_that_takes_longer_than_it_lives_is_found_while_it_lives() {
+fn tagged_value_that_takes_longer_than_its_ttl_is_a_hit_until_it_expires() {
     let (clock, cache) = clocked();
     let cache = cache.ttl(SECOND).tags(["t"]);
     let stamps = cache.stamps().unwrap();
@@ -343,7 +345,7 @@ fn a_tagged_value_that_takes_longer_than_it_lives_is_found_while_it_lives() {
 }
 
 #[test]
-fn the_longest_time_to_live_is_stored() {
+fn longest_ttl_is_stored() {
     let (_, cache) = clocked();
     let cache = cache
         .ttl(Duration::MAX)
@@ -362,7 +364,7 @@ fn the_longest_time_to_live_is_stored() {
 }
 
 #[test]
-fn a_lease_that_is_taken_away_by_its_prefix_takes_the_value_with_it() {
+fn removing_a_lease_by_prefix_removes_its_value() {
     let (_, cache) = clocked();
     cache
         .insert("k", &"stored since the lease was seen".to_owned())
@@ -370,13 +372,13 @@ fn a_lease_that_is_taken_away_by_its_prefix_takes_the_value_with_it() {
     let store = &cache.inner.store;
     let acquired = store.acquire(b"{cache:k}:lease", b"owner").unwrap();
     assert_eq!(acquired, tokens::Acquired::Free);
-    // As of a page in which only the lease was seen.
+    // A page that contains only the lease.
     store.remove_prefix(b"{cache:k}:lease").unwrap();
     assert_eq!(cache.get::<String>("k").unwrap(), None);
 }
 
 #[test]
-fn a_prefix_takes_its_own_and_nothing_else() {
+fn prefix_removes_its_own_keys_and_nothing_else() {
     let db = Db::in_memory().unwrap();
     let cache = Cache::options().over_db(db.clone()).unwrap();
     let other = Cache::options()
@@ -401,7 +403,7 @@ fn a_prefix_takes_its_own_and_nothing_else() {
 }
 
 #[test]
-fn a_computation_may_ask_for_other_keys_and_even_for_its_own() {
+fn computation_may_ask_for_other_keys_and_for_its_own() {
     let (_, cache) = clocked();
     let one = || Ok::<_, CacheError<Never>>("1".to_owned());
     let computed = cache.get_or_insert_with("a", || {
@@ -413,7 +415,7 @@ fn a_computation_may_ask_for_other_keys_and_even_for_its_own() {
 }
 
 #[test]
-fn a_panic_gives_the_lease_back() {
+fn panic_releases_the_lease() {
     let (_, cache) = clocked();
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let computed: Result<String, CacheError<Never>> =
@@ -426,8 +428,8 @@ fn a_panic_gives_the_lease_back() {
     assert_eq!(cache.stats().waits.count, 0);
 }
 
-/// Two caches on one file, of engines of their own: as in two processes. The clock stands still, so
-/// that a lease that is not renewed never lapses.
+/// Opens two caches on one file, each with its own engine, as in two processes. The clock stands
+/// still, so that a lease that is not renewed never lapses.
 fn two_processes() -> (tempfile::TempDir, ManualClock, [Cache; 2]) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("cache.brasa");
@@ -443,12 +445,12 @@ fn value(text: &str) -> impl FnOnce() -> Result<String, Never> + use<'_> {
     move || Ok(text.to_owned())
 }
 
-/// Calls from another thread: a thread that holds the lease itself does not wait for it.
+/// Runs a call on another thread, since a thread that holds the lease does not wait for it.
 fn elsewhere<R: Send>(call: impl FnOnce() -> R + Send) -> R {
     thread::scope(|scope| scope.spawn(call).join().unwrap())
 }
 
-/// The waiter took the lease from an owner that was merely slow, whose value was thrown away then.
+/// A defect: the waiter acquired the lease of a slow owner, and the owner's value was discarded.
 #[test]
 fn slow_owner_keeps_its_lease_and_its_value_is_stored() {
     let (_directory, _, [slow, hasty]) = two_processes();
@@ -499,9 +501,9 @@ fn waiter_gets_an_error_after_max_wait_if_it_chose_one() {
     assert_eq!(hasty.get_or_insert_with("k", unasked).unwrap(), "slow");
 }
 
-/// They all computed at once when their wait was over.
+/// A defect: all threads computed at once when their wait was over.
 #[test]
-fn threads_of_one_process_compute_once_however_long_it_takes() {
+fn threads_of_one_process_compute_once_without_a_limit_of_time() {
     const THREADS: u64 = 64;
     let (_directory, _, [cache, _]) = two_processes();
     let cache = cache.max_wait(Duration::ZERO);
@@ -523,9 +525,9 @@ fn threads_of_one_process_compute_once_however_long_it_takes() {
     assert_eq!((stats.computations.count, stats.not_stored), (1, 0));
 }
 
-/// Without storing, but once: the threads of a process wait for the one that computes.
+/// The value is not stored, but one thread computes it, and the others wait for that thread.
 #[test]
-fn threads_that_wait_for_another_process_in_vain_compute_once() {
+fn threads_that_time_out_on_another_process_compute_once() {
     const THREADS: u64 = 16;
     let (_directory, _, [slow, hasty]) = two_processes();
     let hasty = hasty.max_wait(Duration::from_millis(1));
@@ -552,7 +554,7 @@ fn threads_that_wait_for_another_process_in_vain_compute_once() {
 }
 
 #[test]
-fn two_computations_that_ask_for_each_others_keys_end() {
+fn computations_that_ask_for_each_others_keys_end() {
     let (_directory, _, [cache, _]) = two_processes();
     let both_compute = crate::sync::Barrier::new(2);
     let ask = |own: &'static str, other: &'static str| {
@@ -571,7 +573,7 @@ fn two_computations_that_ask_for_each_others_keys_end() {
     });
 }
 
-/// As one that was stopped: nothing renews the lease, and the store's clock goes on.
+/// Makes a cache act like a stopped process: it renews no lease while the store's clock advances.
 fn stop(cache: &Cache, clock: &ManualClock) {
     cache.inner.keeper.forget_all();
     clock.advance(tokens::LEASE_TTL);
@@ -594,7 +596,7 @@ fn value_of_a_stopped_owner_is_stored_if_nothing_newer_is() {
     );
     assert_eq!(other.get::<String>("k").unwrap().unwrap(), "late");
 
-    // While the next owner computes, too; its value replaces the late one.
+    // Also while the next owner computes. That owner's value replaces the late one.
     let computed = stopped.get_or_insert_with("both", || {
         stop(&stopped, &clock);
         Ok::<_, Never>("late".to_owned())
@@ -647,7 +649,7 @@ fn value_of_a_stopped_owner_is_not_stored_after_an_invalidation() {
 }
 
 #[test]
-fn jitter_shortens_and_never_lengthens() {
+fn jitter_only_shortens_a_ttl() {
     let (_, cache) = clocked();
     let cache = cache
         .ttl(100 * SECOND)
@@ -664,7 +666,7 @@ fn jitter_shortens_and_never_lengthens() {
 }
 
 #[test]
-fn a_handle_in_memory_serves_as_many_threads_as_ask_with_one_computation() {
+fn cache_in_memory_serves_many_threads_with_one_computation() {
     let (_, cache) = clocked();
     let (count, all) = (
         crate::sync::atomic::AtomicU32::new(0),
@@ -690,7 +692,7 @@ fn a_handle_in_memory_serves_as_many_threads_as_ask_with_one_computation() {
 }
 
 #[test]
-fn whatever_is_stored_lives_for_a_millisecond() {
+fn entry_lives_for_at_least_a_millisecond() {
     let (_, cache) = clocked();
     assert_eq!(Life::brief(Duration::ZERO).hard, Some(SHORTEST_LIFE));
     assert_eq!(cache.ttl(Duration::ZERO).life().hard, Some(SHORTEST_LIFE));
