@@ -84,12 +84,13 @@ fn fail_everything(error: ErrorKind, operation: Option<FaultyOperation>, short: 
             }
             // Until it would strike after the end.
             for after in (first..).step_by(step) {
-                let fault = Fault {
-                    after,
-                    operation,
-                    error,
-                    lasting: after % 2 == 1,
-                    short,
+                let fault = Fault::new(error)
+                    .after(after)
+                    .lasting(after % 2 == 1)
+                    .short(short);
+                let fault = match operation {
+                    Some(operation) => fault.operation(operation),
+                    None => fault,
                 };
                 let tried = enumerate(&script, durability, seed, Some(fault), effort, &mut tally);
                 match tried {
@@ -131,13 +132,11 @@ fn a_failed_sync_is_never_followed_by_an_acknowledgment() {
 /// What is tried until one breaks.
 const FAULTS: [Option<Fault>; 2] = [
     None,
-    Some(Fault {
-        after: 1,
-        operation: Some(FaultyOperation::Sync),
-        error: ErrorKind::Other,
-        lasting: false,
-        short: false,
-    }),
+    Some(
+        Fault::new(ErrorKind::Other)
+            .operation(FaultyOperation::Sync)
+            .after(1),
+    ),
 ];
 
 /// The first promise that is broken in a script, and that holds when nothing is done wrong.

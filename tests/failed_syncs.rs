@@ -29,13 +29,7 @@ fn open(disk: &SimulatedDisk) -> Db {
 }
 
 fn fail_next(disk: &SimulatedDisk, operation: FaultyOperation) {
-    disk.inject(Fault {
-        after: 0,
-        operation: Some(operation),
-        error: ErrorKind::Other,
-        lasting: false,
-        short: false,
-    });
+    disk.inject(Fault::new(ErrorKind::Other).operation(operation));
 }
 
 fn is_poisoned<T: std::fmt::Debug>(outcome: &brasa::Result<T>) -> bool {
@@ -183,13 +177,12 @@ fn work_beside_each_other(seed: u64, after: u64, lasting: bool) -> bool {
     });
     handles[0].set("named", "1").unwrap();
     handles[0].sync().unwrap();
-    disk.inject(Fault {
-        after,
-        operation: None,
-        error: ErrorKind::Other,
-        lasting,
-        short: true,
-    });
+    disk.inject(
+        Fault::new(ErrorKind::Other)
+            .after(after)
+            .lasting(lasting)
+            .short(true),
+    );
     let mut random = SplitMix(seed);
     let mut acknowledged = vec!["named".to_owned()];
     for number in 0..24 {
@@ -456,14 +449,8 @@ fn a_handle_that_cannot_leave_word_of_its_failed_sync_lets_nobody_sync() {
     failing.set("b", "1").unwrap();
     let other = open(&disk);
     with_writer_held(&holder, || {
-        disk.inject(Fault {
-            // The slots are read first.
-            after: 1,
-            operation: None,
-            error: ErrorKind::Other,
-            lasting: true,
-            short: false,
-        });
+        // The slots are read first.
+        disk.inject(Fault::new(ErrorKind::Other).after(1).lasting(true));
         assert!(failing.sync().is_err());
         disk.heal();
         assert!(matches!(other.sync(), Err(Error::Locked { .. })));

@@ -275,13 +275,7 @@ mod simulated {
         let mut refused_count = 0;
         for after in 0.. {
             let (disk, original) = disk();
-            disk.inject(Fault {
-                after,
-                operation: None,
-                error: io::ErrorKind::Other,
-                lasting: false,
-                short: false,
-            });
+            disk.inject(Fault::new(io::ErrorKind::Other).after(after));
             let opened = salvage(&disk);
             let struck = disk.fault_count() > 0;
             disk.heal();
@@ -306,13 +300,11 @@ mod simulated {
     fn a_full_disk_is_fallen_back_from() {
         for fallback in [Fallback::ReadOnly, Fallback::Memory] {
             let (disk, _) = disk();
-            disk.inject(Fault {
-                after: 0,
-                operation: Some(FaultyOperation::Allocate),
-                error: io::ErrorKind::StorageFull,
-                lasting: true,
-                short: false,
-            });
+            disk.inject(
+                Fault::new(io::ErrorKind::StorageFull)
+                    .operation(FaultyOperation::Allocate)
+                    .lasting(true),
+            );
             assert!(salvage(&disk).is_err());
             let db = salvaging().fallback(fallback).open_on(&disk, NAME).unwrap();
             assert_eq!(db.recovery().fallback, fallback);

@@ -73,13 +73,12 @@ fn a_write_that_failed_does_not_come_back_with_its_first_word() {
         let db = options.exclusive(exclusive).open_on(&disk, PATH).unwrap();
         db.set("a", "1").unwrap();
         // Of the commit either the rest fails, or its first word, which is written last.
-        disk.inject(Fault {
-            after,
-            operation: Some(FaultyOperation::Write),
-            error: ErrorKind::StorageFull,
-            lasting: false,
-            short,
-        });
+        disk.inject(
+            Fault::new(ErrorKind::StorageFull)
+                .operation(FaultyOperation::Write)
+                .after(after)
+                .short(short),
+        );
         assert!(db.set("b", "2").is_err());
         db.sync().unwrap();
         db.set("z", "7").unwrap();

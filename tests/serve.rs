@@ -379,7 +379,10 @@ fn a_second_signal_ends_it_at_once() {
 fn a_name_is_no_address_and_it_is_said_what_is() {
     let (status, said) = run_with(&["--bind", "localhost", "nowhere.brasa"]);
     assert_eq!(status, Some(2));
-    assert!(said.contains("use 127.0.0.1 or ::1 for this machine"), "{said}");
+    assert!(
+        said.contains("use 127.0.0.1 or ::1 for this machine"),
+        "{said}"
+    );
 }
 
 /// Sends a command and reads a reply of one line.

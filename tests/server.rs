@@ -953,13 +953,7 @@ fn a_compaction_heals_what_a_failed_sync_has_broken() {
     let running = server.start().unwrap();
     let connect = || Client::connect(running.local_addr().unwrap());
     assert_eq!(connect().say("SET k 1"), "OK");
-    disk.inject(Fault {
-        after: 0,
-        operation: Some(FaultyOperation::Sync),
-        error: ErrorKind::Other,
-        lasting: false,
-        short: false,
-    });
+    disk.inject(Fault::new(ErrorKind::Other).operation(FaultyOperation::Sync));
     let mut unlucky = connect();
     unlucky.send(&request(&["SET", "k", "2"]));
     let said = unlucky.rest();
@@ -994,13 +988,7 @@ fn what_could_not_be_synced_in_its_second_is_in_a_later_one() {
     let db = options.open_on(&disk, "file.brasa").unwrap();
     let server = Server::new(db.clone()).durability(Durability::default());
     let server = server.bind("127.0.0.1:0".parse().unwrap());
-    disk.inject(Fault {
-        after: 0,
-        operation: Some(FaultyOperation::OpenDirectory),
-        error: ErrorKind::Other,
-        lasting: false,
-        short: false,
-    });
+    disk.inject(Fault::new(ErrorKind::Other).operation(FaultyOperation::OpenDirectory));
     let running = server.start().unwrap();
     let mut client = Client::connect(running.local_addr().unwrap());
     assert_eq!(client.say("SET k 1"), "OK");
@@ -1033,13 +1021,7 @@ fn commands_whose_common_commit_has_failed_are_counted_once_and_answered_as_want
         line.unwrap().parse().unwrap()
     };
     let before = counted(&mut client);
-    disk.inject(Fault {
-        after: 0,
-        operation: Some(FaultyOperation::Write),
-        error: ErrorKind::StorageFull,
-        lasting: false,
-        short: false,
-    });
+    disk.inject(Fault::new(ErrorKind::StorageFull).operation(FaultyOperation::Write));
     let lines = [
         "CLIENT REPLY SKIP",
         "SET a 1",

@@ -275,13 +275,7 @@ fn a_failed_sync_is_known_to_every_handle() {
     let (one, other) = (open(), open());
     one.set("key", "1").unwrap();
     other.set("key", "2").unwrap();
-    disk.inject(Fault {
-        after: 0,
-        operation: Some(FaultyOperation::Sync),
-        error: std::io::ErrorKind::Other,
-        lasting: false,
-        short: false,
-    });
+    disk.inject(Fault::new(std::io::ErrorKind::Other).operation(FaultyOperation::Sync));
     one.set("key", "3").unwrap_err();
     for db in [&one, &other] {
         assert!(matches!(db.set("key", "4"), Err(Error::Poisoned { .. })));

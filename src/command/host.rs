@@ -8,6 +8,7 @@ use std::time::Duration;
 
 /// Something that messages are sent to: a name, or a pattern of names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Subscription {
     /// Messages to the channel of this name.
     Channel(Vec<u8>),
@@ -30,6 +31,7 @@ impl Subscription {
 
 /// One of the clients that are connected, as CLIENT LIST shows it.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct ClientInfo {
     /// Its number, never used twice.
     pub id: u64,
@@ -61,6 +63,7 @@ pub struct ClientInfo {
 
 /// Which clients CLIENT KILL means; all that is given must hold.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct ClientFilter {
     /// The client of this number.
     pub id: Option<u64>,

@@ -3,8 +3,11 @@
 use std::fmt;
 use std::io::{self, Write};
 
-/// A line has a quote that is not closed, or one that is closed in the middle of a word.
+/// The error of a line with a quote that is not closed, or is closed in the middle of a word.
+///
+/// The struct is `#[non_exhaustive]`: later versions may add fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct UnbalancedQuotes;
 
 impl fmt::Display for UnbalancedQuotes {

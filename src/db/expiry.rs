@@ -7,7 +7,7 @@ use crate::engine::{KeyState, Transaction};
 use crate::limits::MAX_DEADLINE_MS;
 use crate::{Db, Error, Result, Value};
 
-/// How long a key still lives.
+/// The remaining life of a key. The enum is exhaustive: Redis has no other answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ttl {
     /// There is no such key (Redis's -2).

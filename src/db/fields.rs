@@ -7,7 +7,8 @@ use crate::engine::{Dated, KeyState, Transaction};
 use crate::options::{Condition, Expiry};
 use crate::{Db, Error, ExpireCondition, Result, SetOptions, Ttl, TtlChange, Value};
 
-/// What became of a field's deadline; from [`Db::hexpire_at_if`].
+/// The outcome of setting a deadline of a field; from [`Db::hexpire_at_if`]. The enum is exhaustive:
+/// Redis has no other answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FieldExpiry {
     /// There is no such field, or no such key (Redis's -2).

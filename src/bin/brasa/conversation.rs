@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
-use brasa::command::{self, Flags, Reply, Session, UnbalancedQuotes};
+use brasa::command::{self, Flags, Reply, Session};
 use brasa::{Db, Error};
 
 use super::arguments::{redis_help, usage};
@@ -177,9 +177,9 @@ fn execute_line(
 ) -> Result<Line, Failure> {
     let words = match command::split_words(line) {
         Ok(words) => words,
-        Err(UnbalancedQuotes) => {
+        Err(error) => {
             output.flush()?;
-            render::complain(&format!("{place}{UnbalancedQuotes}"));
+            render::complain(&format!("{place}{error}"));
             return Ok(Line::Failed);
         }
     };

@@ -54,7 +54,9 @@ impl NameChange {
     }
 }
 
-/// What can be made to fail.
+/// An operation that a [`Fault`] can fail.
+///
+/// The enum is `#[non_exhaustive]`: later versions may add operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FaultyOperation {
@@ -80,20 +82,117 @@ pub enum FaultyOperation {
     SyncDirectory,
 }
 
-/// An error to come.
+/// An error that a later operation on a disk returns; for [`SimulatedDisk::inject`].
+///
+/// The fields are private, so that later versions can add options.
+///
+/// ```
+/// # fn main() -> brasa::Result<()> {
+/// use brasa::simulation::{Fault, FaultyOperation, SimulatedDisk};
+/// use brasa::{Db, Error};
+/// use std::io::ErrorKind;
+///
+/// let disk = SimulatedDisk::new(7);
+/// let db = Db::options().open_on(&disk, "cache.brasa")?;
+/// db.set("a", "1")?;
+/// disk.inject(Fault::new(ErrorKind::Other).operation(FaultyOperation::Sync));
+/// assert!(db.sync().is_err());
+/// assert!(matches!(db.set("b", "2"), Err(Error::Poisoned { .. })));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy)]
 #[must_use]
 pub struct Fault {
-    /// How many more operations succeed before; of `operation`, or of all.
-    pub after: u64,
-    /// What fails; any operation where it is `None`.
-    pub operation: Option<FaultyOperation>,
-    /// With which error.
-    pub error: io::ErrorKind,
-    /// Whether everything after it fails too.
-    pub lasting: bool,
-    /// Whether a write that fails has written its first half.
-    pub short: bool,
+    error: io::ErrorKind,
+    operation: Option<FaultyOperation>,
+    after: u64,
+    lasting: bool,
+    short: bool,
+}
+
+impl Fault {
+    /// Makes a fault: the next operation of any kind fails with this error, once. [`Fault`] has an
+    /// example.
+    pub const fn new(error: io::ErrorKind) -> Fault {
+        Fault {
+            error,
+            operation: None,
+            after: 0,
+            lasting: false,
+            short: false,
+        }
+    }
+
+    /// Limits the fault to one kind of operation. [`Fault`] has an example.
+    pub const fn operation(mut self, operation: FaultyOperation) -> Fault {
+        self.operation = Some(operation);
+        self
+    }
+
+    /// Sets how many operations succeed before the fault, of its kind of operation or of all.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use brasa::simulation::{Fault, SimulatedDisk};
+    /// use brasa::Db;
+    /// use std::io::ErrorKind;
+    ///
+    /// // Try every operation of opening: the file stays whole.
+    /// for after in 0.. {
+    ///     let disk = SimulatedDisk::new(7);
+    ///     disk.inject(Fault::new(ErrorKind::Other).after(after));
+    ///     let opened = Db::options().open_on(&disk, "cache.brasa");
+    ///     if disk.fault_count() == 0 {
+    ///         break;
+    ///     }
+    ///     drop(opened);
+    ///     disk.heal();
+    ///     Db::options().open_on(&disk, "cache.brasa")?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub const fn after(mut self, after: u64) -> Fault {
+        self.after = after;
+        self
+    }
+
+    /// Sets whether every later operation of its kind fails as well, until [`SimulatedDisk::heal`];
+    /// `false` by default.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use brasa::simulation::{Fault, FaultyOperation, SimulatedDisk};
+    /// use brasa::Db;
+    /// use std::io::ErrorKind;
+    ///
+    /// let disk = SimulatedDisk::new(7);
+    /// let db = Db::options().open_on(&disk, "cache.brasa")?;
+    /// let full = Fault::new(ErrorKind::StorageFull).operation(FaultyOperation::Allocate);
+    /// disk.inject(full.lasting(true));
+    /// assert!(db.set("large", vec![0; 1 << 20]).is_err());
+    /// disk.heal();
+    /// db.set("large", vec![0; 1 << 20])?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub const fn lasting(mut self, lasting: bool) -> Fault {
+        self.lasting = lasting;
+        self
+    }
+
+    /// Sets whether a write that fails has written its first half; `false` by default.
+    ///
+    /// ```
+    /// use brasa::simulation::{Fault, FaultyOperation};
+    /// use std::io::ErrorKind;
+    /// let torn = Fault::new(ErrorKind::Other).operation(FaultyOperation::Write).short(true);
+    /// ```
+    pub const fn short(mut self, short: bool) -> Fault {
+        self.short = short;
+        self
+    }
 }
 
 /// A disk in memory that remembers what was done to it, can fail, and can lose power.
@@ -293,19 +392,19 @@ impl SimulatedDisk {
         handle
     }
 
-    /// Lets an operation fail.
+    /// Makes a later operation fail, and replaces the previous fault. [`Fault`] has an example.
     pub fn inject(&self, fault: Fault) {
         let mut world = self.world();
         world.fault = Some(fault);
         world.fault_count = 0;
     }
 
-    /// How often a fault has struck.
+    /// Returns how many operations the last injected fault has failed. [`Fault::after`] has an example.
     pub fn fault_count(&self) -> u64 {
         self.world().fault_count
     }
 
-    /// Lets everything succeed from now on.
+    /// Removes the fault: all later operations succeed. [`Fault::lasting`] has an example.
     pub fn heal(&self) {
         self.world().fault = None;
     }
