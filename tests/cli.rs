@@ -366,7 +366,7 @@ fn a_line_that_fails_is_named_and_the_next_ones_are_executed() {
         .stdout("OK\n1\n")
         .stderr(
             "line 2: ERR unknown command 'FOO', with args beginning with: \n\
-             brasa: line 3: unbalanced quotes: each must be closed, and followed by a space\n\
+             brasa: line 3: unbalanced quotes: close each quote, and put a space after it\n\
              line 4: WRONGTYPE Operation against a key holding the wrong kind of value\n",
         );
     scratch.hold(&[(&["EXISTS", "a", "b"], "1\n")]);

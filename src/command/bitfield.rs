@@ -16,7 +16,7 @@ pub(super) static COMMANDS: &[Command] = &[
     .help(
         "key [GET encoding offset | [OVERFLOW WRAP | SAT | FAIL] SET encoding offset value | \
          INCRBY encoding offset increment ...]",
-        "Reads and changes integers of any width within a string",
+        "Gets, sets and increments integers of any width within a string",
     ),
     Command::new(Group::Bitmap, "bitfield_ro", -2, |session, arguments| {
         bitfield(session, arguments, Access::Read)
@@ -25,7 +25,7 @@ pub(super) static COMMANDS: &[Command] = &[
     .keys(KeyPositions::FIRST)
     .help(
         "key [GET encoding offset ...]",
-        "Reads integers of any width within a string",
+        "Returns integers of any width within a string",
     ),
 ];
 

@@ -16,28 +16,29 @@ const fn of_key(name: &'static str, arity: i16, handler: Handler) -> Command {
 }
 
 pub(super) static COMMANDS: &[Command] = &[
-    of_key("setbit", 4, setbit)
-        .flags(WRITE)
-        .help("key offset value", "Sets a bit, and gives what it was"),
+    of_key("setbit", 4, setbit).flags(WRITE).help(
+        "key offset value",
+        "Sets or clears a bit, and returns its previous value",
+    ),
     of_key("getbit", 3, getbit)
         .flags(Flags::READONLY.and(Flags::FAST))
-        .help("key offset", "Gives a bit"),
+        .help("key offset", "Returns a bit"),
     of_key("bitcount", -2, bitcount)
         .flags(Flags::READONLY)
         .help(
             "key [start end [BYTE | BIT]]",
-            "Counts the bits that are set",
+            "Returns the number of bits that are set",
         ),
     of_key("bitpos", -3, bitpos).flags(Flags::READONLY).help(
         "key bit [start [end [BYTE | BIT]]]",
-        "Finds the first bit that is set, or that is not",
+        "Returns the position of the first bit that is 1 or 0",
     ),
     of_key("bitop", -4, bitop)
         .keys(KeyPositions::new(2, -1, 1))
         .flags(WRITE)
         .help(
             "operation destkey key [key ...]",
-            "Combines strings bit by bit, by AND, OR, XOR or NOT, and keeps the result at a key",
+            "Combines strings bit by bit with AND, OR, XOR or NOT, and stores the result at a key",
         ),
 ];
 

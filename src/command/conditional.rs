@@ -17,24 +17,24 @@ const fn of_key(name: &'static str, arity: i16, handler: Handler) -> Command {
 pub(super) static COMMANDS: &[Command] = &[
     of_key("delex", -2, delex).flags(WRITE).help(
         "key [IFEQ match-value | IFNE match-value | IFDEQ match-digest | IFDNE match-digest]",
-        "Removes a string, if it is or is not this one",
+        "Removes a string if it is equal or not equal to a value or digest",
     ),
     of_key("delifeq", 3, |session, arguments| match arguments {
         [key, value] => delex(session, &[key, b"IFEQ", value]),
         _ => Err(Failure::Arity),
     })
     .flags(WRITE)
-    .help("key value", "Removes a string, if it is this one"),
+    .help("key value", "Removes a string if it is equal to a value"),
     of_key("digest", 2, digest)
         .flags(Flags::READONLY.and(Flags::FAST))
-        .help("key", "Gives the XXH3 hash of the string at a key"),
+        .help("key", "Returns the XXH3 hash of the string at a key"),
     Command::new(Group::String, "msetex", -4, msetex)
         .flags(Flags::WRITE.and(Flags::DENYOOM).and(Flags::MOVABLE_KEYS))
         .keys(KeyPositions::new(2, -1, 2))
         .help(
             "numkeys key value [key value ...] [NX | XX] [EX seconds | PX milliseconds | \
              EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
-            "Sets several strings at once, on a condition and with a deadline if wanted",
+            "Sets several strings in one commit, optionally on a condition and with a deadline",
         ),
 ];
 

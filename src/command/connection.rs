@@ -17,28 +17,31 @@ const BEFORE_AUTH: Flags = FLAGS.and(Flags::NOSCRIPT).and(Flags::NO_AUTH);
 pub(super) static COMMANDS: &[Command] = &[
     Command::new(Group::Connection, "ping", -1, ping)
         .flags(Flags::FAST)
-        .help("[message]", "Answers PONG, or the message"),
+        .help("[message]", "Returns PONG, or the message"),
     Command::new(Group::Connection, "echo", 2, echo)
         .flags(FLAGS)
-        .help("message", "Answers the message"),
+        .help("message", "Returns the message"),
     Command::new(Group::Connection, "select", 2, select)
         .flags(FLAGS)
-        .help("index", "Goes on in another of the 16 databases"),
+        .help("index", "Selects one of the 16 databases"),
     Command::new(Group::Connection, "hello", -1, hello)
         .flags(BEFORE_AUTH)
         .help(
             "[protover [AUTH username password] [SETNAME clientname]]",
-            "Agrees on the version of the protocol, and describes the server",
+            "Selects the version of the protocol, and returns a description of the server",
         ),
     Command::new(Group::Connection, "auth", -2, auth)
         .flags(BEFORE_AUTH)
-        .help("[username] password", "Gives the password"),
+        .help(
+            "[username] password",
+            "Authenticates the connection with a password",
+        ),
     Command::new(Group::Connection, "quit", -1, quit)
         .flags(BEFORE_AUTH)
-        .help("[argument ...]", "Ends the conversation"),
+        .help("[argument ...]", "Closes the connection"),
     Command::new(Group::Connection, "reset", 1, reset)
         .flags(BEFORE_AUTH)
-        .help("", "Begins the conversation anew"),
+        .help("", "Resets the state of the connection"),
     Command::new(Group::Connection, "client", -2, client)
         .subcommands(&[
             ("GETNAME", 2),
@@ -57,7 +60,7 @@ pub(super) static COMMANDS: &[Command] = &[
         ])
         .help(
             "subcommand [argument ...]",
-            "Tells of this client and of others",
+            "Lists, names and disconnects clients",
         ),
 ];
 

@@ -28,13 +28,13 @@ pub(super) static COMMANDS: &[Command] = &[
     Command::new(Group::Generic, "dump", 2, dump)
         .flags(Flags::READONLY)
         .keys(KeyPositions::FIRST)
-        .help("key", "Gives what a key holds as bytes for RESTORE"),
+        .help("key", "Returns the value of a key as bytes for RESTORE"),
     Command::new(Group::Generic, "restore", -4, restore)
         .flags(Flags::WRITE.and(Flags::DENYOOM))
         .keys(KeyPositions::FIRST)
         .help(
             "key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]",
-            "Makes a key of what DUMP gave",
+            "Creates a key from the bytes of DUMP",
         ),
 ];
 

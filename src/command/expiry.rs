@@ -19,7 +19,7 @@ pub(super) static COMMANDS: &[Command] = &[
     .keys(KeyPositions::FIRST)
     .help(
         "key seconds [NX | XX | GT | LT]",
-        "Removes the key after this many seconds",
+        "Sets a key's TTL in seconds",
     ),
     Command::new(Group::Generic, "pexpire", -3, |session, arguments| {
         expire(session, arguments, Unit::Milliseconds, Origin::Now)
@@ -28,7 +28,7 @@ pub(super) static COMMANDS: &[Command] = &[
     .keys(KeyPositions::FIRST)
     .help(
         "key milliseconds [NX | XX | GT | LT]",
-        "Removes the key after this many milliseconds",
+        "Sets a key's TTL in milliseconds",
     ),
     Command::new(Group::Generic, "expireat", -3, |session, arguments| {
         expire(session, arguments, Unit::Seconds, Origin::Epoch)
@@ -37,7 +37,7 @@ pub(super) static COMMANDS: &[Command] = &[
     .keys(KeyPositions::FIRST)
     .help(
         "key unix-time-seconds [NX | XX | GT | LT]",
-        "Removes the key at this time, in Unix seconds",
+        "Sets a key's deadline, in Unix seconds",
     ),
     Command::new(Group::Generic, "pexpireat", -3, |session, arguments| {
         expire(session, arguments, Unit::Milliseconds, Origin::Epoch)
@@ -46,7 +46,7 @@ pub(super) static COMMANDS: &[Command] = &[
     .keys(KeyPositions::FIRST)
     .help(
         "key unix-time-milliseconds [NX | XX | GT | LT]",
-        "Removes the key at this time, in Unix milliseconds",
+        "Sets a key's deadline, in Unix milliseconds",
     ),
     Command::new(Group::Generic, "ttl", 2, |session, arguments| {
         ttl(session, arguments, Unit::Seconds, Origin::Now)
@@ -55,7 +55,7 @@ pub(super) static COMMANDS: &[Command] = &[
     .keys(KeyPositions::FIRST)
     .help(
         "key",
-        "Tells how many seconds the key still lives: -1 without end, -2 no such key",
+        "Returns a key's TTL in seconds: -1 if it has no deadline, -2 if there is no such key",
     ),
     Command::new(Group::Generic, "pttl", 2, |session, arguments| {
         ttl(session, arguments, Unit::Milliseconds, Origin::Now)
@@ -64,7 +64,7 @@ pub(super) static COMMANDS: &[Command] = &[
     .keys(KeyPositions::FIRST)
     .help(
         "key",
-        "Tells how many milliseconds the key still lives: -1 without end, -2 no such key",
+        "Returns a key's TTL in milliseconds: -1 if it has no deadline, -2 if there is no such key",
     ),
     Command::new(Group::Generic, "expiretime", 2, |session, arguments| {
         ttl(session, arguments, Unit::Seconds, Origin::Epoch)
@@ -73,7 +73,7 @@ pub(super) static COMMANDS: &[Command] = &[
     .keys(KeyPositions::FIRST)
     .help(
         "key",
-        "Tells when the key is removed, in Unix seconds: -1 never, -2 no such key",
+        "Returns a key's deadline in Unix seconds: -1 if it has none, -2 if there is no such key",
     ),
     Command::new(Group::Generic, "pexpiretime", 2, |session, arguments| {
         ttl(session, arguments, Unit::Milliseconds, Origin::Epoch)
@@ -82,12 +82,12 @@ pub(super) static COMMANDS: &[Command] = &[
     .keys(KeyPositions::FIRST)
     .help(
         "key",
-        "Tells when the key is removed, in Unix milliseconds: -1 never, -2 no such key",
+        "Returns a key's deadline in Unix milliseconds: -1 if it has none, -2 if there is no such key",
     ),
     Command::new(Group::Generic, "persist", 2, persist)
         .flags(EXPIRE)
         .keys(KeyPositions::FIRST)
-        .help("key", "Takes the key's deadline away"),
+        .help("key", "Removes a key's deadline"),
 ];
 
 /// What a time is counted in.

@@ -27,67 +27,67 @@ pub(super) static COMMANDS: &[Command] = &[
         .flags(WRITE_MORE)
         .help(
             "key seconds [NX | XX | GT | LT] FIELDS numfields field [field ...]",
-            "Removes fields after this many seconds",
+            "Sets the TTL of fields in seconds",
         ),
     of_hash("hpexpire", -6, of_time!(hexpire, Milliseconds, Now))
         .flags(WRITE_MORE)
         .help(
             "key milliseconds [NX | XX | GT | LT] FIELDS numfields field [field ...]",
-            "Removes fields after this many milliseconds",
+            "Sets the TTL of fields in milliseconds",
         ),
     of_hash("hexpireat", -6, of_time!(hexpire, Seconds, Epoch))
         .flags(WRITE_MORE)
         .help(
             "key unix-time-seconds [NX | XX | GT | LT] FIELDS numfields field [field ...]",
-            "Removes fields at this time, in Unix seconds",
+            "Sets the deadline of fields, in Unix seconds",
         ),
     of_hash("hpexpireat", -6, of_time!(hexpire, Milliseconds, Epoch))
         .flags(WRITE_MORE)
         .help(
             "key unix-time-milliseconds [NX | XX | GT | LT] FIELDS numfields field [field ...]",
-            "Removes fields at this time, in Unix milliseconds",
+            "Sets the deadline of fields, in Unix milliseconds",
         ),
     of_hash("httl", -5, of_time!(httl, Seconds, Now))
         .flags(READ)
         .help(
             "key FIELDS numfields field [field ...]",
-            "Tells how many seconds fields still live: -1 without end, -2 no such field",
+            "Returns the TTL of fields in seconds: -1 without a deadline, -2 if there is no such field",
         ),
     of_hash("hpttl", -5, of_time!(httl, Milliseconds, Now))
         .flags(READ)
         .help(
             "key FIELDS numfields field [field ...]",
-            "Tells how many milliseconds fields still live: -1 without end, -2 no such field",
+            "Returns the TTL of fields in milliseconds: -1 without a deadline, -2 if there is no such field",
         ),
     of_hash("hexpiretime", -5, of_time!(httl, Seconds, Epoch))
         .flags(READ)
         .help(
             "key FIELDS numfields field [field ...]",
-            "Tells when fields are removed, in Unix seconds: -1 never, -2 no such field",
+            "Returns the deadlines of fields in Unix seconds: -1 without one, -2 if there is no such field",
         ),
     of_hash("hpexpiretime", -5, of_time!(httl, Milliseconds, Epoch))
         .flags(READ)
         .help(
             "key FIELDS numfields field [field ...]",
-            "Tells when fields are removed, in Unix milliseconds: -1 never, -2 no such field",
+            "Returns the deadlines of fields in Unix milliseconds: -1 without one, -2 if there is no such field",
         ),
     of_hash("hpersist", -5, hpersist).flags(WRITE).help(
         "key FIELDS numfields field [field ...]",
-        "Takes the deadlines of fields away",
+        "Removes the deadlines of fields",
     ),
     of_hash("hgetex", -5, hgetex).flags(WRITE).help(
         "key [EX seconds | PX milliseconds | EXAT unix-time-seconds | \
          PXAT unix-time-milliseconds | PERSIST] FIELDS numfields field [field ...]",
-        "Gives the values of fields, and changes their deadlines",
+        "Returns the values of fields, and changes their deadlines",
     ),
     of_hash("hsetex", -6, hsetex).flags(WRITE_MORE).help(
         "key [FNX | FXX] [EX seconds | PX milliseconds | EXAT unix-time-seconds | \
          PXAT unix-time-milliseconds | KEEPTTL] FIELDS numfields field value [field value ...]",
-        "Sets fields, all or none, on a condition and with a deadline if wanted",
+        "Sets fields in one commit, optionally on a condition and with a deadline",
     ),
     of_hash("hgetdel", -5, hgetdel).flags(WRITE).help(
         "key FIELDS numfields field [field ...]",
-        "Gives the values of fields, and removes them",
+        "Returns the values of fields, and removes them",
     ),
 ];
 

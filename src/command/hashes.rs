@@ -21,42 +21,42 @@ const fn of_hash(name: &'static str, arity: i16, handler: Handler) -> Command {
 pub(super) static COMMANDS: &[Command] = &[
     of_hash("hget", 3, hget)
         .flags(READ_FAST)
-        .help("key field", "Gives the value of a field"),
+        .help("key field", "Returns the value of a field"),
     of_hash("hmget", -3, hmget).flags(READ_FAST).help(
         "key field [field ...]",
-        "Gives the values of several fields",
+        "Returns the values of several fields",
     ),
     of_hash("hgetall", 2, hgetall)
         .flags(READ)
-        .help("key", "Gives all fields with their values"),
+        .help("key", "Returns all fields with their values"),
     of_hash("hkeys", 2, hkeys)
         .flags(READ)
-        .help("key", "Gives the names of all fields"),
+        .help("key", "Returns the names of all fields"),
     of_hash("hvals", 2, hvals)
         .flags(READ)
-        .help("key", "Gives the values of all fields"),
+        .help("key", "Returns the values of all fields"),
     of_hash("hlen", 2, hlen)
         .flags(READ_FAST)
-        .help("key", "Counts the fields"),
+        .help("key", "Returns the number of fields"),
     of_hash("hexists", 3, hexists)
         .flags(READ_FAST)
-        .help("key field", "Tells whether there is such a field"),
+        .help("key field", "Returns 1 if a field exists, else 0"),
     of_hash("hset", -4, hset).flags(WRITE_FAST).help(
         "key field value [field value ...]",
-        "Sets fields, all at once, and counts the new ones",
+        "Sets fields in one commit, and returns the number of new ones",
     ),
     of_hash("hmset", -4, hmset).flags(WRITE_FAST).help(
         "key field value [field value ...]",
-        "Sets fields, all at once",
+        "Sets fields in one commit",
     ),
     of_hash("hsetnx", 4, hsetnx)
         .flags(WRITE_FAST)
-        .help("key field value", "Sets a field that is not there yet"),
+        .help("key field value", "Sets a field that does not exist yet"),
     of_hash("hdel", -3, hdel)
         .flags(Flags::WRITE.and(Flags::FAST))
         .help(
             "key field [field ...]",
-            "Removes fields, and counts those that were there",
+            "Removes fields, and returns the number of removed ones",
         ),
     of_hash("hincrby", 4, hincrby)
         .flags(WRITE_FAST)
@@ -64,12 +64,13 @@ pub(super) static COMMANDS: &[Command] = &[
     of_hash("hincrbyfloat", 4, hincrbyfloat)
         .flags(WRITE_FAST)
         .help("key field increment", "Adds to the number in a field"),
-    of_hash("hstrlen", 3, hstrlen)
-        .flags(READ_FAST)
-        .help("key field", "Gives the length of a field's value, in bytes"),
+    of_hash("hstrlen", 3, hstrlen).flags(READ_FAST).help(
+        "key field",
+        "Returns the length of a field's value in bytes",
+    ),
     of_hash("hrandfield", -2, hrandfield).flags(READ).help(
         "key [count [WITHVALUES]]",
-        "Gives fields drawn at random: a negative count allows some to come twice",
+        "Returns random fields; a negative count allows duplicates",
     ),
 ];
 

@@ -20,10 +20,7 @@ pub(super) static COMMANDS: &[Command] = &[Command::new(Group::Server, "command"
         ("LIST", -2),
     ])
     .flags(Flags::LOADING.and(Flags::STALE))
-    .help(
-        "[subcommand [argument ...]]",
-        "Describes the commands that there are",
-    )];
+    .help("[subcommand [argument ...]]", "Describes the commands")];
 
 fn command(_: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
     match arguments {

@@ -14,23 +14,23 @@ pub(super) static COMMANDS: &[Command] = &[
         .keys(KeyPositions::ALL)
         .help(
             "key [key ...]",
-            "Removes keys, and counts those that were there",
+            "Removes keys, and returns the number of removed ones",
         ),
     Command::new(Group::Generic, "unlink", -2, del)
         .flags(Flags::WRITE.and(Flags::FAST))
         .keys(KeyPositions::ALL)
-        .help("key [key ...]", "Removes keys, as DEL"),
+        .help("key [key ...]", "Removes keys, like DEL"),
     Command::new(Group::Generic, "exists", -2, exists)
         .flags(Flags::READONLY.and(Flags::FAST))
         .keys(KeyPositions::ALL)
-        .help("key [key ...]", "Counts the keys that are there"),
+        .help("key [key ...]", "Returns the number of keys that exist"),
     Command::new(Group::Generic, "type", 2, type_of_key)
         .flags(Flags::READONLY.and(Flags::FAST))
         .keys(KeyPositions::FIRST)
-        .help("key", "Tells what the key holds: string, hash or none"),
+        .help("key", "Returns the type of a key: string, hash or none"),
     Command::new(Group::Generic, "keys", 2, keys)
         .flags(Flags::READONLY)
-        .help("pattern", "Lists the keys that match the pattern"),
+        .help("pattern", "Lists the keys that match a pattern"),
 ];
 
 /// The name of a type, as TYPE answers it and as SCAN takes it.

@@ -34,7 +34,7 @@ pub(super) static COMMANDS: &[Command] = &[
         .flags(Flags::READONLY)
         .help(
             "subcommand [key]",
-            "Tells how Redis would keep what a key holds",
+            "Returns the encoding that Redis would use for a key, and its other metadata",
         ),
     Command::new(Group::Server, "debug", -2, debug)
         .flags(
@@ -43,21 +43,18 @@ pub(super) static COMMANDS: &[Command] = &[
                 .and(Flags::LOADING)
                 .and(Flags::STALE),
         )
-        .help(
-            "subcommand [argument ...]",
-            "Does what tests of clients need",
-        ),
+        .help("subcommand [argument ...]", "Supports the tests of clients"),
     Command::new(Group::Generic, "wait", 3, wait)
         .flags(Flags::NOSCRIPT)
         .help(
             "numreplicas timeout",
-            "Counts the replicas that have what was written: there are none",
+            "Returns the number of replicas that have acknowledged the writes, always 0",
         ),
     Command::new(Group::Generic, "waitaof", 4, waitaof)
         .flags(Flags::NOSCRIPT)
         .help(
             "numlocal numreplicas timeout",
-            "Waits until what was written is on the device",
+            "Waits until the writes of the connection are on the device",
         ),
 ];
 
@@ -67,13 +64,13 @@ fn object(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> 
             let lines = [
                 "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
                 "ENCODING <key>",
-                "    The encoding that Redis would choose for what the key holds.",
+                "    Return the encoding that Redis would choose for the key.",
                 "FREQ <key>",
-                "    An error: how often a key is used is not counted.",
+                "    Return an error: brasa does not count how often a key is used.",
                 "IDLETIME <key>",
-                "    Always 0: when a key was used is not kept.",
+                "    Return 0: brasa does not record when a key was used.",
                 "REFCOUNT <key>",
-                "    Always 1.",
+                "    Return 1.",
                 "HELP",
                 "    Print this help.",
             ];

@@ -17,18 +17,18 @@ pub(super) static COMMANDS: &[Command] = &[
         .keys(TWO_KEYS)
         .help(
             "key newkey",
-            "Gives a key another name, and replaces what has it",
+            "Renames a key, and replaces a key of the new name",
         ),
     Command::new(Group::Generic, "renamenx", 3, renamenx)
         .flags(Flags::WRITE.and(Flags::FAST))
         .keys(TWO_KEYS)
-        .help("key newkey", "Gives a key another name, if no key has it"),
+        .help("key newkey", "Renames a key if no key has the new name"),
     Command::new(Group::Generic, "copy", -3, copy)
         .flags(Flags::WRITE.and(Flags::DENYOOM))
         .keys(TWO_KEYS)
         .help(
             "key destination [DB destination-db] [REPLACE]",
-            "Copies a key with all it holds",
+            "Copies a key with its value and deadlines",
         ),
     Command::new(Group::Generic, "move", 3, move_key)
         .flags(Flags::WRITE.and(Flags::FAST))
@@ -36,16 +36,16 @@ pub(super) static COMMANDS: &[Command] = &[
         .help("key db", "Moves a key to another database"),
     Command::new(Group::Server, "swapdb", 3, swapdb)
         .flags(Flags::WRITE.and(Flags::FAST))
-        .help("index1 index2", "Lets two databases change places"),
+        .help("index1 index2", "Exchanges two databases"),
     Command::new(Group::Generic, "randomkey", 1, randomkey)
         .flags(Flags::READONLY)
-        .help("", "Gives a key, drawn at random"),
+        .help("", "Returns a random key"),
     Command::new(Group::Generic, "touch", -2, touch)
         .flags(Flags::READONLY.and(Flags::FAST))
         .keys(KeyPositions::ALL)
         .help(
             "key [key ...]",
-            "Counts the keys that are there, and counts them as used",
+            "Marks keys as recently used, and returns the number of keys that exist",
         ),
 ];
 

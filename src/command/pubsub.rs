@@ -28,10 +28,7 @@ macro_rules! of_kind {
 pub(super) static COMMANDS: &[Command] = &[
     Command::new(Group::PubSub, "subscribe", -2, of_kind!(subscribe, Channel))
         .flags(FLAGS)
-        .help(
-            "channel [channel ...]",
-            "Has messages to channels sent here",
-        ),
+        .help("channel [channel ...]", "Subscribes to channels"),
     Command::new(
         Group::PubSub,
         "psubscribe",
@@ -41,13 +38,13 @@ pub(super) static COMMANDS: &[Command] = &[
     .flags(FLAGS)
     .help(
         "pattern [pattern ...]",
-        "Has messages to all channels that match sent here",
+        "Subscribes to all channels that match a pattern",
     ),
     Command::new(Group::PubSub, "ssubscribe", -2, of_kind!(subscribe, Shard))
         .flags(FLAGS)
         .help(
             "shardchannel [shardchannel ...]",
-            "Has messages to sharded channels sent here",
+            "Subscribes to sharded channels",
         ),
     Command::new(
         Group::PubSub,
@@ -58,7 +55,7 @@ pub(super) static COMMANDS: &[Command] = &[
     .flags(FLAGS)
     .help(
         "[channel [channel ...]]",
-        "Has them sent no longer; without a name, of no channel",
+        "Unsubscribes from channels, or from all of them",
     ),
     Command::new(
         Group::PubSub,
@@ -69,7 +66,7 @@ pub(super) static COMMANDS: &[Command] = &[
     .flags(FLAGS)
     .help(
         "[pattern [pattern ...]]",
-        "Has them sent no longer; without a pattern, of none",
+        "Unsubscribes from patterns, or from all of them",
     ),
     Command::new(
         Group::PubSub,
@@ -80,20 +77,23 @@ pub(super) static COMMANDS: &[Command] = &[
     .flags(FLAGS)
     .help(
         "[shardchannel [shardchannel ...]]",
-        "Has them sent no longer; without a name, of no channel",
+        "Unsubscribes from sharded channels, or from all of them",
     ),
     Command::new(Group::PubSub, "publish", 3, |session, arguments| {
         publish(session, arguments, false)
     })
     .flags(SEND)
-    .help("channel message", "Sends a message, and counts who gets it"),
+    .help(
+        "channel message",
+        "Sends a message to a channel, and returns the number of its receivers",
+    ),
     Command::new(Group::PubSub, "spublish", 3, |session, arguments| {
         publish(session, arguments, true)
     })
     .flags(SEND)
     .help(
         "shardchannel message",
-        "Sends a message to a sharded channel, and counts who gets it",
+        "Sends a message to a sharded channel, and returns the number of its receivers",
     ),
     Command::new(Group::PubSub, "pubsub", -2, pubsub)
         .subcommands(&[
@@ -104,28 +104,31 @@ pub(super) static COMMANDS: &[Command] = &[
             ("SHARDCHANNELS", -2),
             ("SHARDNUMSUB", -2),
         ])
-        .help("subcommand [argument ...]", "Tells who listens to what"),
+        .help(
+            "subcommand [argument ...]",
+            "Lists the channels and the number of their subscribers",
+        ),
 ];
 
 const HELP: &[&str] = &[
     "PUBSUB <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
     "CHANNELS [<pattern>]",
-    "    The channels that somebody has subscribed to, of those that match.",
+    "    Return the channels with a subscriber; with a pattern, those that match it.",
     "NUMPAT",
-    "    How many patterns somebody has subscribed to.",
+    "    Return the number of patterns with a subscriber.",
     "NUMSUB [<channel> ...]",
-    "    How many have subscribed to each of these channels.",
+    "    Return the number of subscribers of each of these channels.",
     "SHARDCHANNELS [<pattern>]",
-    "    As CHANNELS, of sharded channels.",
+    "    Like CHANNELS, for sharded channels.",
     "SHARDNUMSUB [<shardchannel> ...]",
-    "    As NUMSUB, of sharded channels.",
+    "    Like NUMSUB, for sharded channels.",
     "HELP",
     "    Print this help.",
 ];
 
 fn host(session: &Session) -> Result<Arc<dyn Host>, Failure> {
     session.client.host.clone().ok_or(Failure::text(
-        "there are no other clients here: messages need a server (brasa serve)",
+        "messages need a server with other clients: start one with brasa serve",
     ))
 }
 
@@ -155,7 +158,7 @@ fn subscribe(
     let wanted: Vec<Subscription> = names.iter().map(|name| kind(name.to_vec())).collect();
     if !session.client.subscriptions.have_room_for(&wanted) {
         return Err(Failure::text(
-            "the names of all subscriptions would take more than 64 MiB: UNSUBSCRIBE from some of them first",
+            "the names of the subscriptions would exceed 64 MiB: UNSUBSCRIBE from some of them first",
         ));
     }
     let mut replies = Vec::with_capacity(wanted.len());

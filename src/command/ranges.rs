@@ -13,23 +13,24 @@ const fn of_key(name: &'static str, arity: i16, handler: Handler) -> Command {
 pub(super) static COMMANDS: &[Command] = &[
     of_key("getrange", 4, getrange).flags(Flags::READONLY).help(
         "key start end",
-        "Gives a part of the string at a key; negative numbers count from its end",
+        "Returns a part of the string at a key; negative offsets count from its end",
     ),
-    of_key("substr", 4, getrange)
-        .flags(Flags::READONLY)
-        .help("key start end", "Gives a part of a string, as GETRANGE"),
+    of_key("substr", 4, getrange).flags(Flags::READONLY).help(
+        "key start end",
+        "Returns a part of the string at a key, like GETRANGE",
+    ),
     of_key("setrange", 4, setrange)
         .flags(Flags::WRITE.and(Flags::DENYOOM))
         .help(
             "key offset value",
-            "Overwrites a part of the string at a key, and gives its new length",
+            "Overwrites a part of the string at a key, and returns its new length",
         ),
     of_key("lcs", -3, lcs)
         .flags(Flags::READONLY)
         .keys(KeyPositions::new(1, 2, 1))
         .help(
             "key1 key2 [LEN] [IDX] [MINMATCHLEN min-match-len] [WITHMATCHLEN]",
-            "Finds the longest sequence of bytes that two strings have in common",
+            "Returns the longest common subsequence of two strings",
         ),
 ];
 

@@ -16,14 +16,14 @@ pub(super) static COMMANDS: &[Command] = &[
         .flags(Flags::READONLY)
         .help(
             "cursor [MATCH pattern] [COUNT count] [TYPE type]",
-            "Lists keys page by page: begin with cursor 0, go on with the one given, until it is 0",
+            "Lists keys in pages: start with cursor 0, and pass the returned cursor until it is 0",
         ),
     Command::new(Group::Hash, "hscan", -3, hscan)
         .flags(Flags::READONLY)
         .keys(KeyPositions::FIRST)
         .help(
             "key cursor [MATCH pattern] [COUNT count] [NOVALUES]",
-            "Lists fields with their values page by page, as SCAN",
+            "Lists fields with their values in pages, like SCAN",
         ),
 ];
 

@@ -8,7 +8,7 @@ use super::{Reply, Session};
 pub(super) static COMMANDS: &[Command] = &[
     Command::new(Group::Server, "dbsize", 1, dbsize)
         .flags(Flags::READONLY.and(Flags::FAST))
-        .help("", "Counts the keys of the selected database"),
+        .help("", "Returns the number of keys of the selected database"),
     Command::new(Group::Server, "flushdb", -1, flushdb)
         .flags(Flags::WRITE)
         .help(
@@ -20,7 +20,7 @@ pub(super) static COMMANDS: &[Command] = &[
         .help("[ASYNC | SYNC]", "Removes every key of all databases"),
     Command::new(Group::Server, "time", 1, time)
         .flags(Flags::LOADING.and(Flags::STALE).and(Flags::FAST))
-        .help("", "Gives the time as Unix seconds and microseconds"),
+        .help("", "Returns the time as Unix seconds and microseconds"),
 ];
 
 fn dbsize(session: &mut Session, _: &[&[u8]]) -> Result<Reply, Failure> {

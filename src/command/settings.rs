@@ -28,7 +28,7 @@ pub(super) static COMMANDS: &[Command] = &[
         .flags(Flags::LOADING.and(Flags::STALE))
         .help(
             "[section [section ...]]",
-            "Tells of the file and of who serves it",
+            "Describes the file and the server",
         ),
     Command::new(Group::Server, "config", -2, config)
         .subcommands(&[
@@ -50,13 +50,13 @@ pub(super) static COMMANDS: &[Command] = &[
         ])
         .help(
             "subcommand [argument ...]",
-            "Tells how many bytes a key takes",
+            "Returns the number of bytes that a key takes",
         ),
     Command::new(Group::Server, "slowlog", -2, slowlog)
         .subcommands(&[("GET", -2), ("HELP", 2), ("LEN", 2), ("RESET", 2)])
         .help(
             "subcommand [argument ...]",
-            "Lists slow commands: they are not kept",
+            "Lists slow commands; brasa records none",
         ),
     Command::new(Group::Server, "latency", -2, latency)
         .subcommands(&[
@@ -68,7 +68,7 @@ pub(super) static COMMANDS: &[Command] = &[
         ])
         .help(
             "subcommand [argument ...]",
-            "Lists delays: they are not kept",
+            "Lists latency events; brasa records none",
         ),
     Command::new(
         Group::Server,
@@ -81,40 +81,37 @@ pub(super) static COMMANDS: &[Command] = &[
         },
     )
     .subcommands(&[("HELP", 2), ("LIST", 2)])
-    .help("subcommand [argument ...]", "Lists modules: there are none"),
+    .help("subcommand [argument ...]", "Lists modules; brasa has none"),
     Command::new(Group::Scripting, "function", -2, function)
         .subcommands(&[("FLUSH", -2), ("HELP", 2), ("LIST", -2)])
         .help(
             "subcommand [argument ...]",
-            "Lists and forgets functions: there are none",
+            "Lists and removes functions; brasa has none",
         ),
     Command::new(Group::Server, "lastsave", 1, lastsave)
         .flags(Flags::LOADING.and(Flags::STALE).and(Flags::FAST))
-        .help(
-            "",
-            "Tells when all was last carried through to the device, in Unix seconds",
-        ),
+        .help("", "Returns the time of the last sync, in Unix seconds"),
     Command::new(Group::Server, "save", 1, |session, _| {
         session.db().sync()?;
         Ok(Reply::OK)
     })
     .flags(Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::NO_MULTI))
-    .help("", "Carries all that was written through to the device"),
+    .help("", "Syncs all writes to the device"),
     Command::new(Group::Server, "bgsave", -1, bgsave)
         .flags(Flags::ADMIN.and(Flags::NOSCRIPT))
-        .help("[SCHEDULE]", "As SAVE: the file is always up to date"),
+        .help("[SCHEDULE]", "Syncs all writes to the device, like SAVE"),
     Command::new(Group::Server, "bgrewriteaof", 1, bgrewriteaof)
         .flags(Flags::ADMIN.and(Flags::NOSCRIPT))
-        .help("", "Rewrites the file to what it holds now"),
+        .help("", "Compacts the file"),
     Command::new(Group::Server, "shutdown", -1, shutdown)
         .flags(ADMIN.and(Flags::NO_MULTI))
         .help(
             "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]",
-            "Ends the server, with all that was written on the device",
+            "Stops the server, after a sync of all writes",
         ),
     Command::new(Group::Server, "monitor", 1, monitor)
         .flags(ADMIN)
-        .help("", "Shows every command that is executed"),
+        .help("", "Prints each command that the server executes"),
 ];
 
 fn bgsave(session: &mut Session, options: &[&[u8]]) -> Result<Reply, Failure> {
@@ -152,7 +149,9 @@ fn shutdown(session: &mut Session, options: &[&[u8]]) -> Result<Reply, Failure> 
         return Err(Failure::SYNTAX);
     }
     let host = session.client.host.clone();
-    let host = host.ok_or(Failure::text("there is no server to be ended here"))?;
+    let host = host.ok_or(Failure::text(
+        "SHUTDOWN needs a server: this is a session of the command line or the library",
+    ))?;
     host.shut_down();
     session.client.is_leaving = true;
     Ok(Reply::Several(Vec::new()))
@@ -166,7 +165,7 @@ fn monitor(session: &mut Session, _: &[&[u8]]) -> Result<Reply, Failure> {
     }
     let host = session.client.host.clone();
     let host = host.ok_or(Failure::text(
-        "there is no server here: `brasa tail` shows what is changed",
+        "MONITOR needs a server: use `brasa tail` to see the changes of a file",
     ))?;
     host.monitor(session.client.id);
     session.client.is_monitoring = true;
@@ -439,7 +438,7 @@ fn memory(session: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> 
             Ok(bytes.map_or(Reply::Nil, Reply::count))
         }
         [name] if is(name, "DOCTOR") => Ok(Reply::Verbatim(
-            "Keys and values are in the file; the memory is that of the index.".into(),
+            "Keys and values are in the file. The memory is used by the index.".into(),
         )),
         [name] if is(name, "STATS") => {
             let stats = session.db().stats()?;
@@ -527,7 +526,9 @@ fn latency(_: &mut Session, arguments: &[&[u8]]) -> Result<Reply, Failure> {
     match arguments {
         [name, ..] if is(name, "LATEST") || is(name, "HISTORY") => Ok(Reply::Array(Vec::new())),
         [name, ..] if is(name, "RESET") => Ok(Reply::Integer(0)),
-        [name] if is(name, "DOCTOR") => Ok(Reply::Verbatim("Delays are not kept.".into())),
+        [name] if is(name, "DOCTOR") => {
+            Ok(Reply::Verbatim("brasa records no latency events.".into()))
+        }
         [name, ..] => Err(Failure::subcommand("latency", name)),
         [] => Err(Failure::Arity),
     }

@@ -19,12 +19,12 @@ const fn of_key(name: &'static str, arity: i16, handler: super::table::Handler) 
 pub(super) static COMMANDS: &[Command] = &[
     of_key("get", 2, get)
         .flags(READ)
-        .help("key", "Gives the string at a key"),
+        .help("key", "Returns the string at a key"),
     of_key("set", -3, set).flags(WRITE).help(
         "key value [NX | XX | IFEQ match-value | IFNE match-value | IFDEQ match-digest | \
          IFDNE match-digest] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | \
          PXAT unix-time-milliseconds | KEEPTTL]",
-        "Sets the string at a key, on a condition and with a deadline if wanted",
+        "Sets the string at a key, optionally on a condition and with a deadline",
     ),
     of_key("setex", 4, |session, arguments| {
         set_with_ttl(session, arguments, Unit::Seconds)
@@ -32,7 +32,7 @@ pub(super) static COMMANDS: &[Command] = &[
     .flags(WRITE)
     .help(
         "key seconds value",
-        "Sets the string at a key, to be removed after this many seconds",
+        "Sets the string at a key, with a TTL in seconds",
     ),
     of_key("psetex", 4, |session, arguments| {
         set_with_ttl(session, arguments, Unit::Milliseconds)
@@ -40,53 +40,53 @@ pub(super) static COMMANDS: &[Command] = &[
     .flags(WRITE)
     .help(
         "key milliseconds value",
-        "Sets the string at a key, to be removed after this many milliseconds",
+        "Sets the string at a key, with a TTL in milliseconds",
     ),
     of_key("setnx", 3, setnx).flags(WRITE_FAST).help(
         "key value",
-        "Sets the string at a key that is not there yet",
+        "Sets the string at a key that does not exist yet",
     ),
     of_key("getset", 3, getset).flags(WRITE_FAST).help(
         "key value",
-        "Sets the string at a key, and gives what it was before",
+        "Sets the string at a key, and returns the previous one",
     ),
     of_key("mget", -2, mget)
         .keys(KeyPositions::ALL)
         .flags(READ)
-        .help("key [key ...]", "Gives the strings at several keys"),
+        .help("key [key ...]", "Returns the strings at several keys"),
     of_key("mset", -3, mset)
         .keys(KeyPositions::PAIRS)
         .flags(WRITE)
         .help(
             "key value [key value ...]",
-            "Sets the strings at several keys, all at once",
+            "Sets the strings at several keys in one commit",
         ),
     of_key("msetnx", -3, msetnx)
         .keys(KeyPositions::PAIRS)
         .flags(WRITE)
         .help(
             "key value [key value ...]",
-            "Sets the strings at several keys, if none of them is there",
+            "Sets the strings at several keys if none of them exists",
         ),
     of_key("getdel", 2, getdel)
         .flags(Flags::WRITE.and(Flags::FAST))
-        .help("key", "Gives the string at a key, and removes it"),
+        .help("key", "Returns the string at a key, and removes it"),
     of_key("getex", -2, getex)
         .flags(Flags::WRITE.and(Flags::FAST))
         .help(
             "key [EX seconds | PX milliseconds | EXAT unix-time-seconds | \
              PXAT unix-time-milliseconds | PERSIST]",
-            "Gives the string at a key, and changes its deadline",
+            "Returns the string at a key, and changes its deadline",
         ),
     of_key("incrbyfloat", 3, incrbyfloat)
         .flags(WRITE_FAST)
         .help("key increment", "Adds to the number at a key"),
     of_key("strlen", 2, strlen)
         .flags(READ)
-        .help("key", "Gives the length of the string at a key, in bytes"),
+        .help("key", "Returns the length of the string at a key in bytes"),
     of_key("append", 3, append).flags(WRITE_FAST).help(
         "key value",
-        "Appends to the string at a key, and gives its new length",
+        "Appends to the string at a key, and returns its new length",
     ),
     of_key("incr", 2, |session, arguments| {
         add(session, arguments, |_| Ok(1))

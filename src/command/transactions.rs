@@ -28,24 +28,24 @@ pub(super) static COMMANDS: &[Command] = &[
         .flags(FLAGS)
         .help(
             "",
-            "Begins to collect commands, which EXEC then executes as one",
+            "Starts a transaction: queues commands until EXEC",
         ),
     Command::new(Group::Transactions, "exec", 1, exec)
         .flags(Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE))
-        .help("", "Executes the commands since MULTI, all in one commit"),
+        .help("", "Executes the queued commands in one commit"),
     Command::new(Group::Transactions, "discard", 1, discard)
         .flags(FLAGS)
-        .help("", "Forgets the commands since MULTI"),
+        .help("", "Discards the queued commands"),
     Command::new(Group::Transactions, "watch", -2, watch)
         .flags(FLAGS)
         .keys(KeyPositions::ALL)
         .help(
             "key [key ...]",
-            "Lets the next EXEC do nothing if one of the keys is changed before, by whomever",
+            "Makes the next EXEC return nil if a client or process changes one of the keys before it",
         ),
     Command::new(Group::Transactions, "unwatch", 1, unwatch)
         .flags(FLAGS)
-        .help("", "Forgets all that is watched"),
+        .help("", "Stops watching all keys"),
 ];
 
 /// What a session has begun and not executed yet.
@@ -143,7 +143,7 @@ impl Pending {
         if is_commit_too_large(bytes) {
             queue.is_refused = true;
             return Reply::Error(ErrorReply::new(
-                &b"ERR the transaction is larger than a commit may be"[..],
+                &b"ERR the transaction exceeds the size limit of a commit: split it"[..],
             ));
         }
         queue.bytes = bytes;
@@ -225,7 +225,7 @@ fn watch(session: &mut Session, keys: &[&[u8]]) -> Result<Reply, Failure> {
     };
     if bytes > MAX_WATCHED_BYTES {
         return Err(Failure::text(
-            "the names of all watched keys would take more than 64 MiB: UNWATCH, or watch fewer at a time",
+            "the names of the watched keys would exceed 64 MiB: UNWATCH, or watch fewer keys",
         ));
     }
     let db = session.db().clone();

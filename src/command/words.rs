@@ -12,7 +12,7 @@ pub struct UnbalancedQuotes;
 
 impl fmt::Display for UnbalancedQuotes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("unbalanced quotes: each must be closed, and followed by a space")
+        f.write_str("unbalanced quotes: close each quote, and put a space after it")
     }
 }
 

@@ -245,7 +245,7 @@ fn the_names_that_a_client_has_subscribed_to_have_a_limit() {
         let words = std::iter::once(verb.to_owned()).chain(names);
         words.collect::<Vec<_>>()
     };
-    let refused = "ERR the names of all subscriptions would take more than 64 MiB: UNSUBSCRIBE from some of them first";
+    let refused = "ERR the names of the subscriptions would exceed 64 MiB: UNSUBSCRIBE from some of them first";
     let (mut talk, _) = served();
     for verb in ["SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE"] {
         let all = talk.session.execute(&words(verb, 0..most + 1));

@@ -379,7 +379,8 @@ fn the_names_of_watched_keys_have_a_limit() {
         let words = std::iter::once("WATCH".to_owned()).chain(names);
         words.collect::<Vec<_>>()
     };
-    let refused = "ERR the names of all watched keys would take more than 64 MiB: UNWATCH, or watch fewer at a time";
+    let refused =
+        "ERR the names of the watched keys would exceed 64 MiB: UNWATCH, or watch fewer keys";
     let mut talk = Talk::new();
     let all = talk.session.execute(&watch(0..most + 1));
     assert_eq!(show(&all), refused);
