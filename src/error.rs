@@ -250,9 +250,9 @@ impl Error {
 /// Returns the next step after an error of the operating system, if one is known.
 fn advice(kind: io::ErrorKind) -> &'static str {
     match kind {
-        io::ErrorKind::NotFound => "; check the path, its directory must exist",
+        io::ErrorKind::NotFound => "; check the path: its directory must exist",
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "; check the permissions, or open it for reading only"
+            "; check the permissions, or open it read-only"
         }
         io::ErrorKind::IsADirectory => "; give the path of a file",
         io::ErrorKind::StorageFull => "; free some space",
@@ -288,13 +288,13 @@ impl fmt::Display for Error {
             Error::Locked { path, lock, waited } => write!(
                 f,
                 "{} is in use: another handle still held its {lock} lock after {} ms; \
-                 close the other program or raise the lock timeout",
+                 close the other program, or raise the lock timeout",
                 path.display(),
                 waited.as_millis()
             ),
             Error::NotABrasaFile { path, found } => write!(
                 f,
-                "{} is not a brasa file: {found}; it was left as it is, choose another path",
+                "{} is not a brasa file: {found}; it was not changed; choose another path",
                 path.display()
             ),
             Error::UnsupportedVersion {
@@ -317,8 +317,8 @@ impl fmt::Display for Error {
                 reason,
             } => write!(
                 f,
-                "{} is damaged at offset {offset}: {reason}; nothing was changed, \
-                 `brasa check` names the damage, `brasa repair` saves the rest",
+                "{} is damaged at offset {offset}: {reason}; nothing was changed; \
+                 `brasa check` lists the damage, `brasa repair` copies the undamaged records",
                 path.display()
             ),
             Error::TooLarge {
@@ -334,11 +334,9 @@ impl fmt::Display for Error {
             Error::NotFinite => f.write_str("increment would produce NaN or Infinity"),
             Error::InfiniteIncrement => f.write_str("value is NaN or Infinity"),
             Error::Overflow => f.write_str("increment or decrement would overflow"),
-            Error::DeadlineOutOfRange => {
-                f.write_str("the deadline is too far in the future to be stored")
-            }
+            Error::DeadlineOutOfRange => f.write_str("the deadline is too far in the future"),
             Error::NoSuchDatabase { number } => {
-                write!(f, "there is no database {number}: they go from 0 to 15")
+                write!(f, "there is no database {number}: the numbers are 0 to 15")
             }
             Error::DiskFull {
                 operation,
@@ -347,18 +345,20 @@ impl fmt::Display for Error {
             } => write!(
                 f,
                 "cannot {operation} {}: the device is full, {needed} more bytes are needed; \
-                 nothing was written; free some space, or delete keys or clear",
+                 nothing was written; free some space, or delete keys",
                 path.display()
             ),
             Error::Removed { path } => write!(
                 f,
-                "{} has been removed since it was opened; nothing was written, open it again",
+                "{} has been removed or renamed since it was opened; nothing was written; open the \
+                 file again",
                 path.display()
             ),
             Error::Overwritten { path } => write!(
                 f,
-                "the file at {} was overwritten in place since it was opened (cp over it?); nothing was \
-                 written, open it again; to replace a file in use, `mv` the new one over it",
+                "{} was overwritten in place since it was opened, for example by `cp`; nothing was \
+                 written; open the file again; to replace a file in use, rename the new file to \
+                 its path with `mv`",
                 path.display()
             ),
             Error::Forked { path } => write!(
@@ -368,17 +368,19 @@ impl fmt::Display for Error {
             ),
             Error::FellBack { reason } => write!(
                 f,
-                "the cache was changed in the memory of this process alone: {reason}"
+                "the cache works in the memory of this process alone, since its file or server \
+                 could not be opened: {reason}"
             ),
             Error::TransactionOver { path } => write!(
                 f,
-                "the transaction on {} is over: use the handle that it was begun with",
+                "the transaction on {} has ended; use the handle that started it",
                 path.display()
             ),
             Error::Reentered { path } => write!(
                 f,
-                "{} is being written to or compacted by this very thread: a closure may read it, and change it by \
-                 the handle that the closure is given; do the rest when the call is over",
+                "this thread already writes to or compacts {}: its closure must not write to, sync \
+                 or compact the same file, except through the handle that it is given; do so \
+                 after the call has returned",
                 path.display()
             ),
             Error::OtherFile { path, other } => write!(
@@ -390,8 +392,8 @@ impl fmt::Display for Error {
             ),
             Error::NotLocal { path, file_system } => write!(
                 f,
-                "{} is on a network file system ({file_system}), where processes cannot share it safely; \
-                 move it to a local one, or open it exclusively from one host",
+                "{} is on a network file system ({file_system}), where processes cannot share it \
+                 safely; move it to a local file system, or open it exclusively",
                 path.display()
             ),
             Error::CannotCompact { path, reason } => {
@@ -403,8 +405,8 @@ impl fmt::Display for Error {
                 max_bytes,
             } => write!(
                 f,
-                "{} may hold {max_bytes} bytes, and with this write it would hold {needed}; nothing was \
-                 written, delete keys or raise the limit",
+                "{} would hold {needed} live bytes after this write, and its limit is {max_bytes}; \
+                 nothing was written; delete keys, or raise the limit",
                 path.display()
             ),
             Error::Encoding { type_name, reason } => write!(
@@ -417,12 +419,16 @@ impl fmt::Display for Error {
                 reason,
             } => write!(f, "cannot {operation} {address}: {reason}"),
             Error::ReadOnly { path } => {
-                write!(f, "{} was opened for reading only", path.display())
+                write!(
+                    f,
+                    "{} was opened read-only, so it refuses writes",
+                    path.display()
+                )
             }
             Error::Poisoned { path, reason } => write!(
                 f,
-                "{} takes no more writes since a sync failed ({reason}); reads go on, \
-                 `brasa repair` copies it into one that does",
+                "{} is poisoned: a sync failed ({reason}), so it refuses writes; reads still work; \
+                 `brasa compact` or `brasa repair` copies it into a new file",
                 path.display()
             ),
         }

@@ -142,20 +142,20 @@ fn a_file_of_something_else_is_left_as_it_is() {
     let foreign: [(&[u8], &str); 10] = [
         (png, "it is a PNG image"),
         (&sqlite, "it is an SQLite database"),
-        (b"\0", "it begins with zeros alone"),
-        (b"\x89brasa\r\r", "it begins with"),
-        (b"brasa\r\n\x1a", "it begins with"),
-        (&[0; 65_536], "it begins with zeros alone"),
+        (b"\0", "it starts with zero bytes only"),
+        (b"\x89brasa\r\r", "it starts with"),
+        (b"brasa\r\n\x1a", "it starts with"),
+        (&[0; 65_536], "it starts with zero bytes only"),
         (b"REDIS0011\xfa", "it is a Redis dump"),
         (b"PK\x03\x04", "it is a ZIP archive"),
         (b"\x1f\x8b\x08", "it is a gzip file"),
-        (&long_text.split_off(0), "it begins with \\\"key valu\\\""),
+        (&long_text.split_off(0), "it starts with \\\"key valu\\\""),
     ];
     for (contents, what) in foreign {
         fs::write(&path, contents).unwrap();
         // The message quotes what it found.
         let what = what.replace("\\\"", "\"");
-        let words = [what.as_str(), "it was left as it is, choose another path"];
+        let words = [what.as_str(), "it was not changed; choose another path"];
         refused(&path, &words, |error| {
             matches!(error, Error::NotABrasaFile { .. })
         });
@@ -422,7 +422,7 @@ fn readers_share_a_file_with_each_other_and_with_a_writer() {
         assert_eq!(db.get("chave_1").unwrap().unwrap(), b"Relou Uourdi");
         let error = db.set("k", "v").unwrap_err();
         assert!(matches!(error, Error::ReadOnly { .. }), "{error:?}");
-        assert_names(&error, &path, &["was opened for reading only"]);
+        assert_names(&error, &path, &["was opened read-only"]);
     }
     let writer = open(&path).unwrap();
     writer.set("k", "v").unwrap();
@@ -496,7 +496,7 @@ fn what_one_has_no_right_to_is_refused_and_advice_is_given() {
 
 fn have_no_rights(directory: &Path) {
     let denied = is_io(ErrorKind::PermissionDenied);
-    let advice = ["check the permissions", "open it for reading only"];
+    let advice = ["check the permissions", "open it read-only"];
     let path = directory.join("read-only");
     let error = open(&path).unwrap_err();
     assert!(denied(&error), "{error:?}");
@@ -738,7 +738,7 @@ fn a_file_on_a_read_only_disk_can_be_read() {
     for path in [path.clone(), disk.join("new.brasa")] {
         let error = open(&path).unwrap_err();
         assert!(is_io(ErrorKind::ReadOnlyFilesystem)(&error), "{error:?}");
-        assert_names(&error, &path, &["open it for reading only"]);
+        assert_names(&error, &path, &["open it read-only"]);
     }
     let db = open_read_only(&path).unwrap();
     assert_eq!(db.get("chave_1").unwrap().unwrap(), b"Relou Uourdi");

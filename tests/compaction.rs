@@ -469,7 +469,7 @@ fn a_file_with_two_names_is_not_compacted() {
     std::fs::hard_link(&path, &other).unwrap();
     let refused = db.compact().unwrap_err();
     assert!(matches!(refused, Error::CannotCompact { .. }), "{refused}");
-    assert!(refused.to_string().contains("2 names"), "{refused}");
+    assert!(refused.to_string().contains("2 hard links"), "{refused}");
     std::fs::remove_file(&other).unwrap();
     db.compact().unwrap();
 }

@@ -351,7 +351,7 @@ impl Machine {
             .to_string()
             .replace(&self.path.display().to_string(), "FILE");
         let masked = |word: &str| {
-            let number = word.trim_end_matches(',');
+            let number = word.trim_end_matches([',', ';']);
             let is_checksum = number.len() == 8 && number.chars().all(|c| c.is_ascii_hexdigit());
             if is_checksum {
                 word.replace(number, "--------")

@@ -150,7 +150,7 @@ fn a_second_server_on_a_port_says_so_and_exits_with_1() {
         .unwrap();
     assert_eq!(second.status.code(), Some(1));
     let text = String::from_utf8_lossy(&second.stderr);
-    assert!(text.contains("another server does"), "{text}");
+    assert!(text.contains("another server listens there"), "{text}");
     assert!(!directory.path().join("two.brasa").exists());
 }
 
@@ -301,7 +301,7 @@ fn there_are_no_more_clients_than_descriptors_for_them() {
     let mut logged = String::new();
     let mut errors = serving.child.stderr.take().unwrap();
     errors.read_to_string(&mut logged).unwrap();
-    assert!(logged.contains("fewer clients than wanted"), "{logged}");
+    assert!(logged.contains("fewer clients than requested"), "{logged}");
 }
 
 #[test]
@@ -369,9 +369,9 @@ fn a_second_signal_ends_it_at_once() {
         asked += 1;
     }
     serving.signal("TERM");
-    logged("a signal ends");
+    logged("shuts down");
     serving.signal("INT");
-    logged("at once");
+    logged("exits at once");
     assert_eq!(serving.child.wait().unwrap().code(), Some(1));
 }
 

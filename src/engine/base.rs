@@ -81,12 +81,14 @@ impl Base {
                 return Err("the checkpoint has too many layers".to_owned());
             }
             let (layer, counts) = Layer::read(mapping, salt, next, layers.is_empty())
-                .ok_or_else(|| format!("the checkpoint at offset {next} does not hold"))?;
+                .ok_or_else(|| format!("the checkpoint at offset {next} is damaged"))?;
             if layers
                 .last()
                 .is_some_and(|above| layer.end.offset > above.closing.exact_upto.offset)
             {
-                return Err(format!("the checkpoint at offset {next} reaches too far"));
+                return Err(format!(
+                    "the checkpoint at offset {next} overlaps the checkpoint that extends it"
+                ));
             }
             next = layer.closing.beneath;
             statistics = statistics.or(counts);
@@ -161,7 +163,7 @@ impl Base {
             return Err(Error::corrupt(
                 &self.path,
                 offset,
-                "there is no whole record",
+                "there is no complete record",
             ));
         };
         if !self.verified.is_marked(offset) {
@@ -178,8 +180,13 @@ impl Base {
     /// A record that an entry points at.
     pub(super) fn record<'a>(&self, mapping: &'a Mapping, offset: u64) -> Result<Change<'a>> {
         let bytes = self.verify(mapping, offset)?;
-        record::reparse(bytes)
-            .ok_or_else(|| Error::corrupt(&self.path, offset, "there is no valid record any more"))
+        record::reparse(bytes).ok_or_else(|| {
+            Error::corrupt(
+                &self.path,
+                offset,
+                "the record was valid when the file was opened, and is not valid now",
+            )
+        })
     }
 
     /// The value of the page that begins at an offset, tag included.
@@ -201,7 +208,7 @@ impl Base {
     /// Says that the checkpoint does not hold (invariant 2).
     pub(super) fn give_up(&self, offset: u64) -> Error {
         self.given_up.store(true, Ordering::Release);
-        Error::corrupt(&self.path, offset, "a page of the checkpoint does not hold")
+        Error::corrupt(&self.path, offset, "a page of the checkpoint is damaged")
     }
 
     /// What the layers say of a key of the database that the newest one has under this number.

@@ -511,7 +511,7 @@ impl Engine {
         }
         let shared = file.try_lock(LockByte::Users, LockMode::Shared);
         shared.map_err(io_error("lock"))?;
-        cut.map_err(io_error("cut the reserved space off"))
+        cut.map_err(io_error("truncate the reserved space of"))
     }
 
     fn write_error(&self, source: io::Error, needed: u64) -> Error {

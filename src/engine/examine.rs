@@ -189,7 +189,7 @@ pub(crate) fn examine<S: Source + ?Sized>(
     let (offset, damage) = survey.end();
     let reason = match damage {
         Some(damage) => Some(damage.reason.to_string()),
-        None if offset > findings.commits_upto => Some("what comes before it is lost".to_owned()),
+        None if offset > findings.commits_upto => Some("the record before it is lost".to_owned()),
         None => None,
     };
     findings.torn = reason
@@ -219,7 +219,7 @@ fn read_head<S: Source + ?Sized>(source: &S, path: &Path) -> Result<Head> {
         Err(error) => return Err(error),
     };
     if slots.is_none() {
-        let reason = "neither of the two slots is valid".to_owned();
+        let reason = "both slots are invalid".to_owned();
         let page = PAGE_BYTES as u64;
         damaged.push(DamagedRange::without_records(page, LOG_START, reason));
     }
@@ -252,14 +252,12 @@ fn believable_salt<S: Source + ?Sized>(source: &S, start: &[u8], stored: u32) ->
 
 fn describe(gap: &Gap, synced_upto: u64) -> String {
     let mut reason = match gap.reason {
-        None => "the log ends here".to_owned(),
+        None => "the log ends at this offset".to_owned(),
         Some(reason) => reason.to_string(),
     };
-    reason.push_str(&format!(
-        ", and the log is known to be on the device up to offset {synced_upto}"
-    ));
+    reason.push_str(&format!("; the log was synced up to offset {synced_upto}"));
     if gap.given_up {
-        reason.push_str("; the search for records behind it was given up");
+        reason.push_str("; the search for later records was stopped");
     }
     reason
 }

@@ -74,8 +74,13 @@ impl<'a> Pages<'a> for Lookup<'a> {
 impl<'a> Lookup<'a> {
     /// The checkpoint, which something leads to that stands in it.
     pub(super) fn base(self, offset: u64) -> Result<&'a Base> {
-        self.base
-            .ok_or_else(|| Error::corrupt(self.path, offset, "there is no checkpoint"))
+        self.base.ok_or_else(|| {
+            Error::corrupt(
+                self.path,
+                offset,
+                "the file has no checkpoint, and an index entry points into one",
+            )
+        })
     }
 
     /// The record at an offset that the index or a checkpoint gave.
@@ -84,7 +89,11 @@ impl<'a> Lookup<'a> {
             Some(base) if offset < base.unread_upto() => base.record(self.mapping, offset),
             _ => stored_change(self.mapping, offset).ok_or_else(|| {
                 // Replay has found it valid.
-                Error::corrupt(self.path, offset, "there is no valid record any more")
+                Error::corrupt(
+                    self.path,
+                    offset,
+                    "the record was valid when the file was opened, and is not valid now",
+                )
             }),
         }
     }

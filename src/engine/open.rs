@@ -66,7 +66,7 @@ impl Engine {
     pub(crate) fn open_on_disk(path: &Path, options: &Options) -> Result<Engine> {
         if options.create_directory && options.create && !options.read_only {
             DiskStorage::create_directory_of(path)
-                .map_err(Error::io("make the directory of", path))?;
+                .map_err(Error::io("create the directory of", path))?;
         }
         Engine::open_or_recover(Arc::new(DiskStorage), path, options)
     }
@@ -118,7 +118,7 @@ impl Engine {
             return Ok(engine);
         }
         Err(Error::io("open", path)(io::Error::other(
-            "it keeps appearing and vanishing",
+            "the file was repeatedly created and removed by other processes; try again",
         )))
     }
 
@@ -197,9 +197,8 @@ pub(super) fn load(
     settings: &Settings,
 ) -> Result<(Generation, Loaded)> {
     let (header, slots) = read_header(&*file, path)?;
-    let slots = slots.ok_or_else(|| {
-        Error::corrupt(path, PAGE_BYTES as u64, "neither of the two slots is valid")
-    })?;
+    let slots =
+        slots.ok_or_else(|| Error::corrupt(path, PAGE_BYTES as u64, "both slots are invalid"))?;
     let checkpoint = match settings.ignore_checkpoints {
         true => 0,
         false => slots.current().checkpoint,
@@ -282,7 +281,7 @@ fn create_over_empty(
     let attributes = empty.attributes();
     if let Some(attributes) = attributes.map_err(Error::io("look at", path))? {
         let kept = rewrite.file().set_attributes(attributes);
-        kept.map_err(Error::io("keep owner and mode of", path))?;
+        kept.map_err(Error::io("keep the owner and mode of", path))?;
     }
     let temporary = rewrite.finish()?.temporary;
     let replaced = temporary.replace(path);
@@ -351,7 +350,7 @@ pub(crate) fn parse_header(start: &[u8], path: &Path) -> Result<(FileHeader, Opt
         Ok(header) => header,
         Err(HeaderProblem::Foreign) if is_cut_magic(start) => return too_short(),
         Err(HeaderProblem::Foreign) if has_valid_slot(start) => {
-            let reason = "neither the magic nor the checksum of the header holds, and a slot does";
+            let reason = "the header is damaged: its magic and its checksum are invalid, but a slot is valid";
             return corrupt(0, reason.to_owned());
         }
         Err(HeaderProblem::Foreign) => {
@@ -363,15 +362,15 @@ pub(crate) fn parse_header(start: &[u8], path: &Path) -> Result<(FileHeader, Opt
         Err(HeaderProblem::Magic { found }) => {
             let (expected, found) = (MAGIC.escape_ascii(), found.escape_ascii());
             let reason = format!(
-                "the magic is \"{found}\" instead of \"{expected}\", and the header's checksum says that it \
-                 was that"
+                "the magic is \"{found}\" instead of \"{expected}\", for which the header's checksum is \
+                 valid"
             );
             return corrupt(0, reason);
         }
         Err(HeaderProblem::Checksum { .. }) if there < PAGE_BYTES => return too_short(),
         Err(HeaderProblem::Checksum { expected, found }) => {
             let reason =
-                format!("the header's checksum is {found:08x} and its bytes give {expected:08x}");
+                format!("the header has checksum {found:08x}, but its bytes give {expected:08x}");
             return corrupt(0, reason);
         }
         Err(HeaderProblem::Version { major, minor }) => {
@@ -420,15 +419,16 @@ fn describe_foreign(start: &[u8]) -> String {
         (b"redb", "it is a redb database"),
     ];
     if start.is_empty() {
-        return "it is empty (an open that may create a file makes a new one of it)".to_owned();
+        return "it is empty (opening it with permission to create a file turns it into a new one)"
+            .to_owned();
     }
     if start.iter().all(|byte| *byte == 0) {
-        return "it begins with zeros alone".to_owned();
+        return "it starts with zero bytes only".to_owned();
     }
     match KNOWN.iter().find(|(magic, _)| start.starts_with(magic)) {
         Some((_, what)) => (*what).to_owned(),
         None => format!(
-            "it begins with \"{}\"",
+            "it starts with \"{}\"",
             start[..start.len().min(8)].escape_ascii()
         ),
     }
@@ -463,7 +463,7 @@ pub(super) fn lock_for_life(
     } else if !file.has_description_locks() && !settings.read_only {
         return Err(Error::io("share", path)(io::Error::new(
             io::ErrorKind::Unsupported,
-            "this system lacks the locks for it; open it exclusively",
+            "this system has no open file description locks; open the file exclusively",
         )));
     } else if let Some(file_system) = file
         .network_file_system()
@@ -512,13 +512,10 @@ pub(crate) fn judge_end(
     if end >= slot.synced_upto || mutation::is_on(Mutation::IgnoreSyncedUpto) {
         return Ok(());
     }
-    let known = format!(
-        "and the log is known to be on the device up to offset {}",
-        slot.synced_upto
-    );
+    let known = format!("the log was synced up to offset {}", slot.synced_upto);
     Err(match reached {
-        Ok(()) => Error::corrupt(path, end, format!("the log ends here, {known}")),
-        Err(damage) => Error::corrupt(path, damage.offset, format!("{}, {known}", damage.reason)),
+        Ok(()) => Error::corrupt(path, end, format!("the log ends at this offset; {known}")),
+        Err(damage) => Error::corrupt(path, damage.offset, format!("{}; {known}", damage.reason)),
     })
 }
 

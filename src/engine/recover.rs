@@ -93,7 +93,7 @@ fn salvage_into_memory(storage: &dyn Storage, path: &Path, options: &Options) ->
     let report = repair_into(&*memory, storage, path, &into_memory, &*options.clock)?;
     if report.nothing_to_do() {
         return Err(Error::io("open", path)(io::Error::other(
-            "it was replaced while it was being opened",
+            "it was replaced by another file while it was opened; try again",
         )));
     }
     let mut engine = Engine::open(memory, path, options)?;

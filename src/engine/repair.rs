@@ -170,7 +170,7 @@ pub(super) fn repair_into(
         return repair.run(id);
     }
     Err(Error::io("repair", path)(io::Error::other(
-        "it keeps being replaced",
+        "it was repeatedly replaced by other processes; try again",
     )))
 }
 
@@ -389,12 +389,12 @@ impl Repair<'_> {
         if let Some(attributes) = self
             .file
             .attributes()
-            .map_err(self.io_error("read owner and mode of"))?
+            .map_err(self.io_error("read the owner and mode of"))?
         {
             rewrite
                 .file()
                 .set_attributes(attributes)
-                .map_err(self.io_error("keep owner and mode of"))?;
+                .map_err(self.io_error("keep the owner and mode of"))?;
         }
         let temporary = rewrite.finish()?.temporary;
         report.original = Some(self.keep_original(id)?);
@@ -428,10 +428,10 @@ impl Repair<'_> {
                         return Ok(kept);
                     }
                 }
-                Err(error) => return Err(self.io_error("keep, under another name,")(error)),
+                Err(error) => return Err(self.io_error("create a second link to")(error)),
             }
         }
-        Err(self.io_error("keep, under another name,")(
+        Err(self.io_error("create a second link to")(
             io::ErrorKind::AlreadyExists.into(),
         ))
     }
@@ -440,11 +440,11 @@ impl Repair<'_> {
 fn nothing_survives(path: &Path, findings: &Findings) -> Error {
     let (offset, found) = match findings.damaged.first() {
         Some(range) => (range.damage_offset, range.reason.as_str()),
-        None => (LOG_START, "a sync of it had failed"),
+        None => (LOG_START, "a sync failed"),
     };
     Error::corrupt(
         path,
         offset,
-        format!("{found}; not one whole commit is left, so there is nothing to save"),
+        format!("{found}; no complete commit is left, so there is nothing to save"),
     )
 }

@@ -496,7 +496,7 @@ impl Engine {
         let trimmed = trimmed_bytes(tail.offset);
         if trimmed < file_bytes {
             file.truncate(trimmed)
-                .map_err(io_error("cut the reserved space off"))?;
+                .map_err(io_error("truncate the reserved space of"))?;
         }
         Ok(())
     }

@@ -197,7 +197,7 @@ impl Engine {
         if writer.is_committing {
             return Err(Error::Poisoned {
                 path: self.path.clone(),
-                reason: "a thread panicked while it was writing".to_owned(),
+                reason: "a thread panicked during a write".to_owned(),
             });
         }
         // It was in the closure of an update or the like, and nothing was begun. Its turn has been kept.
@@ -293,7 +293,7 @@ impl Engine {
         };
         if end.is_err() {
             let slots = generation.read_own_slots()?.ok_or_else(|| {
-                let reason = "neither of the two slots is valid";
+                let reason = "both slots are invalid";
                 Error::corrupt(&self.path, PAGE_BYTES as u64, reason)
             })?;
             judge_end(&self.path, tail.offset, end, slots.current())?;
@@ -507,7 +507,7 @@ impl Engine {
             }
         }
         Err(Error::io("open", &self.path)(std::io::Error::other(
-            "it keeps being replaced",
+            "it was repeatedly replaced by other processes; try again",
         )))
     }
 }

@@ -58,9 +58,8 @@ pub fn records(path: impl AsRef<Path>) -> Result<Records> {
     let path = path.as_ref();
     let look = Look::at(path)?;
     let (salt, slots) = header(&look.mapping, path)?;
-    let synced_slot = slots.ok_or_else(|| {
-        Error::corrupt(path, PAGE_BYTES as u64, "neither of the two slots is valid")
-    })?;
+    let synced_slot =
+        slots.ok_or_else(|| Error::corrupt(path, PAGE_BYTES as u64, "both slots are invalid"))?;
     let link = Reader::from_start(&look.mapping, salt).link();
     Ok(Records {
         path: path.to_owned(),

@@ -69,20 +69,20 @@ pub(crate) enum Invalid {
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Invalid::Kind { found } => write!(f, "no kind of record has the number {found}"),
-            Invalid::Flags { found } => write!(f, "the flags {found:#04x} are not defined"),
-            Invalid::Reserved { found } => write!(f, "a byte that must be zero is {found}"),
+            Invalid::Kind { found } => write!(f, "the record kind {found} is unknown"),
+            Invalid::Flags { found } => write!(f, "the flags {found:#04x} are unknown"),
+            Invalid::Reserved { found } => write!(f, "a reserved byte is {found} instead of 0"),
             Invalid::Lengths { body, key, field } => write!(
                 f,
-                "the lengths do not agree or exceed a limit: {body} in all, key {key}, field {field}"
+                "the lengths are inconsistent or exceed a limit: body {body}, key {key}, field {field}"
             ),
             Invalid::Truncated { needed, available } => write!(
                 f,
-                "the record takes {needed} bytes and the file has {available} left"
+                "the record needs {needed} bytes, but only {available} bytes are left"
             ),
             Invalid::Checksum { expected, found } => write!(
                 f,
-                "the checksum is {found:08x} and the bytes give {expected:08x}"
+                "the record has checksum {found:08x}, but its bytes give {expected:08x}"
             ),
             Invalid::Previous { expected, found } => write!(
                 f,
@@ -90,15 +90,15 @@ impl fmt::Display for Invalid {
             ),
             Invalid::Database { found } => write!(f, "there is no database {found}"),
             Invalid::Deadline { found } => write!(f, "the deadline {found} is out of range"),
-            Invalid::Padding => f.write_str("the padding is not zero"),
+            Invalid::Padding => f.write_str("the padding contains a byte other than 0"),
             Invalid::Shape { kind } => write!(
                 f,
-                "a record of kind \"{}\" has a part that it must not have",
+                "a record of kind \"{}\" must not have this key, field, value or deadline",
                 kind.name()
             ),
             Invalid::ControlInCommit { kind } => write!(
                 f,
-                "a record of kind \"{}\" stands within a commit",
+                "a record of kind \"{}\" must not be part of a larger commit",
                 kind.name()
             ),
             Invalid::CommitTooLarge { bytes, limit } => {
@@ -106,7 +106,7 @@ impl fmt::Display for Invalid {
             }
             Invalid::CommitUnfinished { first_offset } => write!(
                 f,
-                "the commit that begins at offset {first_offset} goes on, and the log ends"
+                "the commit that starts at offset {first_offset} is incomplete at the end of the log"
             ),
         }
     }

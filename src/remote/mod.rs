@@ -113,7 +113,7 @@ fn prepare_tls() -> std::result::Result<(), String> {
 
 #[cfg(not(feature = "redis-tls"))]
 fn prepare_tls() -> std::result::Result<(), String> {
-    Err("this build has no TLS: it needs the feature \"redis-tls\"".to_owned())
+    Err("this build has no TLS: build it with the feature \"redis-tls\"".to_owned())
 }
 
 impl Server {
@@ -309,7 +309,7 @@ impl Link {
         let Link::Single(connection) = self else {
             let reason = (
                 ErrorKind::Client,
-                "a cluster without scripts cannot hold a lease",
+                "a lease on a cluster needs scripts, and the cluster does not support them",
             );
             return Err(reason.into());
         };

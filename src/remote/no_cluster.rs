@@ -12,7 +12,10 @@ pub(crate) enum Connection {}
 
 impl Client {
     pub(super) fn new(_urls: &[String], _timeout: Duration) -> Result<Client, String> {
-        Err("this build knows no clusters: it needs the feature \"redis-cluster\"".to_owned())
+        Err(
+            "this build does not support clusters: build it with the feature \"redis-cluster\""
+                .to_owned(),
+        )
     }
 
     pub(super) fn connect(&self) -> RedisResult<Connection> {

@@ -65,8 +65,8 @@ fn reason_to_disconnect(
     };
     if is_over(&client.halfway_since, settings.halfway_timeout) {
         return Some(match client.waiting_bytes() {
-            0 => "nothing more of its request came in time",
-            _ => "it took none of its replies in time",
+            0 => "timeout while waiting for the rest of a request",
+            _ => "timeout while sending replies",
         });
     }
     let limits = [
@@ -82,14 +82,16 @@ fn reason_to_disconnect(
             // The first time that it is over the limit.
             since.fetch_min(seconds, Ordering::Relaxed);
             if is_over(since, limit.soft_time) {
-                return Some("for too long it was over the soft client-output-buffer-limit");
+                return Some(
+                    "its pending replies exceeded the soft client-output-buffer-limit for too long",
+                );
             }
         }
     }
     // A client that waits for messages need not say anything.
     let listens = client.is_subscribed() || shared.clients.is_monitoring(client.id);
     let is_silent = !listens && is_over(&client.heard_at, settings.idle_timeout);
-    is_silent.then_some("nothing was heard of it in time")
+    is_silent.then_some("idle timeout")
 }
 
 /// Syncs the file after each interval in which it was written to, under [`Durability::Interval`].
@@ -159,7 +161,7 @@ fn sweep_all(shared: &Shared, mut cursors: Cursors) -> Cursors {
         match sweep(shared, number, *cursor) {
             Ok(next) => *cursor = next,
             Err(error @ Error::Overwritten { .. }) => shared.errors.note(&error),
-            Err(error) => tracing::debug!(%error, "expired keys were not removed"),
+            Err(error) => tracing::debug!(%error, "cannot remove expired keys"),
         }
     }
     cursors

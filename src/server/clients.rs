@@ -77,7 +77,7 @@ impl ClientState {
                 client = self.id,
                 waiting,
                 limit,
-                "disconnected: it does not read its messages"
+                "disconnected: its unread messages exceed client-output-buffer-limit"
             );
             self.disconnect();
             return;

@@ -252,7 +252,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             client = self.state.id,
             waiting,
             limit,
-            "disconnected: more replies wait for it than client-output-buffer-limit allows"
+            "disconnected: its pending replies exceed client-output-buffer-limit"
         );
         Err(io::ErrorKind::Other.into())
     }

@@ -45,24 +45,24 @@ impl fmt::Display for ServerError {
         match self {
             ServerError::Unprotected { address } => write!(
                 f,
-                "{address} can be reached from other machines, so a password is needed: give one, or bind 127.0.0.1"
+                "other machines can reach {address}, so the server needs a password: set one, or bind 127.0.0.1"
             ),
             ServerError::Listen { place, source } if source.kind() == io::ErrorKind::AddrInUse => {
                 write!(
                     f,
-                    "cannot listen on {place}: another server does; choose another port or socket"
+                    "cannot listen on {place}: another server listens there; choose another port or socket"
                 )
             }
             ServerError::Listen { place, source } => {
                 write!(f, "cannot listen on {place}: {source}")
             }
             ServerError::Nowhere => {
-                f.write_str("there is neither an address nor a socket to listen on")
+                f.write_str("the server has neither an address nor a socket to listen on")
             }
             ServerError::Setting { reason } => f.write_str(reason),
             ServerError::Descriptors { limit } => write!(
                 f,
-                "the process may have {limit} files open, which leaves none for clients: allow {} or more (ulimit -n)",
+                "the limit of {limit} open files leaves none for clients: raise it to {} or more (ulimit -n)",
                 descriptors::RESERVED + 1
             ),
             ServerError::System(source) => write!(f, "cannot start the server: {source}"),

@@ -121,7 +121,7 @@ fn is_followed(shared: &Shared) -> bool {
     if following.watch.is_none() {
         match shared.db.watch() {
             Ok(watch) => following.watch = Some(watch),
-            Err(error) => tracing::error!(%error, "changes cannot be told yet"),
+            Err(error) => tracing::error!(%error, "cannot publish keyspace events yet"),
         }
     }
     true
@@ -151,7 +151,7 @@ fn tells_some(shared: &Shared) -> bool {
             Ok(Some((change, has_expired))) => tell_change(shared, &change, has_expired),
             Ok(None) => return false,
             Err(error) => {
-                tracing::error!(%error, "changes were missed and not told");
+                tracing::error!(%error, "keyspace events were lost");
                 following.stop();
                 return false;
             }
@@ -171,7 +171,7 @@ fn tell_change(shared: &Shared, change: &Change, has_expired: bool) {
         ChangeKind::FieldExpire => ("hexpire", 'h'),
         ChangeKind::Gap => {
             tracing::warn!(
-                "changes were missed and not told: the file was compacted before they were read"
+                "keyspace events were lost: the file was compacted before they were read"
             );
             return;
         }

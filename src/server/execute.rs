@@ -352,10 +352,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Err(_) => {
                 tracing::error!(
                     client = self.state.id,
-                    "a command panicked; its client is told so"
+                    "a command panicked; the client gets an error"
                 );
                 self.output
-                    .extend_from_slice(b"-ERR the command failed by a bug of the server\r\n");
+                    .extend_from_slice(b"-ERR the command failed: a bug of the server\r\n");
                 // It may have been in the middle of a transaction, or between two databases: nothing more is done in its name.
                 session.leave();
                 Err(Undone)

@@ -341,7 +341,7 @@ fn check_events(settings: &Settings) -> Result<(), ServerError> {
 /// How many clients there may be, of those that are wanted.
 fn clients_with_room(wanted: usize) -> Result<usize, ServerError> {
     if wanted == 0 {
-        let reason = "maxclients must be 1 or more: nobody could connect".to_owned();
+        let reason = "maxclients must be 1 or more".to_owned();
         return Err(ServerError::Setting { reason });
     }
     let room = descriptors::room_for(wanted);
@@ -353,7 +353,7 @@ fn clients_with_room(wanted: usize) -> Result<usize, ServerError> {
             wanted,
             clients = room.clients,
             limit = room.limit,
-            "there may be fewer clients than wanted: the process may not have as many files open (ulimit -n)"
+            "fewer clients than requested: the limit of open files is too low (ulimit -n)"
         );
     }
     Ok(room.clients)
@@ -391,7 +391,9 @@ impl RunningServer {
     pub fn wait(self) -> Result<(), ServerError> {
         match self.thread.join() {
             Ok(ended) => ended.map_err(ServerError::Db),
-            Err(_) => Err(ServerError::System(io::Error::other("its thread panicked"))),
+            Err(_) => Err(ServerError::System(io::Error::other(
+                "the server's thread panicked",
+            ))),
         }
     }
 }
@@ -439,11 +441,11 @@ fn end_on_signals(ending: &watch::Sender<bool>) -> io::Result<()> {
             }
             if ending.send_replace(true) {
                 tracing::error!(
-                    "another signal ends the server at once: nobody is waited for, and nothing is synced"
+                    "second signal: the server exits at once, without waiting for its clients and without a sync"
                 );
                 std::process::exit(1);
             }
-            tracing::info!("a signal ends the server");
+            tracing::info!("signal received: the server shuts down");
         }
     };
     let thread = thread::Builder::new().name("brasa-signals".to_owned());

@@ -13,7 +13,7 @@ pub(super) fn within_limit(reply: Reply) -> Reply {
     );
     match may_be_large && reply.size_bytes() > MAX_REPLY_BYTES {
         true => {
-            let text = &b"ERR the reply is larger than 1 GiB: ask for less at a time"[..];
+            let text = &b"ERR the reply exceeds 1 GiB: request less at a time"[..];
             Reply::Error(ErrorReply::new(text))
         }
         false => reply,
@@ -162,7 +162,7 @@ mod tests {
         };
         assert!(matches!(ask(1_000), Reply::Array(values) if values.len() == 1_000));
         let refused = ask(1_024);
-        let said = matches!(&refused, Reply::Error(error) if error.as_bytes().starts_with(b"ERR the reply is larger"));
+        let said = matches!(&refused, Reply::Error(error) if error.as_bytes().starts_with(b"ERR the reply exceeds"));
         assert!(said, "{refused:?}");
     }
 

@@ -145,7 +145,7 @@ impl Settings {
             "requirepass" => {
                 if value.is_empty() && self.is_reachable {
                     return Err(wrong(
-                        "other machines can reach this server: it needs a password",
+                        "other machines can reach this server, so it needs a password",
                     ));
                 }
                 self.password = (!value.is_empty()).then(|| value.to_vec());

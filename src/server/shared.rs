@@ -88,9 +88,11 @@ impl Shared {
         let is_final = stats.is_ok_and(|stats| stats.poisoned.is_some());
         match is_final {
             true => {
-                tracing::error!(%error, "a sync failed: the file takes no more writes until it is compacted");
+                tracing::error!(%error, "a sync failed: the file refuses writes until it is compacted");
             }
-            false => tracing::error!(%error, "what was written is not on the device yet"),
+            false => {
+                tracing::error!(%error, "cannot sync yet: recent writes are not on the device")
+            }
         }
         is_final
     }

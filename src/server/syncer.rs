@@ -82,7 +82,7 @@ impl Syncer {
                 Some(failure) => Err(failure.to_owned()),
                 None => Ok(()),
             },
-            Err(_) => Err("the server is being ended".to_owned()),
+            Err(_) => Err("the server is shutting down".to_owned()),
         }
     }
 

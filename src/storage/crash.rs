@@ -78,14 +78,14 @@ impl Loss {
     /// The kind, for a summary.
     pub fn name(self) -> &'static str {
         match self {
-            Loss::All => "no unsynced change",
+            Loss::All => "no unsynced write",
             Loss::Nothing => "every change",
             Loss::One(_) => "one missing",
             Loss::AllBut(_) => "one alone",
             Loss::From(_) => "a prefix",
             Loss::Torn(..) => "a torn write",
-            Loss::TornHead(..) => "a write without its head",
-            Loss::TornTail(..) => "a write without its tail",
+            Loss::TornHead(..) => "a write without its start",
+            Loss::TornTail(..) => "a write without its end",
             Loss::Hole(..) => "a hole",
             Loss::Blocks(512) => "subset at 512 bytes",
             Loss::Blocks(_) => "subset at 4096 bytes",

@@ -85,7 +85,7 @@ fn put_away(path: &Path, away: &Path) -> io::Result<()> {
         Ok(_) => {
             return Err(io::Error::new(
                 io::ErrorKind::AlreadyExists,
-                "there is a file of that name, and it is no socket",
+                "the path exists and is not a socket",
             ));
         }
         // It has gone by itself.

@@ -66,7 +66,9 @@ impl DiskTemporary {
                 });
             }
         }
-        Err(io::Error::other("temporary files keep being removed"))
+        Err(io::Error::other(
+            "other processes repeatedly removed the temporary file; try again",
+        ))
     }
 
     /// Gives the file a name that it can be renamed from.

@@ -133,9 +133,9 @@ impl Transfer<'_> {
             self.report.differing_count += 1;
             let reason = match ours == theirs {
                 true => format!(
-                    "the file has the deadline {our_deadline_ms:?}, the server {deadline:?}"
+                    "the file has the deadline {our_deadline_ms:?}, the server has {deadline:?}"
                 ),
-                false => format!("the file has {ours}, the server {theirs}"),
+                false => format!("the file has {ours}, the server has {theirs}"),
             };
             (self.tell)(Event::Differs {
                 database,

@@ -186,7 +186,7 @@ impl<'a> Transfer<'a> {
         match from {
             Some(from) if from.run == run => from.clone(),
             Some(_) => {
-                let reason = "the server was started again since";
+                let reason = "the server has restarted";
                 (self.tell)(Event::BegunAnew { reason });
                 Position::default()
             }

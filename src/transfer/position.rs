@@ -53,7 +53,7 @@ impl FromStr for Position {
                 run: run.to_owned(),
             })
         };
-        read().ok_or_else(|| format!("{text:?} is no position of a push or pull"))
+        read().ok_or_else(|| format!("{text:?} is not a position of a push or pull"))
     }
 }
 

@@ -165,7 +165,7 @@ impl Transfer<'_> {
         let mut found = Vec::new();
         for key in keys {
             let (Some(Ok(kind)), Some(Ok(left))) = (answers.next(), answers.next()) else {
-                self.refuse(database, &key, "the server does not tell its type");
+                self.refuse(database, &key, "the server did not return its type");
                 continue;
             };
             let kind: String = read(&self.server, kind)?;
@@ -181,7 +181,7 @@ impl Transfer<'_> {
                 // Gone since it was listed.
                 "none" => {}
                 kind => {
-                    let reason = format!("a file holds strings and hashes, and this is a {kind}");
+                    let reason = format!("a file holds strings and hashes, but this is a {kind}");
                     self.refuse(database, &key, &reason);
                 }
             }

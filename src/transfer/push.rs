@@ -105,7 +105,7 @@ impl Transfer<'_> {
                 continue;
             };
             if parcel.has_field_deadlines && !self.knows_field_deadlines()? {
-                let reason = "the server has no deadlines of fields";
+                let reason = "the server does not support deadlines of fields";
                 self.refuse(db.database_number(), &parcel.key, reason);
                 continue;
             }

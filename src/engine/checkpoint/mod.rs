@@ -401,7 +401,7 @@ fn size_class(bytes: u64) -> u32 {
 fn replaced(engine: &Engine) -> Error {
     Error::CannotCompact {
         path: engine.path.clone(),
-        reason: "it was replaced meanwhile".to_owned(),
+        reason: "the file was replaced by a compaction".to_owned(),
     }
 }
 

@@ -156,7 +156,7 @@ impl LogCopy {
                     continue;
                 }
                 Ok(None) => {
-                    let reason = "the log ends before what was read of it when it was opened";
+                    let reason = "the log ends before the position up to which opening read it";
                     return Err(Error::corrupt(&source.path, self.source.offset, reason));
                 }
                 Err(damage) => {

@@ -242,7 +242,7 @@ impl Engine {
         }
         Err(Error::CannotCompact {
             path: self.path.clone(),
-            reason: "databases were exchanged, or the clock was set back, each time it was tried"
+            reason: "databases were exchanged, or the clock was set back, during each attempt"
                 .to_owned(),
         })
     }
@@ -313,7 +313,7 @@ impl Engine {
         }
         Err(Error::CannotCompact {
             path: self.path.clone(),
-            reason: "databases were exchanged, or the clock was set back, each time it was tried"
+            reason: "databases were exchanged, or the clock was set back, during each attempt"
                 .to_owned(),
         })
     }
@@ -398,7 +398,7 @@ impl Engine {
             .map_err(Error::io("look at", &self.path))?;
         if links > 1 {
             return refuse(format!(
-                "it has {links} names, and only this one would get the new file; remove the others"
+                "the file has {links} hard links, and only this path would get the new file; remove the other links"
             ));
         }
         Ok(())
@@ -537,6 +537,6 @@ fn read_back(new: &Generation, written: Tail, path: &Path) -> Result<()> {
     Err(Error::corrupt(
         path,
         tail.offset,
-        "the compacted copy does not read back as it was written",
+        "the compacted copy differs from the written data when read back",
     ))
 }

@@ -145,7 +145,9 @@ impl Engine {
             file.set_attributes(attributes)
                 .map_err(|error| Error::CannotCompact {
                     path: path.clone(),
-                    reason: format!("the new file cannot have its owner and mode: {error}"),
+                    reason: format!(
+                        "the new file cannot get the owner and mode of the old one: {error}"
+                    ),
                 })?;
         }
         let file_bytes = trimmed_bytes(rewrite.tail().offset);
@@ -159,7 +161,7 @@ impl Engine {
         if !is_named(&*self.storage, &*source.file, path)? {
             return Err(Error::CannotCompact {
                 path: path.clone(),
-                reason: "somebody has put another file in its place".to_owned(),
+                reason: "another file was moved to its path".to_owned(),
             });
         }
         let directory = self.open_directory()?;

@@ -57,7 +57,7 @@ impl Mappings {
         }
         let count = self.count.load(Ordering::Acquire);
         let place = self.later.get(count);
-        let place = place.ok_or_else(|| io::Error::other("it has been mapped too often"))?;
+        let place = place.ok_or_else(|| io::Error::other("it was mapped too many times"))?;
         if place.set(Arc::new(map()?)).is_ok() {
             let old = Arc::clone(self.newest());
             self.count.store(count + 1, Ordering::Release);

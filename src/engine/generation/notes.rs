@@ -13,7 +13,7 @@ use crate::sync::atomic::Ordering;
 use crate::{Error, Result};
 
 /// The reason that is known of a failed sync of which only the word in the file tells.
-pub(in crate::engine) const POISON_REASON: &str = "a sync of another handle failed";
+pub(in crate::engine) const POISON_REASON: &str = "a sync by another handle failed";
 
 impl Generation {
     /// What is known of the checkpoints in the log.

@@ -100,7 +100,7 @@ impl Generation {
                     return Err(Error::corrupt(&self.path, damage.offset, reason));
                 }
                 Stop::End if reader.link().offset < tail.offset => {
-                    let reason = "the log ends before what was read of it when it was opened";
+                    let reason = "the log ends before the position up to which opening read it";
                     return Err(Error::corrupt(&self.path, reader.link().offset, reason));
                 }
                 _ => {}
@@ -270,7 +270,7 @@ impl Generation {
             _ if always => self.verified(mapping, offset),
             Some(base) => base.record(mapping, offset),
             None => stored_change(mapping, offset).ok_or_else(|| {
-                let reason = "there is no valid record any more";
+                let reason = "the record was valid when the file was opened, and is not valid now";
                 Error::corrupt(&self.path, offset, reason)
             }),
         };
@@ -308,7 +308,7 @@ impl Generation {
             .ok_or_else(|| corrupt("there is no record".to_owned()))?;
         let size = record::size_of_record(found).map_err(|reason| corrupt(reason.to_string()))?;
         let bytes = Source::bytes(mapping, offset, size)
-            .ok_or_else(|| corrupt("the record goes beyond the file".to_owned()))?;
+            .ok_or_else(|| corrupt("the record exceeds the end of the file".to_owned()))?;
         let record = record::decode_unlinked(bytes, self.header.salt, offset);
         let record = record.map_err(|reason| corrupt(reason.to_string()))?;
         Ok(record.change)
