@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use brasa::{Db, Durability, Options, SetOptions};
+use brasa::{Db, Durability, SetOptions};
 
 /// Where a log starts, in bytes.
 const LOG_START: u64 = 12_288;
@@ -102,6 +102,7 @@ mod power {
     use std::sync::{Arc, Mutex, OnceLock, mpsc};
     use std::thread::{self, ThreadId};
 
+    use brasa::Options;
     use brasa::simulation::{Loss, Schedule, SimulatedDisk, Step};
 
     use super::*;
