@@ -10,6 +10,9 @@ use crate::floors::FLOOR;
 use crate::kills::LOST;
 use crate::peers::Peer;
 
+/// The stores of the chart: brasa as it is opened by default, and those that keep what a kill takes.
+const IN_CHART: [&str; 6] = ["brasa shared", "LMDB", "redb", "SQLite", "fjall", "sled"];
+
 /// All that was measured.
 pub struct Results {
     size: usize,
@@ -184,10 +187,37 @@ impl Results {
             serde_json::to_string_pretty(&all)?,
         )?;
         std::fs::write(out.join("results.md"), self.markdown(peers))?;
+        std::fs::write(out.join("chart.txt"), self.chart(peers))?;
         for work in ["get", "set"] {
             self.plot(work, peers, &out.join(format!("growth-{work}.svg")))?;
         }
         Ok(())
+    }
+
+    /// The chart of the project's README: how many calls a second, as bars of text.
+    fn chart(&self, peers: &[Peer]) -> String {
+        const WIDTH: f64 = 40.0;
+        let mut text = String::new();
+        for work in ["get", "set", "set, synced"] {
+            let mut rates: Vec<(&str, f64)> = peers
+                .iter()
+                .filter(|peer| IN_CHART.contains(&peer.name))
+                .filter_map(|peer| Some((peer.name, 1e9 / self.row(work, peer.name)?.median())))
+                .collect();
+            rates.sort_by(|a, b| b.1.total_cmp(&a.1));
+            let most = rates.first().map_or(1.0, |(_, rate)| *rate);
+            let _ = writeln!(text, "{work}, thousand calls a second");
+            for (name, rate) in rates {
+                let name = name.trim_end_matches(" shared");
+                let bar = "█".repeat((rate / most * WIDTH).round() as usize);
+                let shown = match rate / 1e3 {
+                    thousands @ ..10.0 => format!("{thousands:.1}"),
+                    thousands => format!("{thousands:.0}"),
+                };
+                let _ = writeln!(text, "  {name:<7}{bar} {shown}");
+            }
+        }
+        text
     }
 
     /// The cost of a call as the data grows, both on a logarithmic scale.

@@ -16,7 +16,7 @@ pub const EXCLUSIVE: Peer = Peer {
 
 /// Any number of processes may have it open, so that each write asks for a lock, or still has it.
 pub const SHARED: Peer = Peer {
-    name: "brasa, shared",
+    name: "brasa shared",
     package: "brasa",
     open: |directory, safe| Some(Box::new(open(directory, safe, false))),
     replay: None,
