@@ -81,8 +81,12 @@ impl ManualClock {
 
     /// Moves the clock forward, at most to `u64::MAX` milliseconds. [`ManualClock`] has an example.
     pub fn advance(&self, by: Duration) {
-        let now_ms = self.now_ms.load(Ordering::Relaxed);
-        self.set(now_ms.saturating_add(duration_ms(by)));
+        let by_ms = duration_ms(by);
+        let later = |now_ms: u64| Some(now_ms.saturating_add(by_ms));
+        // The closure always returns a time.
+        let _ = self
+            .now_ms
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
     }
 
     /// Sets the clock to a time in Unix milliseconds, forwards or backwards.

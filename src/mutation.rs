@@ -48,6 +48,22 @@ pub enum Mutation {
     SkipWriterLock,
     /// A checkpoint does not say what others have written among its pages.
     ForgetGaps,
+    /// A handle whose sync has failed writes no word of it into the file.
+    SkipPoisonWord,
+    /// A transaction never takes a time before that of the last compaction.
+    KeepCompactionTime,
+    /// A change of the log is returned without a check of its checksum.
+    SkipLogCheck,
+    /// The eviction hand reads through the mapping of its first eviction, however the log has grown.
+    KeepEvictionMapping,
+    /// Leftovers at the tail are known by their first word alone.
+    KnowLeftoversByOneWord,
+    /// The copy of a compaction takes the name of the file without being read back.
+    SkipReadBack,
+    /// A call from within the closure of a write is not refused.
+    AllowNestedCalls,
+    /// The writer of a handle that only reads keeps a replaced file.
+    KeepReplacedFile,
 }
 
 impl Mutation {
@@ -60,6 +76,27 @@ impl Mutation {
         Mutation::ForgetGaps,
         Mutation::ForgetLaterWrites,
         Mutation::ForgetRenewedDeadlines,
+    ];
+
+    /// Those that the laboratory of schedules looks for.
+    pub const OF_SCHEDULES: [Mutation; 17] = [
+        Mutation::ForgetLeftOut,
+        Mutation::SkipPoisonWord,
+        Mutation::KeepCompactionTime,
+        Mutation::SkipLogCheck,
+        Mutation::KeepEvictionMapping,
+        Mutation::KnowLeftoversByOneWord,
+        Mutation::SkipReadBack,
+        Mutation::AllowNestedCalls,
+        Mutation::KeepReplacedFile,
+        Mutation::SkipFileSync,
+        Mutation::SlotBeforeSync,
+        Mutation::NameBeforeSync,
+        Mutation::ForgetLaterWrites,
+        Mutation::ForgetRenewedDeadlines,
+        Mutation::SkipCatchUp,
+        Mutation::SkipNameCheck,
+        Mutation::SkipWriterLock,
     ];
 
     /// Every one of those that a process alone can notice.
@@ -86,12 +123,28 @@ mod switch {
 
     use super::Mutation;
 
-    crate::sync::thread_local! {
+    crate::sync::execution_local! {
         static CURRENT: Cell<Option<Mutation>> = const { Cell::new(None) };
     }
 
     pub(crate) fn is_on(mutation: Mutation) -> bool {
         CURRENT.get() == Some(mutation)
+    }
+
+    crate::sync::execution_local! {
+        /// For [`Mutation::KeepCompactionTime`].
+        static COMPACTED_AT_MS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(crate) fn note_compaction(now_ms: u64) {
+        COMPACTED_AT_MS.set(now_ms);
+    }
+
+    pub(crate) fn time_of_transaction(now_ms: u64) -> u64 {
+        match is_on(Mutation::KeepCompactionTime) {
+            true => now_ms.max(COMPACTED_AT_MS.get()),
+            false => now_ms,
+        }
     }
 
     /// Runs `broken` with the engine broken in one way, on this thread alone.
@@ -102,6 +155,7 @@ mod switch {
                 CURRENT.set(self.0);
             }
         }
+        COMPACTED_AT_MS.set(0);
         let _restore = Restore(CURRENT.replace(Some(mutation)));
         broken()
     }
@@ -114,8 +168,14 @@ mod switch {
     pub(crate) const fn is_on(_mutation: Mutation) -> bool {
         false
     }
+
+    pub(crate) const fn note_compaction(_now_ms: u64) {}
+
+    pub(crate) const fn time_of_transaction(now_ms: u64) -> u64 {
+        now_ms
+    }
 }
 
-pub(crate) use switch::is_on;
 #[cfg(feature = "simulation")]
 pub use switch::with_mutation;
+pub(crate) use switch::{is_on, note_compaction, time_of_transaction};

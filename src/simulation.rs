@@ -7,6 +7,10 @@
 //!
 //! [`with_mutation`] breaks the engine on purpose, to see that a test notices.
 
+/// The monotonic time of the laboratory of schedules, and what its threads wait for.
+#[cfg(brasa_schedules)]
+pub use crate::sync::scheduled::{advance, collect_stacks, collected_stacks, now, thread};
+
 pub use crate::mutation::{Mutation, with_mutation};
 pub use crate::storage::{
     Crash, Fault, FaultyOperation, Image, Loss, Schedule, SimulatedDisk, Step,

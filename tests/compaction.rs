@@ -831,3 +831,60 @@ fn a_file_with_one_key_is_small_while_it_is_open_and_afterwards() {
     db.close().unwrap();
     assert!(size() <= 16 << 10, "{}", size());
 }
+
+#[cfg(feature = "simulation")]
+mod rot {
+    use brasa::simulation::SimulatedDisk;
+
+    use super::*;
+
+    const PATH: &str = "cache.brasa";
+
+    /// More than any copy here takes.
+    const MAX_WRITES: u64 = 40;
+
+    fn filled(disk: &SimulatedDisk) -> Db {
+        let db = by_hand().open_on(disk, PATH).unwrap();
+        for number in 0..20 {
+            db.set(format!("key:{number}"), [7; 100]).unwrap();
+        }
+        db
+    }
+
+    /// Lets a bit rot in each write of a copy in turn: of the log, the header and the slots. Returns
+    /// how many of these copies were refused.
+    fn refusals(copy: impl Fn(&Db) -> brasa::Result<()>, copied_to: &str) -> usize {
+        let mut refusals = 0;
+        for write in 0..MAX_WRITES {
+            let disk = SimulatedDisk::new(1);
+            let db = filled(&disk);
+            let before = contents(&db);
+            disk.rot_unnamed(write);
+            match copy(&db) {
+                Err(Error::Corrupt { .. }) => refusals += 1,
+                Err(other) => panic!("write {write}: {other}"),
+                Ok(()) => {
+                    let copied = by_hand().open_on(&disk, copied_to).unwrap();
+                    assert!(contents(&copied) == before, "write {write}");
+                }
+            }
+            assert!(contents(&db) == before, "write {write}");
+            db.close().unwrap();
+            let reopened = by_hand().open_on(&disk, PATH).unwrap();
+            assert!(contents(&reopened) == before, "write {write}");
+        }
+        refusals
+    }
+
+    #[test]
+    fn bit_that_rots_in_any_write_of_a_compaction_leaves_the_sound_file() {
+        let compact = |db: &Db| db.compact().map(drop);
+        assert!(refusals(compact, PATH) >= 4);
+    }
+
+    #[test]
+    fn bit_that_rots_in_any_write_of_a_backup_leaves_no_backup() {
+        let backup = |db: &Db| db.backup("copy.brasa").map(drop);
+        assert!(refusals(backup, "copy.brasa") >= 3);
+    }
+}

@@ -114,6 +114,21 @@ mod power {
     }
 
     #[test]
+    fn sync_covers_the_writes_of_other_handles() {
+        let disk = SimulatedDisk::new(1);
+        let open = || options(Durability::Os).open_on(&disk, PATH).unwrap();
+        let (writer, syncing) = (open(), open());
+        // So that it knows what is synced, and is not the first to sync.
+        syncing.sync().unwrap();
+        writer.set("last", "1").unwrap();
+        syncing.sync().unwrap();
+        let image = disk.synced_image(disk.operation_count());
+        let after = image.restart(2);
+        let db = Db::options().open_on(&after, PATH).unwrap();
+        assert_eq!(db.get("last").unwrap().unwrap(), "1");
+    }
+
+    #[test]
     fn os_syncs_when_it_is_asked_to_and_when_the_handle_closes() {
         for closes in [false, true] {
             let disk = SimulatedDisk::new(1);

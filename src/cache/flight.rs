@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::clock::Patience;
 use crate::sync::Instant;
 use crate::sync::thread::{self, ThreadId};
-use crate::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, process_static};
 
 /// The flights of a handle, by the name of their value.
 #[derive(Default)]
@@ -65,8 +65,10 @@ pub(super) enum Waited {
     Deadlock,
 }
 
-/// For each waiting thread, the flight that it waits for. It spans all handles of the process.
-static WAITING: LazyLock<Mutex<HashMap<ThreadId, Arc<Flight>>>> = LazyLock::new(Mutex::default);
+process_static! {
+    /// For each waiting thread, the flight that it waits for. It spans all handles of the process.
+    static WAITING: Mutex<HashMap<ThreadId, Arc<Flight>>> = Mutex::default();
+}
 
 /// The entry of this thread in [`WAITING`].
 struct Entered;

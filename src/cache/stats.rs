@@ -7,7 +7,8 @@ use std::cell::Cell;
 use std::fmt;
 use std::time::Duration;
 
-use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::Word;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 const SHARDS: usize = 16;
 
@@ -64,7 +65,7 @@ impl Timed {
 
 /// Returns the shard of this thread.
 fn shard() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    static NEXT: Word = Word::new(0);
     crate::sync::thread_local! {
         static MINE: Cell<usize> = const { Cell::new(usize::MAX) };
     }
@@ -72,7 +73,10 @@ fn shard() -> usize {
     if mine != usize::MAX {
         return mine;
     }
-    let mine = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS;
+    let threads = NEXT.fetch_add(1, Ordering::Relaxed);
+    // Less than the number of shards.
+    #[allow(clippy::cast_possible_truncation)]
+    let mine = (threads % SHARDS as u64) as usize;
     MINE.set(mine);
     mine
 }

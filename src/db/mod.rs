@@ -72,6 +72,18 @@ struct Threads {
     lease_keeper: Option<background::LeaseKeeper>,
 }
 
+impl Threads {
+    /// Those of a file that other processes may have open. They start when there is work for them.
+    fn of_file(engine: &Arc<Engine>, options: &Options) -> Threads {
+        let (durability, is_read_only) = (options.durability, engine.is_read_only());
+        Threads {
+            sync: background::IntervalSync::new(engine, durability, is_read_only),
+            compactor: Some(background::Compactor::new(engine)),
+            lease_keeper: Some(background::LeaseKeeper::new(engine)),
+        }
+    }
+}
+
 impl Handle {
     /// Stops the background work, which must be over before the engine closes, and closes it.
     fn close(&mut self) -> Result<()> {
@@ -176,19 +188,22 @@ impl Db {
         path: &Path,
         options: &Options,
     ) -> Result<Db> {
+        // Under a scheduler its threads are as reproducible as all others.
+        let in_background = cfg!(brasa_schedules);
         let mut options = options.clone();
-        options.in_background = false;
+        options.in_background = in_background;
         let engine = Engine::open_or_recover(Arc::new(disk.clone()), path, &options)?;
-        Ok(Db::over(Arc::new(engine), Threads::default()))
+        let engine = Arc::new(engine);
+        let threads = match in_background {
+            true => Threads::of_file(&engine, &options),
+            false => Threads::default(),
+        };
+        Ok(Db::over(engine, threads))
     }
 
     pub(crate) fn open_with(path: &Path, options: &Options) -> Result<Db> {
         let engine = Arc::new(Engine::open_on_disk(path, options)?);
-        let threads = Threads {
-            sync: background::IntervalSync::new(&engine, options.durability, engine.is_read_only()),
-            compactor: Some(background::Compactor::new(&engine)),
-            lease_keeper: Some(background::LeaseKeeper::new(&engine)),
-        };
+        let threads = Threads::of_file(&engine, options);
         Ok(Db::over(engine, threads))
     }
 
@@ -232,6 +247,12 @@ impl Db {
             keeper.wake();
         }
         result
+    }
+
+    /// Describes which file each part of the handle uses, for the report of a leak.
+    #[cfg(brasa_schedules)]
+    pub fn files_in_use(&self) -> String {
+        self.engine().files_in_use()
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {
@@ -312,7 +333,7 @@ impl Db {
         self.engine().path()
     }
 
-    /// Carries every write that returned before this call through to the device.
+    /// Syncs every write that returned before this call, by any handle and any process.
     ///
     /// # Errors
     ///

@@ -31,8 +31,10 @@ use super::{Engine, Generation};
 use crate::index::KeyHash;
 use crate::limits::DATABASE_COUNT;
 use crate::log::LOG_START;
+use crate::mutation::{self, Mutation};
 use crate::options::Evict;
 use crate::record::{self, Change, Kind};
+use crate::storage::Mapping;
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
 use crate::{Error, Result};
@@ -68,6 +70,8 @@ struct Victims {
     freed_bytes: u64,
     /// Where the hand stands behind them.
     hand: u64,
+    /// For [`Mutation::KeepEvictionMapping`].
+    kept_mapping: Option<Arc<Mapping>>,
 }
 
 /// What one call of [`Engine::choose_victims`] looks for.
@@ -151,6 +155,7 @@ impl Engine {
         touched.dedup();
         let mut victims = Victims {
             hand: writer.hand,
+            kept_mapping: writer.kept_mapping.take(),
             ..Victims::default()
         };
         let mut passes = PASSES.into_iter();
@@ -165,7 +170,9 @@ impl Engine {
             if victims.freed_bytes >= hunt.enough_bytes {
                 return Ok(Some(victims));
             }
-            if self.choose_victims(&generation, hunt, &mut victims)? {
+            let has_ended = self.choose_victims(&generation, hunt, &mut victims);
+            writer.kept_mapping.clone_from(&victims.kept_mapping);
+            if has_ended? {
                 let Some(next) = passes.next() else {
                     return Err(over_budget(needed() - victims.freed_bytes));
                 };
@@ -186,7 +193,13 @@ impl Engine {
     ) -> Result<bool> {
         let end = generation.published_upto();
         // Taken after the end was read, so that it shows the log up to there (invariant 4).
-        let mapping = generation.mapping();
+        let mapping = match mutation::is_on(Mutation::KeepEvictionMapping) {
+            true => {
+                let newest = || Arc::clone(generation.mapping());
+                &Arc::clone(victims.kept_mapping.get_or_insert_with(newest))
+            }
+            false => generation.mapping(),
+        };
         // An expired key may still count as live: deadlines are counted in steps.
         let now_ms = match hunt.pass {
             Pass::TakesExpired => 0,

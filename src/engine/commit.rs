@@ -24,7 +24,7 @@ use crate::log::{
     file_bytes_needed, seal_commit,
 };
 use crate::record::{self, Change, Kind, MAX_REASON_BYTES};
-use crate::storage::{LockByte, LockMode};
+use crate::storage::{LockByte, LockMode, Mapping};
 use crate::sync::atomic::Ordering;
 use crate::sync::{Arc, MutexGuard};
 use crate::{Durability, Error, Result};
@@ -100,6 +100,8 @@ pub(super) struct Writer {
     pub(super) judge_dead_at: u64,
     /// Where the next key to evict is looked for.
     pub(super) hand: u64,
+    /// For [`Mutation::KeepEvictionMapping`](crate::mutation::Mutation).
+    pub(super) kept_mapping: Option<Arc<Mapping>>,
     /// Memory for the next commit.
     staged: Staged,
 }
@@ -117,6 +119,7 @@ impl Writer {
             judge_dead_at: 0,
             hand: generation.stored_hand(),
             staged: Staged::default(),
+            kept_mapping: None,
             generation: Arc::clone(generation),
         }
     }

@@ -6,18 +6,21 @@
 //!    nothing.
 //! 2. The slot with *synced up to* is written after the sync that it reports. Before that, the
 //!    slots claim nothing.
+//! 3. A file is read back before it gets its name. If it differs from the written data, it is
+//!    dropped.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::open::{HEAD_BYTES, parse_header};
 use super::sync::write_slots;
 use crate::limits::MAX_FILE_BYTES;
 use crate::log::{
-    END_WORD, FileHeader, LOG_START, RESERVE_BYTES, Slot, Slots, Tail, file_bytes_needed,
+    END_WORD, FileHeader, LOG_START, RESERVE_BYTES, Reader, Slot, Slots, Tail, file_bytes_needed,
     seal_commit,
 };
 use crate::mutation::{self, Mutation};
-use crate::record::{self, Change};
+use crate::record::{self, Change, Link};
 use crate::storage::{Storage, StorageFile, TemporaryFile};
 use crate::sync::Arc;
 use crate::{Error, Result};
@@ -166,8 +169,14 @@ impl Rewrite {
             .map_err(write_error("sync the new file for", &self.path, needed))
     }
 
-    /// Completes the file and carries it through to the device; it only lacks its name.
-    pub(super) fn finish(mut self) -> Result<NewFile> {
+    /// Completes and syncs the file, and reads it back; it only lacks its name.
+    pub(super) fn finish(self) -> Result<NewFile> {
+        let from = Tail::first(self.header.salt);
+        self.finish_behind(from)
+    }
+
+    /// Like [`Rewrite::finish`], for a caller that reads the log back itself up to this tail.
+    pub(super) fn finish_behind(mut self, read_upto: Tail) -> Result<NewFile> {
         self.buffer.extend_from_slice(&END_WORD);
         self.write_buffer()?;
         let io_error = |operation| write_error(operation, &self.path, self.tail.offset);
@@ -194,12 +203,49 @@ impl Rewrite {
             // Else damage before the next sync might pass for a write that was cut short.
             sync()?;
         }
+        self.read_back(read_upto, slots)?;
         Ok(NewFile {
             temporary: self.temporary,
             header: self.header,
             slots,
             tail: self.tail,
         })
+    }
+
+    /// Compares the file with what was written to it (invariant 3).
+    fn read_back(&self, read_upto: Tail, slots: Slots) -> Result<()> {
+        if mutation::is_on(Mutation::SkipReadBack) {
+            return Ok(());
+        }
+        let differs = |offset| {
+            let reason = "the new file differs from the written data when read back";
+            Err(Error::corrupt(&self.path, offset, reason))
+        };
+        let mut head = [0; HEAD_BYTES];
+        let count = self.file.read_at(&mut head, 0);
+        let count = count.map_err(Error::io("read back the new file for", &self.path))?;
+        if parse_header(&head[..count], &self.path)? != (self.header, Some(slots)) {
+            return differs(0);
+        }
+        if read_upto == self.tail {
+            return Ok(());
+        }
+        let mapping = self.file.map(self.tail.offset);
+        let mapping = mapping.map_err(Error::io("map the new file for", &self.path))?;
+        let link = Link {
+            salt: self.header.salt,
+            offset: read_upto.offset,
+            previous: read_upto.previous,
+        };
+        let mut reader = Reader::from_link(&mapping, link);
+        while let Ok(Some(_)) = reader.next_commit() {}
+        let Link {
+            offset, previous, ..
+        } = reader.link();
+        match (Tail { offset, previous }) == self.tail {
+            true => Ok(()),
+            false => differs(offset),
+        }
     }
 
     fn write_buffer(&mut self) -> Result<()> {

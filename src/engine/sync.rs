@@ -179,7 +179,10 @@ impl Engine {
         }
         self.check_not_forked()?;
         self.refuse_within_write()?;
-        let generation = self.healed_generation()?;
+        // Other handles may have written since this one last looked.
+        self.look_for_news()?;
+        let generation = self.generation();
+        generation.check_not_overwritten()?;
         self.sync_covering(&generation, generation.published_upto())
     }
 

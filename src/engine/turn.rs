@@ -392,6 +392,20 @@ impl Engine {
         self.lease_kept.store(false, Ordering::Release);
     }
 
+    #[cfg(brasa_schedules)]
+    pub(crate) fn files_in_use(&self) -> String {
+        let (read, writer) = (self.generation(), self.lock_writer_anyway());
+        let count = Arc::strong_count;
+        format!(
+            "reads {:?} ({} owners), writes {:?} ({} owners), lease: {}",
+            read.id,
+            count(&read),
+            writer.generation.id,
+            count(&writer.generation),
+            writer.lease.held
+        )
+    }
+
     /// Applies what others have written, for a reader: without a lock, and without a system call if there is nothing.
     pub(super) fn look_for_news(&self) -> Result<()> {
         self.generation_with_news().map(drop)
@@ -431,6 +445,9 @@ impl Engine {
                 self.follow(&kept)?;
                 continue;
             }
+            if kept.is_writer_behind() {
+                self.let_writer_follow();
+            }
             // It has not moved yet, or was removed: what was there can still be read.
             return Ok(self.generation_now());
         }
@@ -462,25 +479,40 @@ impl Engine {
         let new = Arc::new(self.open_named()?);
         // Tracked watches are to see all of the old file before they leave it.
         let _ = old.catch_up(&mut old.lock_tail());
-        self.set_generation(Arc::clone(&new));
-        // A handle that only reads never begins a turn, which would let go of the old file. Where another thread has the writer, it is
-        // about to begin one.
-        if let Ok(mut writer) = self.writer.try_lock()
-            && !writer.lease.held
-        {
-            writer.go_on_with(&new, new.stored_hand(), &self.settings);
-        }
+        new.set_writer_behind(true);
+        self.set_generation(new);
+        self.let_writer_follow();
         let _ = old.file.unlock(LockByte::Users);
         Ok(())
+    }
+
+    /// Lets the writer go on with the handle's file, unless another thread has it. A handle that only
+    /// reads never begins a turn, so its writer would keep a replaced file for good.
+    fn let_writer_follow(&self) {
+        if mutation::is_on(Mutation::KeepReplacedFile) {
+            return;
+        }
+        let Ok(mut writer) = self.writer.try_lock() else {
+            return;
+        };
+        let generation = self.generation();
+        if writer.lease.held {
+            return;
+        }
+        if !Arc::ptr_eq(&writer.generation, &generation) {
+            writer.go_on_with(&generation, generation.stored_hand(), &self.settings);
+        }
+        generation.set_writer_behind(false);
     }
 
     /// Follows a compaction of another process even if this handle is idle. Otherwise an idle
     /// handle would keep the replaced file, its index and its space on the device.
     pub(crate) fn follow_if_replaced(&self) -> Result<()> {
         let generation = self.generation();
+        let is_behind = generation.is_writer_behind();
         if self.closed.load(Ordering::Acquire)
             || self.switching.load(Ordering::Acquire)
-            || self.named_id()?.is_none_or(|id| id == generation.id)
+            || !is_behind && self.named_id()?.is_none_or(|id| id == generation.id)
         {
             return Ok(());
         }
@@ -564,6 +596,22 @@ mod tests {
         }
         end(&engine, writer);
         engine.lock_writer_anyway().lease.held
+    }
+
+    #[test]
+    fn writer_that_was_busy_when_its_handle_followed_releases_the_replaced_file_later() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cache.brasa");
+        let options = Db::options().durability(Durability::Os);
+        let engine = Engine::open_on_disk(&path, &options).unwrap();
+        let busy = engine.lock_writer_anyway();
+        let replaced = Arc::downgrade(&busy.generation);
+        options.open(&path).unwrap().compact().unwrap();
+        engine.look_for_news().unwrap();
+        assert!(replaced.upgrade().is_some());
+        drop(busy);
+        engine.look_for_news().unwrap();
+        assert!(replaced.upgrade().is_none());
     }
 
     #[test]

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use super::{Access, StorageFile};
 use crate::clock::Patience;
-use crate::sync::Once;
-use crate::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicI32, Ordering};
+use crate::sync::{Once, Word};
 
 /// Whether the system may have open-file-description locks, which several handles of one file need.
 /// On macOS the version decides, see [`StorageFile::has_description_locks`].
@@ -147,7 +147,7 @@ pub(crate) fn has_forked_since(count: u64) -> bool {
     FORK_COUNT.load(Ordering::Relaxed) != count
 }
 
-static FORK_COUNT: AtomicU64 = AtomicU64::new(0);
+static FORK_COUNT: Word = Word::new(0);
 
 extern "C" fn count_fork() {
     FORK_COUNT.fetch_add(1, Ordering::Relaxed);

@@ -24,6 +24,7 @@ use std::slice;
 
 use memmap2::{Advice, Mmap, MmapOptions, MmapRaw, UncheckedAdvice};
 
+use crate::sync::Word;
 use crate::sync::atomic::{AtomicU64, Ordering, fence};
 use crate::sync::{Arc, OnceLock};
 
@@ -151,7 +152,7 @@ impl Mapping {
         // SAFETY: the word lies within the mapping, and so does the file behind it, since every file
         // that is opened has its head (invariant 1); it is aligned, as in `word`. Others change it by
         // system calls alone.
-        let word = unsafe { &*map.as_ptr().cast::<AtomicU64>().add(index) };
+        let word = unsafe { &*map.as_ptr().cast::<Word>().add(index) };
         Some(u64::from_le_bytes(
             word.load(Ordering::Relaxed).to_ne_bytes(),
         ))
@@ -168,9 +169,9 @@ impl Mapping {
             Region::File(map) => {
                 // SAFETY: the word lies within the mapping (checked against `readable_bytes`,
                 // which never exceeds its length), mappings begin at a page and the index counts
-                // whole words, so it is aligned; `AtomicU64` has the layout of `u64`, and every
+                // whole words, so it is aligned; `Word` has the layout of `u64`, and every
                 // other access to an unpublished word is atomic or a system call.
-                let word = unsafe { &*map.as_ptr().cast::<AtomicU64>().add(index) };
+                let word = unsafe { &*map.as_ptr().cast::<Word>().add(index) };
                 word.load(Ordering::Relaxed)
             }
             Region::Heap(heap) => heap.newest().words.get(index)?.load(Ordering::Relaxed),
@@ -220,16 +221,10 @@ impl Window {
             return false;
         }
         let (header, body) = rest.split_at(HEADER_WORDS.min(rest.len()));
-        // SAFETY: all words lie within the mapping (checked above), which begins at a page, so they are aligned; `AtomicU64` has the
+        // SAFETY: all words lie within the mapping (checked above), which begins at a page, so they are aligned; `Word` has the
         // layout of `u64`, and whatever else looks at these words does so by atomic loads until they are published (invariants 3, 5).
-        let target = |index: usize| unsafe {
-            &*self
-                .map
-                .as_mut_ptr()
-                .add(start)
-                .cast::<AtomicU64>()
-                .add(index)
-        };
+        let target =
+            |index: usize| unsafe { &*self.map.as_mut_ptr().add(start).cast::<Word>().add(index) };
         // Who dies on the way leaves something that the next writer sees: the header goes before the body.
         for (index, word) in (1..).zip(header) {
             target(index).store(u64::from_ne_bytes(*word), Ordering::Relaxed);
@@ -255,7 +250,7 @@ impl Window {
 /// published before.
 #[derive(Debug)]
 pub(super) struct Heap {
-    words: Box<[AtomicU64]>,
+    words: Box<[Word]>,
     successor: OnceLock<Arc<Heap>>,
 }
 
@@ -269,9 +264,9 @@ impl Heap {
             .map_err(|_| io::Error::from(io::ErrorKind::StorageFull))?;
         zeros.resize(words, 0_u64);
         let zeros: *mut [u64] = Box::into_raw(zeros.into_boxed_slice());
-        // SAFETY: `AtomicU64` has the size, alignment (of a u64, on 64-bit targets) and bit
+        // SAFETY: `Word` has the size, alignment (of a u64, on 64-bit targets) and bit
         // validity of `u64`, and the box has no other owner.
-        let words = unsafe { Box::from_raw(zeros as *mut [AtomicU64]) };
+        let words = unsafe { Box::from_raw(zeros as *mut [Word]) };
         Ok(Heap {
             words,
             successor: OnceLock::new(),

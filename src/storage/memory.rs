@@ -8,8 +8,9 @@ use super::mapping::Heap;
 use super::{
     Access, Directory, FileId, LockByte, LockMode, Mapping, Storage, StorageFile, TemporaryFile,
 };
-use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::sync::atomic::Ordering;
+use crate::sync::plain::{Mutex, MutexGuard};
+use crate::sync::{Arc, PoisonError, Word};
 
 /// The capacity that a file begins with.
 const FIRST_CAPACITY_BYTES: u64 = 16 << 10;
@@ -145,7 +146,7 @@ struct Shared {
     contents: Mutex<Contents>,
     /// Who holds which lock, by the handle's number.
     locks: Mutex<Vec<(LockByte, LockMode, u64)>>,
-    next_handle: AtomicU64,
+    next_handle: Word,
 }
 
 #[derive(Debug)]
@@ -163,7 +164,7 @@ impl Shared {
                 size: 0,
             }),
             locks: Mutex::default(),
-            next_handle: AtomicU64::new(0),
+            next_handle: Word::new(0),
         })
     }
 }

@@ -100,6 +100,7 @@ pub(super) enum Stopped {
 impl LogCopy {
     /// A copy of nothing yet, of what has not expired at the horizon.
     pub(super) fn new(source: &Generation, horizon_ms: u64) -> LogCopy {
+        mutation::note_compaction(horizon_ms);
         let began_at = source.published_upto();
         LogCopy {
             began_at,

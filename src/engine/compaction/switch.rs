@@ -156,7 +156,9 @@ impl Engine {
             path,
             file_bytes,
         ))?;
-        let new_file = rewrite.finish()?;
+        let read_upto = rewrite.tail();
+        // The log is read back into the new index.
+        let new_file = rewrite.finish_behind(read_upto)?;
         prepare(&new_file, file_bytes)?;
         if !is_named(&*self.storage, &*source.file, path)? {
             return Err(Error::CannotCompact {

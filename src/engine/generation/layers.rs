@@ -52,7 +52,7 @@ impl Layers {
     }
 }
 
-/// Why the path may name another file by now. One byte, so that a read looks at one thing.
+/// Why a read cannot simply use the file. One byte, so that a read checks one thing.
 #[derive(Debug)]
 pub(super) struct Suspicion(AtomicU8);
 
@@ -62,6 +62,9 @@ const MOVED: u8 = 1;
 /// The file is on overlayfs.
 const LAYERED: u8 = 2;
 
+/// The handle's writer still uses the file before this one.
+const WRITER_BEHIND: u8 = 4;
+
 impl Suspicion {
     pub(super) fn new(is_layered: bool) -> Suspicion {
         Suspicion(AtomicU8::new(if is_layered { LAYERED } else { 0 }))
@@ -69,11 +72,17 @@ impl Suspicion {
 
     /// Notes whether the log's last record says that the path may name another file.
     pub(super) fn set_moved(&self, is_moved: bool) {
-        let old = self.0.load(Ordering::Relaxed);
-        if is_moved || old & MOVED != 0 {
-            let moved = if is_moved { MOVED } else { 0 };
-            self.0.store(old & LAYERED | moved, Ordering::Release);
+        let was_moved = self.0.load(Ordering::Relaxed) & MOVED != 0;
+        if is_moved || was_moved {
+            self.set(MOVED, is_moved);
         }
+    }
+
+    fn set(&self, reason: u8, holds: bool) {
+        match holds {
+            true => self.0.fetch_or(reason, Ordering::Release),
+            false => self.0.fetch_and(!reason, Ordering::Release),
+        };
     }
 
     pub(super) fn is_moved(&self) -> bool {
@@ -82,10 +91,20 @@ impl Suspicion {
 }
 
 impl Generation {
-    /// Whether the path may name another file, or another state of it, for any reason.
+    /// Whether a read must check more: the path may name another file, or the writer is behind.
     #[inline]
     pub(in crate::engine) fn is_suspect(&self) -> bool {
         self.suspicion.0.load(Ordering::Acquire) != 0
+    }
+
+    /// Whether the handle's writer still uses the file before this one. It was busy when the handle
+    /// went on with this one.
+    pub(in crate::engine) fn is_writer_behind(&self) -> bool {
+        self.suspicion.0.load(Ordering::Acquire) & WRITER_BEHIND != 0
+    }
+
+    pub(in crate::engine) fn set_writer_behind(&self, is_behind: bool) {
+        self.suspicion.set(WRITER_BEHIND, is_behind);
     }
 
     /// Whether to compare the mapping with the file at the path: at intervals, and before a commit

@@ -7,6 +7,7 @@ use super::super::apply::Applied;
 use super::{Advice, Generation};
 use crate::index::Closing;
 use crate::log::{POISON_OFFSET, POISON_WORD, Slots};
+use crate::mutation::{self, Mutation};
 use crate::record::{Change, Kind};
 use crate::sync::PoisonError;
 use crate::sync::atomic::Ordering;
@@ -116,6 +117,9 @@ impl Generation {
     pub(in crate::engine) fn leave_word(&self) {
         if !self.owes_word() {
             return;
+        }
+        if mutation::is_on(Mutation::SkipPoisonWord) {
+            return self.owes_word.store(false, Ordering::Release);
         }
         let is_overwritten = matches!(self.check_not_overwritten(), Err(Error::Overwritten { .. }));
         if is_overwritten || self.file.write_at(&POISON_WORD, POISON_OFFSET).is_ok() {

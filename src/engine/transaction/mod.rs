@@ -33,6 +33,7 @@ use crate::error::check_length;
 use crate::limits::{
     DATABASE_COUNT, MAX_DEADLINE_MS, MAX_FIELD_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES,
 };
+use crate::mutation;
 use crate::record::{Change, Kind};
 use crate::sync::Arc;
 use crate::{Error, Result};
@@ -124,7 +125,8 @@ impl Transaction {
 
     /// The time at which the commit happens, in Unix milliseconds.
     pub(crate) fn now_ms(&mut self) -> u64 {
-        *self.now_ms.get_or_insert_with(|| self.engine.now_ms())
+        let now_ms = || mutation::time_of_transaction(self.engine.now_ms());
+        *self.now_ms.get_or_insert_with(now_ms)
     }
 
     /// Sets a string; a deadline of 0 is none.

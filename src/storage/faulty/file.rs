@@ -41,15 +41,19 @@ impl TemporaryFile for FaultyTemporary {
 
     fn persist_new(mut self: Box<Self>, path: &Path) -> io::Result<()> {
         self.file.disk.check(FaultyOperation::Name)?;
-        self.take()?.persist_new(path)?;
-        self.file.disk.name(path, self.file.inode);
+        let temporary = self.take()?;
+        let mut world = self.file.disk.world();
+        temporary.persist_new(path)?;
+        world.name(path, self.file.inode);
         Ok(())
     }
 
     fn replace(mut self: Box<Self>, path: &Path) -> io::Result<()> {
         self.file.disk.check(FaultyOperation::Name)?;
-        self.take()?.replace(path)?;
-        self.file.disk.name(path, self.file.inode);
+        let temporary = self.take()?;
+        let mut world = self.file.disk.world();
+        temporary.replace(path)?;
+        world.name(path, self.file.inode);
         Ok(())
     }
 }
@@ -63,8 +67,18 @@ pub(super) struct FaultyFile {
 
 impl FaultyFile {
     fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut world = self.disk.world();
+        let mut rotten = Vec::new();
+        let bytes = match !bytes.is_empty() && world.rots(self.inode) {
+            true => {
+                rotten.extend_from_slice(bytes);
+                rotten[bytes.len() / 2] ^= 1;
+                &rotten
+            }
+            false => bytes,
+        };
         self.file.write_at(bytes, offset)?;
-        self.disk.record(Operation::Write {
+        world.trace.push(Operation::Write {
             inode: self.inode,
             offset,
             bytes: bytes.into(),
@@ -105,9 +119,10 @@ impl StorageFile for FaultyFile {
 
     fn allocate(&self, size: u64) -> io::Result<()> {
         self.disk.check(FaultyOperation::Allocate)?;
+        let mut world = self.disk.world();
         if size > self.file.size()? {
             self.file.allocate(size)?;
-            self.disk.record(Operation::Resize {
+            world.trace.push(Operation::Resize {
                 inode: self.inode,
                 size,
             });
@@ -117,8 +132,9 @@ impl StorageFile for FaultyFile {
 
     fn truncate(&self, size: u64) -> io::Result<()> {
         self.disk.check(FaultyOperation::Truncate)?;
+        let mut world = self.disk.world();
         self.file.truncate(size)?;
-        self.disk.record(Operation::Resize {
+        world.trace.push(Operation::Resize {
             inode: self.inode,
             size,
         });
@@ -132,8 +148,10 @@ impl StorageFile for FaultyFile {
                 .record(Operation::FailedSync { inode: self.inode });
             return Err(fault.error.into());
         }
+        let mut world = self.disk.world();
         self.file.sync()?;
-        self.disk.record(Operation::Sync { inode: self.inode });
+        world.trace.push(Operation::Sync { inode: self.inode });
+        drop(world);
         self.disk.step(Step::Synced)
     }
 

@@ -5,7 +5,7 @@
 
 mod file;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -14,8 +14,12 @@ use file::{FaultyDirectory, FaultyFile, FaultyTemporary};
 use super::{
     Access, Directory, FileId, LockByte, MemoryStorage, Storage, StorageFile, TemporaryFile,
 };
-use crate::sync::thread::ThreadId;
-use crate::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use crate::sync::plain::{Mutex, MutexGuard};
+#[cfg(brasa_schedules)]
+use crate::sync::thread::Process as Owner;
+#[cfg(not(brasa_schedules))]
+use crate::sync::thread::ThreadId as Owner;
+use crate::sync::{Arc, OnceLock, PoisonError, Weak};
 
 /// An operation that changes what a power loss may leave.
 #[derive(Debug, Clone)]
@@ -269,11 +273,13 @@ struct World {
     next_inode: usize,
     fault: Option<Fault>,
     fault_count: u64,
+    /// How many writes to files without a name are still right before one is not.
+    rots_after: Option<u64>,
     random: SplitMix,
     /// The network file system that the disk says it is.
     network_file_system: Option<&'static str>,
     /// Who has opened which file.
-    handles: Vec<(ThreadId, Weak<FaultyFile>)>,
+    handles: Vec<(Owner, Weak<FaultyFile>)>,
 }
 
 /// Pseudo-random numbers: SplitMix64 (Steele, Lea and Flood, 2014).
@@ -295,6 +301,30 @@ impl SplitMix {
         #[allow(clippy::cast_possible_truncation)]
         let number = (self.next() % bound.max(1) as u64) as usize;
         number
+    }
+}
+
+impl World {
+    /// Whether the next write to a file stores a wrong bit.
+    fn rots(&mut self, inode: usize) -> bool {
+        let Some(after) = self.rots_after else {
+            return false;
+        };
+        if self.names.values().any(|named| *named == inode) {
+            return false;
+        }
+        self.rots_after = after.checked_sub(1);
+        after == 0
+    }
+
+    /// Lets a path name an inode.
+    fn name(&mut self, path: &Path, inode: usize) {
+        let change = NameChange {
+            path: path.to_owned(),
+            inode,
+        };
+        change.apply(&mut self.names);
+        self.trace.push(Operation::Name(change));
     }
 }
 
@@ -325,6 +355,7 @@ impl SimulatedDisk {
                 names,
                 fault: None,
                 fault_count: 0,
+                rots_after: None,
                 random: SplitMix(seed),
                 network_file_system: None,
                 handles: Vec::new(),
@@ -356,10 +387,10 @@ impl SimulatedDisk {
     }
 
     /// Takes every lock from the handles that a thread has opened, as the kernel does when a process is killed.
-    pub fn release_locks_of(&self, thread: ThreadId) {
+    pub fn release_locks_of(&self, owner: Owner) {
         let handles = self.world().handles.clone();
-        for (owner, handle) in handles {
-            if owner == thread
+        for (opened_by, handle) in handles {
+            if opened_by == owner
                 && let Some(handle) = handle.upgrade()
             {
                 for byte in LockByte::ALL {
@@ -368,6 +399,34 @@ impl SimulatedDisk {
                 }
             }
         }
+    }
+
+    /// Returns how many files are open: a file that was replaced counts until the last handle has
+    /// closed it.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use brasa::Db;
+    /// use brasa::simulation::SimulatedDisk;
+    /// let disk = SimulatedDisk::new(1);
+    /// let db = Db::options().open_on(&disk, "cache.brasa")?;
+    /// assert_eq!(disk.open_file_count(), 1);
+    /// drop(db);
+    /// assert_eq!(disk.open_file_count(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn open_file_count(&self) -> usize {
+        let handles = self.world().handles.clone();
+        let open = handles.iter().filter_map(|(_, handle)| handle.upgrade());
+        open.map(|handle| handle.inode)
+            .collect::<BTreeSet<usize>>()
+            .len()
+    }
+
+    /// Returns the path of every file, as programs see them now.
+    pub fn file_names(&self) -> Vec<PathBuf> {
+        self.world().names.keys().cloned().collect()
     }
 
     fn step(&self, step: Step) -> io::Result<()> {
@@ -387,7 +446,10 @@ impl SimulatedDisk {
         world
             .handles
             .retain(|(_, handle)| handle.strong_count() > 0);
+        #[cfg(not(brasa_schedules))]
         let owner = crate::sync::thread::current().id();
+        #[cfg(brasa_schedules)]
+        let owner = crate::sync::thread::process();
         world.handles.push((owner, Arc::downgrade(&handle)));
         handle
     }
@@ -397,6 +459,26 @@ impl SimulatedDisk {
         let mut world = self.world();
         world.fault = Some(fault);
         world.fault_count = 0;
+    }
+
+    /// Lets a bit rot in a file that has no name yet: of the writes to such files the one after
+    /// `after` others stores one wrong bit, and succeeds.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use brasa::simulation::SimulatedDisk;
+    /// use brasa::{Db, Error};
+    /// let disk = SimulatedDisk::new(1);
+    /// let db = Db::options().open_on(&disk, "cache.brasa")?;
+    /// db.set("a", "1")?;
+    /// disk.rot_unnamed(0);
+    /// assert!(matches!(db.compact(), Err(Error::Corrupt { .. })));
+    /// assert_eq!(db.get("a")?.unwrap(), "1");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn rot_unnamed(&self, after: u64) {
+        self.world().rots_after = Some(after);
     }
 
     /// Returns how many operations the last injected fault has failed. [`Fault::after`] has an example.
@@ -425,16 +507,6 @@ impl SimulatedDisk {
 
     fn record(&self, operation: Operation) {
         self.world().trace.push(operation);
-    }
-
-    /// Lets a path name an inode.
-    fn name(&self, path: &Path, inode: usize) {
-        let change = NameChange {
-            path: path.to_owned(),
-            inode,
-        };
-        change.apply(&mut self.world().names);
-        self.record(Operation::Name(change));
     }
 
     fn next_inode(&self) -> usize {
@@ -493,12 +565,10 @@ impl Storage for SimulatedDisk {
 
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn StorageFile>> {
         self.check(FaultyOperation::Open)?;
+        let world = self.world();
         let file = self.memory.open(path, access)?;
-        let inode = *self
-            .world()
-            .names
-            .get(path)
-            .ok_or(io::ErrorKind::NotFound)?;
+        let inode = *world.names.get(path).ok_or(io::ErrorKind::NotFound)?;
+        drop(world);
         Ok(self.handle(inode, file))
     }
 
@@ -515,9 +585,10 @@ impl Storage for SimulatedDisk {
 
     fn link_new(&self, path: &Path, further: &Path) -> io::Result<()> {
         self.check(FaultyOperation::Name)?;
+        let mut world = self.world();
         self.memory.link_new(path, further)?;
-        let inode = self.world().names.get(path).copied();
-        self.name(further, inode.ok_or(io::ErrorKind::NotFound)?);
+        let inode = world.names.get(path).copied();
+        world.name(further, inode.ok_or(io::ErrorKind::NotFound)?);
         Ok(())
     }
 
