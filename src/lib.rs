@@ -50,6 +50,7 @@
 //! | --- | --- |
 //! | `serde` | a [`Cache`] stores every type that is `Serialize` and `DeserializeOwned` |
 //! | `tokio` | `Cache::get_or_insert_async` |
+//! | `tracing` | events for logs: compactions, recoveries, fallbacks, failed syncs ([`docs::tracing`]) |
 //! | `cli` | the program `brasa` |
 //! | `server` | the module `server`, and `brasa serve` with `cli` |
 //! | `redis`, `redis-cluster`, `redis-tls` | a [`Cache`] over Redis, over a cluster, or over TLS; the module `transfer`, `brasa push` and `pull` |
@@ -66,6 +67,7 @@
 //! | [`docs::space`] | the size of a file, compaction, and eviction under a budget |
 //! | [`docs::opening`] | the cost of opening, and checkpoints |
 //! | [`docs::speed`] | the cost of calls |
+//! | [`docs::tracing`] | events for logs |
 //! | [`docs::format`] | the file, byte by byte |
 //! | [`docs::architecture`] | the modules, for maintainers |
 //!
@@ -93,6 +95,7 @@ pub mod command;
 mod db;
 mod engine;
 mod error;
+mod events;
 mod glob;
 mod index;
 pub mod inspect;
@@ -150,6 +153,8 @@ pub mod docs {
     pub mod speed {}
     #[doc = include_str!("docs/space.md")]
     pub mod space {}
+    #[doc = include_str!("docs/tracing.md")]
+    pub mod tracing {}
 }
 
 /// Compiles and runs the programs of the README as documentation tests.

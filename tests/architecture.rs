@@ -24,7 +24,8 @@ const LAYERS: [(&str, &[&str]); 14] = [
 ];
 
 /// What every layer may name: modules, and the public items that lib.rs re-exports from them.
-const COMMON: [&str; 16] = [
+const COMMON: [&str; 17] = [
+    "events",
     "sync",
     "mutation",
     "simulation",
@@ -307,4 +308,24 @@ fn bare_library_has_at_most_16_crates() {
         .map(|line| line.trim_end_matches(" (*)"))
         .collect();
     assert!(crates.len() <= 16, "{crates:#?}");
+}
+
+/// Without feature `tracing` no event costs anything, and the page of the events lists all of them.
+#[test]
+fn events_are_emitted_by_one_file() {
+    let mut broken = Vec::new();
+    for path in sources(&root().join("src")) {
+        let below = path.strip_prefix(root().join("src")).unwrap();
+        let is_allowed = below == Path::new("events.rs") || below.starts_with("server");
+        if is_allowed || below.starts_with("bin") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            if line.split("//").next().unwrap().contains("tracing::") {
+                broken.push(format!("src/{}:{}: {line}", below.display(), number + 1));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "use crate::events: {broken:#?}");
 }

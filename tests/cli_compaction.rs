@@ -104,5 +104,5 @@ fn what_cannot_be_compacted_is_named_with_the_reason() {
     scratch
         .run(&["compact", "c.brasa"])
         .code(1)
-        .stderr(contains("it has 2 names"));
+        .stderr(contains("the file has 2 hard links"));
 }

@@ -18,6 +18,7 @@ use super::stats::count;
 use super::store::Store;
 use super::{Cache, CacheError, CacheValue, WaitTimeout};
 use crate::Result;
+use crate::events;
 use crate::sync::Instant;
 
 /// A computation in a future (invariant 2). Its lease is released on a thread that may block.
@@ -210,6 +211,7 @@ impl Cache {
             Ok(Some(lease)) => Ok(match self.look(name)? {
                 Look::Miss => {
                     if lease.is_takeover() {
+                        events::lease_taken_over(&lease_of(name));
                         count(&self.inner.counters.takeovers);
                     }
                     Attempt::Ours(Box::new(lease))

@@ -21,6 +21,7 @@ use super::stats::count;
 use super::store::Stored;
 use super::{Cache, CacheError, CacheValue, WaitTimeout};
 use crate::clock::Patience;
+use crate::events;
 use crate::sync::Instant;
 use crate::{Result, Value};
 
@@ -314,6 +315,7 @@ impl Cache {
                     return Ok(match self.look(name)? {
                         Look::Miss => {
                             if lease.is_takeover() {
+                                events::lease_taken_over(&lease_name);
                                 count(&counters.takeovers);
                             }
                             Turn::Ours(lease)

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::io::Write;
 
+use crate::events;
 use crate::sync::{Arc, Mutex, PoisonError};
 
 /// The state of a cache that is less than its caller asked for.
@@ -71,6 +72,7 @@ impl Listener {
     /// error, once in a process for each reason.
     pub(super) fn tell(&self, degraded: &Degraded) {
         static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+        events::cache_degraded(&degraded.to, &degraded.reason.to_string());
         if let Some(listener) = &self.0 {
             return listener(degraded);
         }

@@ -579,6 +579,39 @@ fn stop(cache: &Cache, clock: &ManualClock) {
     clock.advance(tokens::LEASE_TTL);
 }
 
+#[cfg(all(feature = "tracing", feature = "simulation"))]
+#[test]
+fn degraded_cache_is_reported() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "no directory").unwrap();
+    let path = file.join("cache.brasa");
+    let seen = crate::events::tests::lines(|| {
+        let cache = Cache::options().on_degraded(|_| {}).open(&path).unwrap();
+        assert!(cache.degraded().is_some());
+    });
+    assert_eq!(
+        seen.of("brasa::cache"),
+        ["WARN cache degraded to=Memory reason"]
+    );
+}
+
+#[cfg(all(feature = "tracing", feature = "simulation"))]
+#[test]
+fn takeover_of_a_lease_is_reported() {
+    let (_directory, clock, [stopped, other]) = two_processes();
+    let compute = || Ok::<_, Never>("value".to_owned());
+    let seen = crate::events::tests::lines(|| {
+        let computed = stopped.get_or_insert_with("k", || {
+            stop(&stopped, &clock);
+            other.get_or_insert_with("k", compute)
+        });
+        assert_eq!(computed.unwrap(), "value");
+    });
+    let expected = "WARN lease taken over lease={cache:k}:lease";
+    assert_eq!(seen.of("brasa::cache"), [expected]);
+}
+
 #[test]
 fn value_of_a_stopped_owner_is_stored_if_nothing_newer_is() {
     let (_directory, clock, [stopped, other]) = two_processes();

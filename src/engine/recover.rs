@@ -6,6 +6,7 @@ use std::path::Path;
 use super::Engine;
 use super::repair::{RepairOptions, RepairReport, repair, repair_into};
 use super::stranger::set_aside;
+use crate::events;
 use crate::options::{Fallback, OnDamage};
 use crate::storage::{MemoryStorage, Storage};
 use crate::sync::Arc;
@@ -17,6 +18,17 @@ const MAX_ATTEMPTS: usize = 4;
 impl Engine {
     /// Opens the file as [`Engine::open`], and does what the options say where that cannot be.
     pub(crate) fn open_or_recover(
+        storage: Arc<dyn Storage>,
+        path: &Path,
+        options: &Options,
+    ) -> Result<Engine> {
+        let _span = events::open_span(path);
+        let engine = Engine::open_or_fall_back(storage, path, options)?;
+        events::opened(path, &engine.recovery);
+        Ok(engine)
+    }
+
+    fn open_or_fall_back(
         storage: Arc<dyn Storage>,
         path: &Path,
         options: &Options,

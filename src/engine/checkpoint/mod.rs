@@ -30,12 +30,14 @@ use super::generation::Contents;
 use super::open::is_named;
 use super::rewrite::Rewrite;
 use super::{Engine, Generation};
+use crate::events;
 use crate::index::{Joint, PageSink, Statistics};
 use crate::log::{LOG_START, Slot};
 use crate::mutation::{self, Mutation};
 use crate::record::{Change, Kind};
 use crate::storage::{LockByte, LockMode};
 use crate::sync::Arc;
+use crate::sync::Instant;
 use crate::sync::atomic::Ordering;
 use crate::{Error, Result};
 
@@ -153,6 +155,19 @@ impl Engine {
         timeout: Duration,
         share_bytes: u64,
     ) -> Result<bool> {
+        let _span = events::checkpoint_span(&self.path);
+        let begun = Instant::now();
+        let outcome = self.try_to_write_checkpoint(reason, timeout, share_bytes);
+        events::checkpointed(&self.path, &outcome, begun.elapsed());
+        outcome
+    }
+
+    fn try_to_write_checkpoint(
+        &self,
+        reason: Reason,
+        timeout: Duration,
+        share_bytes: u64,
+    ) -> Result<bool> {
         let generation = self.generation();
         let Some(_claim) = self.claim(&generation, timeout)? else {
             return Ok(false);
@@ -161,7 +176,7 @@ impl Engine {
             self.follow(&generation)?;
             // Who asked for one is not told that there was a compaction meanwhile.
             return match reason {
-                Reason::Asked => self.write_checkpoint(reason, timeout, share_bytes),
+                Reason::Asked => self.try_to_write_checkpoint(reason, timeout, share_bytes),
                 Reason::Due | Reason::Closing => Ok(false),
             };
         }

@@ -33,6 +33,7 @@ use super::open::{draw_header, is_named};
 use super::rewrite::{Rewrite, write_error};
 use super::{Engine, Generation};
 use crate::clock::Patience;
+use crate::events;
 use crate::log::{FileHeader, LOG_START, PAGE_BYTES, Tail};
 use crate::mutation::{self, Mutation};
 use crate::storage::{LockByte, LockMode, StorageFile, acquire};
@@ -190,9 +191,20 @@ impl Engine {
         self.with_sound_checkpoint(|| self.compact_alone(Duration::ZERO, &mut go_on))
     }
 
-    /// `None` where another handle was compacting for longer than the timeout, or `go_on` said no; the half
-    /// done copy is dropped then.
+    /// Compacts the file. Returns `None` if another handle was compacting for longer than the
+    /// timeout, or if `go_on` returned `false`; the unfinished copy is dropped then.
     fn compact_alone(
+        &self,
+        timeout: Duration,
+        go_on: &mut dyn FnMut(u64, u64) -> bool,
+    ) -> Result<Option<CompactionReport>> {
+        let _span = events::compaction_span(&self.path);
+        let outcome = self.try_to_compact(timeout, go_on);
+        events::compacted(&self.path, &outcome);
+        outcome
+    }
+
+    fn try_to_compact(
         &self,
         timeout: Duration,
         go_on: &mut dyn FnMut(u64, u64) -> bool,

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::super::apply::Applied;
 use super::{Advice, Generation};
+use crate::events;
 use crate::index::Closing;
 use crate::log::{POISON_OFFSET, POISON_WORD, Slots};
 use crate::mutation::{self, Mutation};
@@ -107,6 +108,7 @@ impl Generation {
     /// Poisons this handle after a failed sync, and writes the poison word into the file. The
     /// caller holds the sync lock, so that no handle can sync before the word is there.
     pub(in crate::engine) fn latch_failed_sync(&self, reason: String) {
+        events::sync_failed(&self.path, &reason);
         let _ = self.failed_sync.set(reason);
         self.owes_word.store(true, Ordering::Release);
         self.leave_word();
