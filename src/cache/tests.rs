@@ -113,7 +113,7 @@ fn refresh_in_the_background_delays_no_caller() {
     });
     assert_eq!(asked.unwrap(), "old");
     has_begun.recv().unwrap();
-    let unasked = || unreachable!("somebody is at it");
+    let unasked = || unreachable!("a computation is in progress");
     let asked = cache.get_or_refresh_with::<String, Never>("k", unasked);
     assert_eq!(asked.unwrap(), "old");
     go.send(()).unwrap();

@@ -101,7 +101,7 @@ pub(crate) enum Silence {
 }
 
 impl Client {
-    /// Nobody in particular.
+    /// The default client, without a name.
     pub(super) fn local() -> Client {
         Client {
             host: None,

@@ -9,7 +9,8 @@ use crate::Value;
 
 /// The answer to a command, with the types of Redis's protocol, version 3.
 ///
-/// Whoever speaks version 2 shows a map as a flat array of keys and values, and a double as its text.
+/// Version 2 of the protocol shows a map as a flat array of keys and values, and a double as its
+/// text.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Reply {
@@ -25,17 +26,17 @@ pub enum Reply {
     Double(f64),
     /// Bytes.
     Bulk(Bulk),
-    /// Nothing: no such key, or a condition was not met.
+    /// No value: the key is missing, or a condition was not met.
     Nil,
-    /// As [`Reply::Nil`], in place of a list: what version 2 of the protocol tells from it.
+    /// Like [`Reply::Nil`], instead of a list. Version 2 of the protocol has two nulls.
     NilArray,
     /// A list of replies.
     Array(Vec<Reply>),
     /// Keys and their values.
     Map(Vec<(Reply, Reply)>),
-    /// Something that is not the answer to a command: a message, or that a subscription has begun.
+    /// A push that answers no command: a message, or the confirmation of a subscription.
     Push(Vec<Reply>),
-    /// Several replies, one after another; or none.
+    /// Any number of replies in sequence.
     Several(Vec<Reply>),
     /// A list of pairs: version 3 shows lists of two, version 2 a flat list.
     Pairs(Vec<(Reply, Reply)>),
@@ -59,7 +60,7 @@ impl Reply {
         Reply::Bulk(Bulk::Owned(bytes.into()))
     }
 
-    /// About how many bytes it takes as it is sent, or more.
+    /// Returns about how many bytes the reply takes when it is sent, or more.
     pub(crate) fn size_bytes(&self) -> u64 {
         /// More than the numbers and line ends around any part.
         const AROUND_BYTES: u64 = 64;
@@ -79,17 +80,17 @@ impl Reply {
         AROUND_BYTES + inside
     }
 
-    /// 1 for yes and 0 for no.
+    /// Returns 1 for `true` and 0 for `false`.
     pub(super) fn flag(yes: bool) -> Reply {
         Reply::Integer(i64::from(yes))
     }
 
-    /// A number that Redis keeps signed; what exceeds that is cut to its maximum.
+    /// Returns a number that is signed in Redis, cut to its maximum.
     pub(super) fn count(count: u64) -> Reply {
         Reply::Integer(i64::try_from(count).unwrap_or(i64::MAX))
     }
 
-    /// A bulk for each value, nil for each that is missing.
+    /// Returns a bulk for each value, and nil for each missing one.
     pub(super) fn array<I>(values: I) -> Reply
     where
         I: IntoIterator,

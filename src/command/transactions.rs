@@ -99,7 +99,7 @@ fn field_count(db: &Db, key: &[u8]) -> Result<Option<FieldCount>> {
         None => Ok(None),
         Some(KeyType::Hash) => match db.hlen(key) {
             Ok(count) => Ok((count > 0).then_some(count)),
-            // Somebody has changed it meanwhile, which is in the log.
+            // It was changed meanwhile, and the log has the change.
             Err(Error::WrongType) => Ok(Some(0)),
             Err(error) => Err(error),
         },
@@ -388,7 +388,7 @@ impl Touched {
             ChangeKind::Clear => keys.is_some_and(|keys| keys.values().any(Option::is_some)),
             // Which other one is not told: this one, perhaps.
             ChangeKind::SwapDatabases => true,
-            // Nobody knows.
+            // It cannot be known.
             ChangeKind::Gap => true,
         }
     }

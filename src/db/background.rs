@@ -1,5 +1,5 @@
 //! The threads of a handle: one that syncs what [`Durability::Interval`] allows to lag, one that compacts, and one that gives up
-//! a turn at writing which nobody uses any more.
+//! a writer lock that is no longer used.
 
 use std::time::Duration;
 
@@ -197,7 +197,7 @@ impl LeaseKeeper {
             .spawn(move || signal.keep(&engine));
         match started {
             Ok(started) => *thread = Some(started),
-            // Nobody would give it up.
+            // No thread would release it.
             Err(_) => self.engine.end_lease(),
         }
     }

@@ -33,14 +33,15 @@ pub(crate) enum Draw {
 }
 
 impl Db {
-    /// A key of this database, drawn at random; `None` where there is none.
+    /// Returns a random key of this database; `None` if there is none.
     ///
-    /// It is drawn from a few that stand together in the order of their hashes, from a random place on: each key can be
-    /// drawn, some a little more often than others.
+    /// The key is drawn from a few neighbours in the order of the hashes. Every key can be drawn,
+    /// some a little more often than others.
     ///
     /// # Errors
     ///
-    /// As [`Db::scan`], and [`Error::Io`](crate::Error::Io) where the operating system gives no random numbers.
+    /// Those of [`Db::scan`], and [`Error::Io`](crate::Error::Io) if the operating system gives no
+    /// random numbers.
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -77,15 +78,17 @@ impl Db {
         Ok(None)
     }
 
-    /// Draws `wanted` fields of a hash at random, with their values: fewer where each is drawn once and there are fewer.
+    /// Draws `wanted` random fields of a hash, with their values. Returns fewer if each may be
+    /// drawn once and the hash has fewer.
     ///
-    /// Each field is equally likely, but for those of the rare span of hashes that has more than [`PLACES`] fields, which are drawn a little
-    /// less often. The cost grows with the number
-    /// of fields drawn, and not with that of the hash.
+    /// Each field is equally likely, except in the rare span of hashes with more than [`PLACES`]
+    /// fields, where each is drawn a little less often. The cost grows with the number of drawn
+    /// fields, not with the number of fields of the hash.
     ///
     /// # Errors
     ///
-    /// As [`Db::hget`], and [`Error::Io`](crate::Error::Io) where the operating system gives no random numbers.
+    /// Those of [`Db::hget`], and [`Error::Io`](crate::Error::Io) if the operating system gives no
+    /// random numbers.
     pub(crate) fn draw_fields(
         &self,
         key: &[u8],

@@ -10,31 +10,32 @@ use crate::{Db, Error, Result, Value};
 /// The remaining life of a key. The enum is exhaustive: Redis has no other answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ttl {
-    /// There is no such key (Redis's -2).
+    /// The key does not exist (-2 in Redis).
     Absent,
-    /// The key has no deadline (Redis's -1).
+    /// The key has no deadline (-1 in Redis).
     Persistent,
-    /// The key is gone after this time, in whole milliseconds.
+    /// The key expires after this time, in whole milliseconds.
     Remaining(Duration),
 }
 
-/// What becomes of a deadline while a value is read; for [`Db::get_ex`] and [`Db::hget_ex`].
+/// The change of a deadline by a read; for [`Db::get_ex`] and [`Db::hget_ex`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum TtlChange {
-    /// It stays as it is.
+    /// Keeps the deadline.
     #[default]
     Keep,
-    /// It is taken away (PERSIST).
+    /// Removes the deadline (PERSIST).
     Persist,
-    /// Gone after this time (EX, PX); zero deletes.
+    /// Expires after this time (EX, PX). Zero deletes the key.
     After(Duration),
-    /// Gone at this time, in Unix milliseconds (EXAT, PXAT); one that has passed deletes.
+    /// Expires at this time, in Unix milliseconds (EXAT, PXAT). A time in the past deletes the key.
     At(u64),
 }
 
 impl TtlChange {
-    /// The new deadline; the beginning of time is one that has passed, and not none.
+    /// Returns the new deadline. 0 milliseconds is a time in the past, and not the lack of a
+    /// deadline.
     pub(super) fn deadline_ms(self, now_ms: u64) -> Result<Option<u64>> {
         match self {
             TtlChange::Keep | TtlChange::Persist => Ok(None),
@@ -44,12 +45,12 @@ impl TtlChange {
     }
 }
 
-/// What a key's deadline must be like for [`Db::expire_at_if`] to change it. A key without one
-/// counts as living forever.
+/// The condition on the present deadline of a key for [`Db::expire_at_if`]. A missing deadline
+/// counts as infinitely late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum ExpireCondition {
-    /// Whatever it is.
+    /// No condition.
     #[default]
     Always,
     /// The key has no deadline (NX).
@@ -82,11 +83,11 @@ impl ExpireCondition {
 impl Db {
     /// Sets the TTL of a key. Returns whether the key exists.
     ///
-    /// A hash goes as a whole. A duration of zero deletes the key.
+    /// A hash expires as a whole. A duration of zero deletes the key.
     ///
     /// # Errors
     ///
-    /// - [`Error::DeadlineOutOfRange`] where the deadline cannot be stored.
+    /// - [`Error::DeadlineOutOfRange`] if the deadline cannot be stored.
     /// - The errors of every write, see [`Db::set`].
     ///
     /// ```
@@ -111,7 +112,7 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// As [`Db::expire`].
+    /// Those of [`Db::expire`].
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -151,7 +152,7 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// As [`Db::expire`].
+    /// Those of [`Db::expire`].
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -183,8 +184,8 @@ impl Db {
     /// removed keys. It looks at about `count` keys, at least one, from `cursor` on, which is 0 at
     /// the start. Any number is a valid cursor.
     ///
-    /// Nobody need do so: what has expired is not there for any reader, and compaction leaves it out. It gives back the memory of
-    /// the index before, at the price of a record for each key.
+    /// The call is optional: reads do not see expired keys, and compaction drops them. It frees the
+    /// memory of their index entries earlier, and writes a record for each of them.
     ///
     /// # Errors
     ///
@@ -212,7 +213,7 @@ impl Db {
         let removed = self.write(|tx| {
             let mut removed = Vec::new();
             for key in page.expired {
-                // Somebody may have set it meanwhile.
+                // It may have been set meanwhile.
                 if tx.key(self.database, &key)? == KeyState::Absent {
                     tx.delete(self.database, &key)?;
                     removed.push(key);
@@ -236,11 +237,11 @@ impl Db {
         })
     }
 
-    /// How long the key still lives.
+    /// Returns the remaining life of a key.
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`], as [`Db::get`].
+    /// [`Error::Corrupt`] if a record is damaged.
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -311,22 +312,22 @@ pub(super) fn expire(
     tx.expire(database, key, deadline_ms)
 }
 
-/// The deadline `ttl` from now.
+/// Returns the deadline `ttl` after `now_ms`.
 ///
 /// # Errors
 ///
-/// [`Error::DeadlineOutOfRange`] where it exceeds [`MAX_DEADLINE_MS`].
+/// [`Error::DeadlineOutOfRange`] if it exceeds [`MAX_DEADLINE_MS`].
 pub(super) fn deadline_after(now_ms: u64, ttl: Duration) -> Result<u64> {
     let deadline_ms = now_ms.checked_add(duration_ms(ttl));
     storable(deadline_ms.ok_or(Error::DeadlineOutOfRange)?)
 }
 
-/// The deadline itself, where a record can say it; asked before anything is looked up, so that the
-/// answer does not depend on what is there.
+/// Returns the deadline if a record can store it. The check comes before any lookup, so the answer
+/// does not depend on the contents.
 ///
 /// # Errors
 ///
-/// [`Error::DeadlineOutOfRange`] where it exceeds [`MAX_DEADLINE_MS`].
+/// [`Error::DeadlineOutOfRange`] if it exceeds [`MAX_DEADLINE_MS`].
 pub(super) fn storable(deadline_ms: u64) -> Result<u64> {
     if deadline_ms > MAX_DEADLINE_MS {
         return Err(Error::DeadlineOutOfRange);

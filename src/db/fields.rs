@@ -1,4 +1,5 @@
-//! Deadlines of fields, as Redis has them since 7.4: HEXPIRE and its kin, and 8.0's HGETEX, HSETEX and HGETDEL.
+//! Deadlines of fields, as in Redis since 7.4: HEXPIRE and related commands, and HGETEX, HSETEX and
+//! HGETDEL of 8.0.
 
 use std::time::Duration;
 
@@ -11,22 +12,23 @@ use crate::{Db, Error, ExpireCondition, Result, SetOptions, Ttl, TtlChange, Valu
 /// Redis has no other answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FieldExpiry {
-    /// There is no such field, or no such key (Redis's -2).
+    /// The field or the key does not exist (-2 in Redis).
     Absent,
     /// The condition was not met (0).
     NotMet,
-    /// The field has this deadline now (1).
+    /// The deadline was set (1).
     Set,
-    /// The deadline has passed, and the field was deleted (2).
+    /// The deadline is in the past, so the field was deleted (2).
     Deleted,
 }
 
 impl Db {
-    /// Gives a field a time to live, or a new one. A duration of zero deletes the field, and the hash with its last one.
+    /// Sets the TTL of a field. A duration of zero deletes the field, and the hash with its last
+    /// field.
     ///
     /// # Errors
     ///
-    /// As [`Db::hexpire_at_if`].
+    /// Those of [`Db::hexpire_at_if`].
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -58,13 +60,13 @@ impl Db {
         })
     }
 
-    /// Sets the time at which each of several fields is gone, in Unix milliseconds, where its present deadline allows it; all in
-    /// one commit. A time that has passed deletes the field.
+    /// Sets the deadlines of several fields in one commit, in Unix milliseconds, if their present
+    /// deadlines meet `condition`. A deadline in the past deletes the field.
     ///
     /// # Errors
     ///
-    /// - [`Error::WrongType`] where the key holds a string.
-    /// - [`Error::DeadlineOutOfRange`] where the deadline cannot be stored.
+    /// - [`Error::WrongType`] if the key holds a string.
+    /// - [`Error::DeadlineOutOfRange`] if the deadline cannot be stored.
     /// - The errors of every write, see [`Db::set`].
     ///
     /// ```
@@ -95,11 +97,11 @@ impl Db {
         })
     }
 
-    /// How long a field still lives.
+    /// Returns the remaining life of a field.
     ///
     /// # Errors
     ///
-    /// As [`Db::hget`].
+    /// Those of [`Db::hget`].
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -167,7 +169,7 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// - [`Error::WrongType`] where the key holds a string.
+    /// - [`Error::WrongType`] if the key holds a string.
     /// - The errors of every write, see [`Db::set`].
     pub fn hpersist<F: AsRef<[u8]>>(
         &self,
@@ -193,7 +195,7 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// As [`Db::hexpire_at_if`].
+    /// Those of [`Db::hexpire_at_if`].
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -243,7 +245,7 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// As [`Db::hdel`].
+    /// Those of [`Db::hdel`].
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -276,13 +278,14 @@ impl Db {
     /// Sets several fields, all or none, with one deadline, on a condition about all of them, or both
     /// (HSETEX). Returns whether they were set.
     ///
-    /// [`SetOptions::only_if_absent`] asks that none of the fields is there, [`SetOptions::only_if_present`] that all are;
-    /// [`SetOptions::keep_ttl`] keeps the deadline of each; [`SetOptions::return_previous`] means nothing here. A deadline that has passed
-    /// deletes the fields.
+    /// With [`SetOptions::only_if_absent`] none of the fields may exist, with
+    /// [`SetOptions::only_if_present`] all of them must. [`SetOptions::keep_ttl`] keeps the
+    /// deadline of each field. [`SetOptions::return_previous`] has no effect. A deadline in the
+    /// past deletes the fields.
     ///
     /// # Errors
     ///
-    /// As [`Db::hexpire_at_if`].
+    /// Those of [`Db::hexpire_at_if`].
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -345,7 +348,8 @@ impl Db {
     }
 }
 
-/// Changes a field's deadline where the one that it has allows it, and deletes it where the new one has passed.
+/// Changes the deadline of a field if its present deadline meets the condition. Deletes the field
+/// if the new deadline is in the past.
 fn expire_field(
     tx: &mut Transaction,
     database: u8,

@@ -11,7 +11,7 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// - [`Error::WrongType`] where the key holds a string.
+    /// - [`Error::WrongType`] if the key holds a string.
     /// - The errors of every write, see [`Db::set`].
     ///
     /// ```
@@ -36,7 +36,7 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// As [`Db::hset`].
+    /// Those of [`Db::hset`].
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -66,11 +66,11 @@ impl Db {
         })
     }
 
-    /// The value of one field; `None` where there is no such field or no such key.
+    /// Returns the value of a field; `None` if the field or the key is missing.
     ///
     /// # Errors
     ///
-    /// - [`Error::WrongType`] where the key holds a string.
+    /// - [`Error::WrongType`] if the key holds a string.
     /// - [`Error::Corrupt`], as [`Db::get`].
     ///
     /// ```
@@ -93,11 +93,11 @@ impl Db {
         )
     }
 
-    /// The values of several fields, at one moment; `None` for a field that is not there.
+    /// Returns the values of several fields, as of one moment. A missing field gives `None`.
     ///
     /// # Errors
     ///
-    /// As [`Db::hget`].
+    /// Those of [`Db::hget`].
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -120,7 +120,7 @@ impl Db {
         Ok(values.collect())
     }
 
-    /// Several fields at one moment, with their deadlines.
+    /// Returns several fields with their deadlines, as of one moment.
     pub(super) fn some_fields<F: AsRef<[u8]>>(
         &self,
         key: &[u8],
@@ -137,11 +137,11 @@ impl Db {
         )
     }
 
-    /// All fields and their values, in no particular order; empty where there is no such key.
+    /// Returns all fields and their values, in no particular order; none for a missing key.
     ///
     /// # Errors
     ///
-    /// As [`Db::hget`].
+    /// Those of [`Db::hget`].
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -159,11 +159,11 @@ impl Db {
         Ok(fields.map(|(field, found)| (field, found.value)).collect())
     }
 
-    /// The names of all fields, in no particular order.
+    /// Returns the names of all fields, in no particular order.
     ///
     /// # Errors
     ///
-    /// As [`Db::hget`].
+    /// Those of [`Db::hget`].
     pub fn hkeys(&self, key: impl AsRef<[u8]>) -> Result<Vec<Value>> {
         Ok(self
             .hgetall(key)?
@@ -172,11 +172,11 @@ impl Db {
             .collect())
     }
 
-    /// The values of all fields, in the order of [`Db::hkeys`].
+    /// Returns the values of all fields, in the order of [`Db::hkeys`].
     ///
     /// # Errors
     ///
-    /// As [`Db::hget`].
+    /// Those of [`Db::hget`].
     pub fn hvals(&self, key: impl AsRef<[u8]>) -> Result<Vec<Value>> {
         Ok(self
             .hgetall(key)?
@@ -189,7 +189,7 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// As [`Db::hset`].
+    /// Those of [`Db::hset`].
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -208,7 +208,7 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// As [`Db::hset`].
+    /// Those of [`Db::hset`].
     pub fn hdel_many<F: AsRef<[u8]>>(&self, key: impl AsRef<[u8]>, fields: &[F]) -> Result<u64> {
         let key = key.as_ref();
         self.write(|tx| {
@@ -220,20 +220,20 @@ impl Db {
         })
     }
 
-    /// Whether the hash has the field.
+    /// Returns whether the hash has the field.
     ///
     /// # Errors
     ///
-    /// As [`Db::hget`].
+    /// Those of [`Db::hget`].
     pub fn hexists(&self, key: impl AsRef<[u8]>, field: impl AsRef<[u8]>) -> Result<bool> {
         Ok(self.hget(key, field)?.is_some())
     }
 
-    /// How many fields the hash has; 0 where there is no such key.
+    /// Returns the number of fields of the hash; 0 for a missing key.
     ///
     /// # Errors
     ///
-    /// As [`Db::hget`].
+    /// Those of [`Db::hget`].
     pub fn hlen(&self, key: impl AsRef<[u8]>) -> Result<u64> {
         let key = key.as_ref();
         self.read(
@@ -242,14 +242,14 @@ impl Db {
         )
     }
 
-    /// Adds `increment` to the decimal integer in a field, which counts as 0 where it is missing,
-    /// and keeps the field's deadline. Returns the sum.
+    /// Adds `increment` to the decimal integer in a field, and keeps the deadline of the field. A
+    /// missing field counts as 0. Returns the sum.
     ///
     /// # Errors
     ///
-    /// - [`Error::FieldNotAnInteger`] where the field's value is no decimal 64-bit integer.
-    /// - [`Error::Overflow`] where the sum is none.
-    /// - As [`Db::hset`].
+    /// - [`Error::FieldNotAnInteger`] if the field's value is no decimal 64-bit integer.
+    /// - [`Error::Overflow`] if the sum is none.
+    /// - Those of [`Db::hset`].
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {

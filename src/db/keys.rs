@@ -1,10 +1,10 @@
-//! Keys of either type: their existence, type, number and end.
+//! Keys of either type: existence, type, count and removal.
 
 use crate::engine::KeyState;
 use crate::limits::DATABASE_COUNT;
 use crate::{Db, Result};
 
-/// What a key holds.
+/// The type of the value of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum KeyType {
@@ -15,7 +15,7 @@ pub enum KeyType {
 }
 
 impl KeyState {
-    /// The type as users see it; `None` for a key that is not there.
+    /// Returns the type as users see it; `None` for a missing key.
     pub(super) fn key_type(&self) -> Option<KeyType> {
         match self {
             KeyState::Absent => None,
@@ -26,7 +26,7 @@ impl KeyState {
 }
 
 impl Db {
-    /// About how many bytes of the file a key needs; `None` where there is no such key.
+    /// Returns about how many bytes of the file a key takes; `None` for a missing key.
     pub(crate) fn live_bytes(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>> {
         let key = key.as_ref();
         self.read(
@@ -58,7 +58,7 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// As [`Db::del`].
+    /// Those of [`Db::del`].
     pub fn del_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<u64> {
         self.write(|tx| {
             let mut removed = 0;
@@ -69,7 +69,7 @@ impl Db {
         })
     }
 
-    /// Whether the key is there.
+    /// Returns whether the key exists.
     ///
     /// # Errors
     ///
@@ -78,11 +78,12 @@ impl Db {
         Ok(self.key_type(key)?.is_some())
     }
 
-    /// How many of several keys are there, at one moment. A key that is named twice counts twice.
+    /// Returns how many of several keys exist, as of one moment. A key that is given twice counts
+    /// twice.
     ///
     /// # Errors
     ///
-    /// As [`Db::exists`].
+    /// Those of [`Db::exists`].
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -100,11 +101,11 @@ impl Db {
         Ok(states.iter().flatten().count() as u64)
     }
 
-    /// What the key holds; `None` where there is no such key.
+    /// Returns the type of the value; `None` for a missing key.
     ///
     /// # Errors
     ///
-    /// As [`Db::exists`].
+    /// Those of [`Db::exists`].
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -119,7 +120,7 @@ impl Db {
         Ok(self.state(key.as_ref())?.key_type())
     }
 
-    /// What the key holds, and its deadline.
+    /// Returns the type of the value and the deadline.
     pub(super) fn state(&self, key: &[u8]) -> Result<KeyState> {
         self.read(
             |tx| tx.key(self.database, key),
@@ -127,16 +128,16 @@ impl Db {
         )
     }
 
-    /// How many keys this database holds; cheap.
+    /// Returns the number of keys of this database. The call is cheap.
     ///
-    /// An expired key no longer counts. Deadlines are counted in at most 1,024 steps of
-    /// equal width, so that where they lie far apart an expired key may still count for
-    /// a moment: at most a 512th of the time from the first deadline to the last. A hash no longer
-    /// counts, either, when all of its fields have expired; their deadlines are counted in at most 128 steps.
+    /// Expired keys do not count. Deadlines are counted in at most 1,024 steps of equal width. If
+    /// deadlines lie far apart, an expired key may still count for a while: at most a 512th of the
+    /// time from the first deadline to the last. A hash no longer counts when all of its fields
+    /// have expired. The deadlines of its fields are counted in at most 128 steps.
     ///
     /// # Errors
     ///
-    /// As [`Db::exists`].
+    /// Those of [`Db::exists`].
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -153,30 +154,32 @@ impl Db {
         )
     }
 
-    /// How many keys of this database have a deadline that has not passed; cheap, and as exact as [`Db::len`].
-    /// A hash with a deadline on each field has one itself: the last of them.
+    /// Returns how many keys of this database have a deadline in the future. The call is cheap, and
+    /// as exact as [`Db::len`]. If every field of a hash has a deadline, the hash has one: the last
+    /// of them.
     ///
     /// # Errors
     ///
-    /// As [`Db::len`].
+    /// Those of [`Db::len`].
     pub fn expiring_count(&self) -> Result<u64> {
         self.engine().expiring_count(self.database)
     }
 
-    /// How many keys of this database have expired and still take memory; cheap, and as exact as [`Db::len`].
+    /// Returns how many keys of this database have expired and still take memory. The call is
+    /// cheap, and as exact as [`Db::len`].
     ///
     /// # Errors
     ///
-    /// As [`Db::len`].
+    /// Those of [`Db::len`].
     pub fn expired_count(&self) -> Result<u64> {
         self.engine().expired_count(self.database)
     }
 
-    /// Whether this database holds no key.
+    /// Returns whether this database has no key.
     ///
     /// # Errors
     ///
-    /// As [`Db::len`].
+    /// Those of [`Db::len`].
     pub fn is_empty(&self) -> Result<bool> {
         Ok(self.len()? == 0)
     }
@@ -185,7 +188,7 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// As [`Db::del`].
+    /// Those of [`Db::del`].
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -204,16 +207,16 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// As [`Db::del`].
+    /// Those of [`Db::del`].
     pub fn clear_all(&self) -> Result<()> {
         self.write(|tx| (0..DATABASE_COUNT).try_for_each(|database| tx.clear(database)))
     }
 
-    /// Lets two of the 16 databases change places, at once for everybody; as Redis's SWAPDB.
+    /// Swaps two of the 16 databases for all handles at once, like SWAPDB in Redis.
     ///
     /// # Errors
     ///
-    /// - [`Error::NoSuchDatabase`](crate::Error::NoSuchDatabase) where a number exceeds 15.
+    /// - [`Error::NoSuchDatabase`](crate::Error::NoSuchDatabase) if a number exceeds 15.
     /// - The errors of every write, see [`Db::set`].
     ///
     /// ```

@@ -1,7 +1,7 @@
-//! The public handle: Redis's verbs as methods.
+//! The public handle: the verbs of Redis as methods.
 //!
-//! What this layer knows: conditions, meanings and names. What it must not
-//! know: offsets, records and locks, which are the engine's.
+//! This layer knows the verbs: their conditions, meanings and names. It must not know offsets,
+//! records and locks, which belong to the engine.
 
 mod background;
 mod batch;
@@ -35,21 +35,22 @@ use crate::limits::DATABASE_COUNT;
 use crate::sync::Arc;
 use crate::{Error, Options, Result};
 
-/// A handle on a file, and in it on one of its 16 databases.
+/// A handle on a file, and on one of the 16 databases in the file.
 ///
-/// Clones are cheap and share everything; any number of threads may use them at once. Each single
-/// call takes effect whole or not at all; [`Db::batch`] does the same for many.
+/// Clones are cheap and share everything. Any number of threads may use them at once. Each call
+/// takes effect as a whole or not at all; [`Db::batch`] and [`Db::transaction`] do the same for
+/// many calls.
 ///
 /// # Durability
 ///
-/// A call that changes something and returns `Ok` survives the death of the process at any later
-/// instruction. When it survives a power loss too is set by [`Durability`](crate::Durability).
+/// A change that returned `Ok` survives the death of the process at any later instruction.
+/// [`Durability`](crate::Durability) sets when it also survives a power loss.
 ///
 /// # Closing
 ///
-/// The last clone that is dropped syncs and closes the file, and swallows errors; [`Db::close`]
-/// reports them. Where it is dropped within the closure of a write to the same file, the file is closed
-/// when that write is over.
+/// Dropping the last clone syncs and closes the file, and loses the errors; [`Db::close`] returns
+/// them. If the last clone is dropped within the closure of a write to the same file, the file is
+/// closed after that write.
 #[derive(Clone)]
 pub struct Db {
     handle: Arc<Handle>,
@@ -58,13 +59,13 @@ pub struct Db {
     scope: Option<Arc<transaction::Scope>>,
 }
 
-/// What the clones share. Dropping it ends the background work, then the engine.
+/// The state that clones share. Dropping it ends the background work, then the engine.
 struct Handle {
     threads: Threads,
     engine: Arc<Engine>,
 }
 
-/// What is done in the background for a handle.
+/// The background threads of a handle.
 #[derive(Default)]
 struct Threads {
     sync: Option<background::IntervalSync>,
@@ -112,22 +113,23 @@ impl Drop for Handle {
 }
 
 impl Db {
-    /// Opens the file at `path`, and creates it where there is none.
+    /// Opens the file at `path`, and creates it if it is missing.
     ///
-    /// Default options: shared with any number of other processes and handles ([`docs::processes`](crate::docs::processes)),
-    /// a sync every second ([`Durability::Interval`](crate::Durability)), and up to
-    /// 5 seconds of waiting where another handle keeps the file.
+    /// Default options: any number of other processes and handles may share the file
+    /// ([`docs::processes`](crate::docs::processes)). The file is synced every second
+    /// ([`Durability::Interval`](crate::Durability)). A call waits up to 5 seconds for a lock.
     ///
     /// # Errors
     ///
-    /// - [`Error::Io`] where the operating system refuses: no such directory, no permission.
-    /// - [`Error::Locked`] where another handle is just cutting or repairing the file, and does not let go.
+    /// - [`Error::Io`] if the operating system refuses: no such directory, or no permission.
+    /// - [`Error::Locked`] if another handle repairs the file or cuts its end, and takes too long.
     /// - [`Error::NotLocal`] for a file on a network file system.
-    /// - [`Error::NotABrasaFile`] for a file of something else; it is left alone. An empty file counts as absent: an open that may
-    ///   create a file puts a new one in its place, with its owner and mode, and any other open returns this error. So do not open
-    ///   a path while another program is about to fill it.
+    /// - [`Error::NotABrasaFile`] for a file of another format, which is not changed. An empty file
+    ///   counts as missing: an open that may create a file replaces it by a new one with its owner
+    ///   and mode, and any other open returns this error. So do not open a path that another
+    ///   program is about to fill.
     /// - [`Error::UnsupportedVersion`] for a file of a newer version.
-    /// - [`Error::Corrupt`] for a file that is damaged where it was known to be on the device; see
+    /// - [`Error::Corrupt`] for damage in the part of the file that was synced; see
     ///   [`Options::on_damage`].
     ///
     /// ```
@@ -143,7 +145,7 @@ impl Db {
         Db::options().open(path)
     }
 
-    /// Options for opening a file.
+    /// Returns options for opening a file.
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -158,7 +160,7 @@ impl Db {
         Options::default()
     }
 
-    /// A database that lives in memory alone and ends with its last handle.
+    /// Opens a database in memory, which ends with its last handle.
     ///
     /// It is the same engine over a log in memory.
     ///
@@ -215,7 +217,7 @@ impl Db {
         }
     }
 
-    /// Makes one commit of what `change` stages, and sees to what has to be done in the background for it.
+    /// Commits the changes that `change` stages, and starts the background work that is due.
     fn write<R>(&self, change: impl FnOnce(&mut Transaction) -> Result<R>) -> Result<R> {
         if self.scope.is_some() {
             return self.staged(|tx| tx.attempt(change));
@@ -223,7 +225,7 @@ impl Db {
         self.with_threads(|engine| engine.write(change))
     }
 
-    /// Sets a string without a look at what is there: nearly all writes of a cache, and the shortest way that there is.
+    /// Sets a string without reading the old value: the shortest path, and most writes of a cache.
     fn set_blindly(&self, key: &[u8], value: &[u8]) -> Result<()> {
         if self.scope.is_some() {
             return self.staged(|tx| tx.attempt(|tx| tx.set(self.database, key, value, 0)));
@@ -231,7 +233,7 @@ impl Db {
         self.with_threads(|engine| engine.set_blindly(self.database, key, value))
     }
 
-    /// Sees to what has to be done in the background for a write.
+    /// Makes a write, and starts the background work that is due.
     fn with_threads<R>(&self, write: impl FnOnce(&Arc<Engine>) -> Result<R>) -> Result<R> {
         let threads = &self.handle.threads;
         if let Some(sync) = &threads.sync {
@@ -259,11 +261,11 @@ impl Db {
         &self.handle.engine
     }
 
-    /// The same file, seen through another of its 16 databases, as Redis's SELECT.
+    /// Returns a handle on another of the 16 databases of the same file, like SELECT in Redis.
     ///
     /// # Errors
     ///
-    /// [`Error::NoSuchDatabase`] where `number` exceeds 15.
+    /// [`Error::NoSuchDatabase`] if `number` exceeds 15.
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -286,12 +288,13 @@ impl Db {
         })
     }
 
-    /// Which of the 16 databases this handle shows.
+    /// Returns the number of the database that this handle shows, from 0 to 15.
     pub fn database_number(&self) -> u8 {
         self.database
     }
 
-    /// The time by this handle's clock, in Unix milliseconds: what deadlines are compared with.
+    /// Returns the time of this handle's clock, in Unix milliseconds. Deadlines are compared with
+    /// it.
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -311,24 +314,26 @@ impl Db {
         }
     }
 
-    /// Looks at where these keys are, each with a field or an empty one, for who is going to look them up.
+    /// Prefetches the index entries of these keys, each with a field or an empty one, before they
+    /// are looked up.
     #[cfg(feature = "server")]
     pub(crate) fn touch_ahead(&self, names: &[(&[u8], &[u8])]) {
         self.engine().touch_ahead(self.database, names);
     }
 
-    /// Whether this handle keeps its turn at writing, so that a write waits for no other process.
+    /// Whether this handle holds the writer lock between writes, so that a write waits for no other
+    /// process.
     #[cfg(feature = "server")]
     pub(crate) fn keeps_turn(&self) -> bool {
         self.engine().keeps_turn()
     }
 
-    /// Whether the handle can only read.
+    /// Returns whether the handle can only read.
     pub fn is_read_only(&self) -> bool {
         self.engine().is_read_only()
     }
 
-    /// The path the file was opened by; `:memory:` for one in memory.
+    /// Returns the path by which the file was opened; `:memory:` for a database in memory.
     pub fn path(&self) -> &Path {
         self.engine().path()
     }
@@ -337,12 +342,13 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// - [`Error::Io`] where the sync failed: the file takes no more writes from then on, until it is compacted. Or where it could not be made,
-    ///   as the file's directory could not be opened: then it can be tried again ([`Stats::poisoned`](crate::Stats::poisoned) tells which).
-    /// - [`Error::Poisoned`] where an earlier sync had failed.
-    /// - [`Error::Locked`] where another process kept the right to sync for longer than the lock timeout.
-    /// - [`Error::Removed`] where the file that this handle has alone has lost its name.
-    /// - [`Error::Reentered`] from within the closure of a write to the file.
+    /// - [`Error::Io`] if the sync failed. The file then takes no more writes until it is
+    ///   compacted. Also if the sync could not begin because the directory of the file could not be
+    ///   opened; then try again. [`Stats::poisoned`](crate::Stats::poisoned) tells the two apart.
+    /// - [`Error::Poisoned`] if an earlier sync failed.
+    /// - [`Error::Locked`] if another process held the sync lock for longer than the lock timeout.
+    /// - [`Error::Removed`] if the handle is exclusive and the file no longer has its name.
+    /// - [`Error::Reentered`] within the closure of a write to the file.
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -358,7 +364,7 @@ impl Db {
         self.whole_file()?.sync()
     }
 
-    /// Sizes and counts of the whole file, all databases together; cheap.
+    /// Returns sizes and counts of the whole file, for all databases together. The call is cheap.
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -371,27 +377,31 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] where the file's size cannot be read.
+    /// [`Error::Io`] if the size of the file cannot be read.
     pub fn stats(&self) -> Result<Stats> {
         self.engine().stats()
     }
 
-    /// Rewrites the file to what it holds now, which gives the space of everything else back.
+    /// Rewrites the file to its live data, which frees the space of dead records.
     ///
-    /// Nobody has to ask for it (see [`Options::auto_compact`]). Reads and writes go on meanwhile; at the end
-    /// writes wait for as long as it takes to copy and sync what came last. The index is built a second time beside the one that is used.
-    /// Values that were handed out stay valid; the old file's space is free once the last of them is gone.
-    /// On return the new file is on the device, whatever the durability. It is the way, too, to let a file take writes again
-    /// after a sync has failed.
+    /// By default the file is compacted automatically ([`Options::auto_compact`]). Other calls
+    /// continue meanwhile. At the end, writes wait until the last new records are copied and
+    /// synced. The new index is built beside the old one. Values that were returned earlier stay
+    /// valid, and the space of the old file is free once the last of them is dropped.
+    ///
+    /// On return the new file is on the device, with any durability. After a failed sync, a
+    /// compaction makes the file accept writes again.
     ///
     /// # Errors
     ///
-    /// - [`Error::CannotCompact`] where the file has several names, its owner or mode could not be kept, or somebody has put
-    ///   another file in its place.
+    /// - [`Error::CannotCompact`] if the file has several hard links, if its owner or mode could
+    ///   not be kept, or if another file is at its path.
     /// - [`Error::DiskFull`], [`Error::Io`]: the file is unchanged and stays in use.
-    /// - [`Error::Corrupt`] where a record is damaged by now. The file is as it was.
+    /// - [`Error::Corrupt`] if a record, or the new file when it is read back, is damaged. The file
+    ///   is unchanged.
     /// - [`Error::Locked`] if a compaction of another handle takes longer than the lock timeout.
-    /// - [`Error::Reentered`] from within the closure of a write to the file, or the progress of a compaction.
+    /// - [`Error::Reentered`] within the closure of a write to the file, or in the progress
+    ///   callback.
     /// - [`Error::ReadOnly`].
     ///
     /// ```
@@ -412,27 +422,31 @@ impl Db {
         self.compact_with(|_, _| {})
     }
 
-    /// As [`Db::compact`]; `progress` is told how many of how many bytes of the log were looked at.
+    /// Compacts the file like [`Db::compact`]. Calls `progress` with the bytes of the log that were
+    /// read so far, and the bytes in total.
     ///
     /// # Errors
     ///
-    /// As [`Db::compact`].
+    /// Those of [`Db::compact`].
     pub fn compact_with(&self, mut progress: impl FnMut(u64, u64)) -> Result<CompactionReport> {
         self.whole_file()?.compact(&mut progress)
     }
 
-    /// Writes a checkpoint into the file: its index, so that the next one to open it need not replay the log.
+    /// Writes a checkpoint of the index into the file, so that the next open need not replay the
+    /// log.
     ///
-    /// Nobody has to ask for it: see [`Options::checkpoint_after`]. It says what has changed since the last one, and is on the device on
-    /// return, with all that was written before. Others read and write meanwhile.
+    /// Checkpoints are also written automatically; see [`Options::checkpoint_after`]. A checkpoint
+    /// contains the changes since the previous one. On return it is on the device, with all earlier
+    /// writes. Other calls continue meanwhile.
     ///
     /// # Errors
     ///
     /// - [`Error::DiskFull`], [`Error::Io`]: the file stays in use.
-    /// - [`Error::Locked`] if a compaction or checkpoint of another handle takes longer than the lock
-    ///   timeout.
-    /// - [`Error::CannotCompact`] where the file was replaced meanwhile: try again.
-    /// - [`Error::Reentered`] from within the closure of a write to the file, or the progress of a compaction.
+    /// - [`Error::Locked`] if a compaction or checkpoint of another handle takes longer than the
+    ///   lock timeout.
+    /// - [`Error::CannotCompact`] if the file was replaced meanwhile: try again.
+    /// - [`Error::Reentered`] within the closure of a write to the file, or in the progress of a
+    ///   compaction.
     /// - [`Error::Poisoned`], [`Error::ReadOnly`].
     ///
     /// ```
@@ -455,15 +469,17 @@ impl Db {
         self.whole_file()?.checkpoint()
     }
 
-    /// Writes what the file holds now into a new one at `target`, without what is dead, while others read and write.
+    /// Copies the live data into a new file at `target`, while other calls continue.
     ///
-    /// It holds what was there at one moment towards the end of the call, and is on the device on return. (A plain copy of
-    /// the file, taken at any moment by reading it from start to end, is good too: it opens to a prefix of the writes.)
+    /// The copy shows the file at one moment near the end of the call. It is read back, and it is
+    /// on the device on return. A plain copy of the file, read from start to end at any time, is
+    /// valid too: it opens to a prefix of the writes.
     ///
     /// # Errors
     ///
-    /// - [`Error::Io`] where there is a file of that name, which is left alone, or the directory is missing.
-    /// - [`Error::DiskFull`], [`Error::Corrupt`] and [`Error::CannotCompact`] as for [`Db::compact`].
+    /// - [`Error::Io`] if `target` exists, which is not changed, or its directory is missing.
+    /// - [`Error::DiskFull`], [`Error::Corrupt`] and [`Error::CannotCompact`] as for
+    ///   [`Db::compact`].
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -481,11 +497,12 @@ impl Db {
         self.backup_with(target, |_, _| {})
     }
 
-    /// As [`Db::backup`]; `progress` is told how many of how many bytes of the log were looked at.
+    /// Copies the live data like [`Db::backup`]. Calls `progress` with the bytes of the log that
+    /// were read so far, and the bytes in total.
     ///
     /// # Errors
     ///
-    /// As [`Db::backup`].
+    /// Those of [`Db::backup`].
     pub fn backup_with(
         &self,
         target: impl AsRef<Path>,
@@ -494,7 +511,7 @@ impl Db {
         self.whole_file()?.backup(target.as_ref(), &mut progress)
     }
 
-    /// What opening the file found and did.
+    /// Returns the report of the opening: replayed records, a torn tail, repairs and fallbacks.
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -509,13 +526,14 @@ impl Db {
         self.engine().recovery()
     }
 
-    /// Syncs; and where this is the last clone, closes the file, compacts it if that is due
-    /// ([`Options::auto_compact`]), and gives the space reserved behind the log back, down to the next page of 4096 bytes,
-    /// unless another handle has the file open.
+    /// Syncs the file. The last clone also closes the file, and compacts it if that is due
+    /// ([`Options::auto_compact`]). If no other handle has the file open, it returns the space
+    /// reserved behind the log to the file system, down to the next page of 4096 bytes.
     ///
     /// # Errors
     ///
-    /// As [`Db::sync`]. The file is closed all the same; from within the closure of a write to the file, when that is over.
+    /// Those of [`Db::sync`]. The file is closed in any case. Within the closure of a write to the
+    /// file, it is closed after that write.
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {

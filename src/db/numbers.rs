@@ -1,4 +1,4 @@
-//! Numbers as text: integers, and decimal fractions that are added without being rounded.
+//! Numbers as text: integers, and decimal fractions that are added without rounding.
 
 use crate::error::check_length;
 use crate::limits::MAX_VALUE_BYTES;
@@ -147,13 +147,13 @@ impl Db {
     /// Adds `increment` to the number at `key`, and returns the sum. A missing key counts as 0. The
     /// deadline is kept.
     ///
-    /// Decimal fractions of up to 17 digits are added exactly: 0.1 and 0.2 is 0.3, in the file as in Redis.
+    /// Decimal fractions of up to 17 digits are added exactly, as in Redis: 0.1 and 0.2 give 0.3.
     ///
     /// # Errors
     ///
-    /// - [`Error::NotAFloat`] where the string, or `increment`, is no number.
-    /// - [`Error::NotFinite`] where the sum is infinite.
-    /// - [`Error::WrongType`] where the key holds a hash.
+    /// - [`Error::NotAFloat`] if the string, or `increment`, is no number.
+    /// - [`Error::NotFinite`] if the sum is infinite.
+    /// - [`Error::WrongType`] if the key holds a hash.
     /// - The errors of every write, see [`Db::set`].
     ///
     /// ```
@@ -170,7 +170,7 @@ impl Db {
         Ok(sum.parse().unwrap_or(f64::NAN))
     }
 
-    /// As [`Db::incr_by_float`], with the numbers as text.
+    /// Like [`Db::incr_by_float`], with the numbers as text.
     pub(crate) fn incr_by_number(&self, key: &[u8], increment: &[u8]) -> Result<String> {
         self.write(|tx| {
             let found = tx.string(self.database, key)?;
@@ -182,15 +182,15 @@ impl Db {
         })
     }
 
-    /// Adds `increment` to the number in a field, which counts as 0 where it is missing, and keeps the field's deadline. Gives
-    /// back the sum.
+    /// Adds `increment` to the number in a field, and keeps the deadline of the field. A missing
+    /// field counts as 0. Returns the sum.
     ///
     /// # Errors
     ///
-    /// - [`Error::InfiniteIncrement`] where `increment` is infinite.
-    /// - [`Error::FieldNotAFloat`] where the field's value is no number, [`Error::NotAFloat`] where `increment` is none.
-    /// - [`Error::NotFinite`] where the sum is infinite.
-    /// - As [`Db::hset`].
+    /// - [`Error::InfiniteIncrement`] if `increment` is infinite.
+    /// - [`Error::FieldNotAFloat`] if the field's value is no number, [`Error::NotAFloat`] where `increment` is none.
+    /// - [`Error::NotFinite`] if the sum is infinite.
+    /// - Those of [`Db::hset`].
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -210,7 +210,7 @@ impl Db {
         Ok(sum.parse().unwrap_or(f64::NAN))
     }
 
-    /// As [`Db::hincr_by_float`], with the numbers as text.
+    /// Like [`Db::hincr_by_float`], with the numbers as text.
     pub(crate) fn hincr_by_number(
         &self,
         key: &[u8],

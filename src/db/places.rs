@@ -1,4 +1,4 @@
-//! Keys that get another name or database.
+//! Keys that get another name, or move to another database.
 
 use crate::engine::{Dated, KeyState, Transaction};
 use crate::sync::Arc;
@@ -8,10 +8,11 @@ use crate::{Db, Error, Result};
 const PAGE_FIELDS: usize = 1_024;
 
 impl Db {
-    /// Gives a key another name, with all it holds and its deadlines; a key that has that name is replaced. Returns whether
-    /// there was such a key.
+    /// Renames a key, with its value and its deadlines. Replaces a key that has the new name.
+    /// Returns whether the key existed.
     ///
-    /// It is one commit, which holds all of the key's value once more: see [`limits::MAX_COMMIT_BYTES`](crate::limits::MAX_COMMIT_BYTES).
+    /// The rename is one commit that contains the whole value again; see
+    /// [`limits::MAX_COMMIT_BYTES`](crate::limits::MAX_COMMIT_BYTES).
     ///
     /// # Errors
     ///
@@ -37,11 +38,12 @@ impl Db {
         })
     }
 
-    /// As [`Db::rename`], only if no key has the new name. Returns whether it was done; `None` where there is no such key.
+    /// Renames a key like [`Db::rename`], if no key has the new name. Returns whether it was
+    /// renamed; `None` for a missing key.
     ///
     /// # Errors
     ///
-    /// As [`Db::rename`].
+    /// Those of [`Db::rename`].
     pub fn rename_if_absent(
         &self,
         from: impl AsRef<[u8]>,
@@ -60,9 +62,8 @@ impl Db {
         })
     }
 
-    /// Copies a key, with all it holds and its deadlines, to `to` in the database that `target`
-    /// shows. Returns whether it did: there may be no such key, or, unless `replace` is set, a key
-    /// of that name at the target.
+    /// Copies a key, with its value and its deadlines, to `to` in the database that `target` shows.
+    /// Returns `false` if the key is missing, or if the target key exists and `replace` is not set.
     ///
     /// `target` is a handle on the same file, from [`Db::database`] or opened separately: the copy is
     /// one commit, which cannot span two files. To copy a whole file, see [`Db::backup`].
@@ -102,13 +103,13 @@ impl Db {
         })
     }
 
-    /// Moves a key to the database that `target` shows, under the same name. Returns whether it did:
-    /// there may be no such key, or one of that name at the target. `target` is a handle on the same
-    /// file, as for [`Db::copy`].
+    /// Moves a key to the database that `target` shows, under the same name. Returns `false` if the
+    /// key is missing, or if the target key exists. `target` is a handle on the same file, as for
+    /// [`Db::copy`].
     ///
     /// # Errors
     ///
-    /// As [`Db::copy`].
+    /// Those of [`Db::copy`].
     pub fn move_to(&self, key: impl AsRef<[u8]>, target: &Db) -> Result<bool> {
         let key = key.as_ref();
         self.write(|tx| {

@@ -1,4 +1,4 @@
-//! Strings: SET, GET and what changes them in place.
+//! Strings: SET, GET and the calls that change a string in place.
 
 use std::cell::Cell;
 
@@ -12,14 +12,15 @@ use super::expiry::{TtlChange, deadline_after, expire, storable};
 use super::numbers::parse_integer;
 
 impl Db {
-    /// Sets the string at `key`, whatever was there before, without a deadline.
+    /// Sets the string at `key`, without a deadline. Replaces a value of any type.
     ///
     /// # Errors
     ///
-    /// The errors of every write: [`Error::TooLarge`], [`Error::DiskFull`], [`Error::OverBudget`], [`Error::Locked`],
-    /// [`Error::ReadOnly`], [`Error::Removed`], [`Error::Forked`], [`Error::Reentered`], [`Error::Poisoned`] and [`Error::Io`]. After each
-    /// of them nothing has changed, with one exception: where a sync failed, or could not be begun, under
-    /// [`Durability::Always`](crate::Durability::Always), the write may still appear later.
+    /// The errors of every write: [`Error::TooLarge`], [`Error::DiskFull`], [`Error::OverBudget`],
+    /// [`Error::Locked`], [`Error::ReadOnly`], [`Error::Removed`], [`Error::Forked`],
+    /// [`Error::Reentered`], [`Error::Poisoned`] and [`Error::Io`]. After each of them nothing has
+    /// changed, with one exception: under [`Durability::Always`](crate::Durability::Always), if the
+    /// sync failed or could not begin, the write may still appear later.
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -33,11 +34,11 @@ impl Db {
         self.set_blindly(key.as_ref(), value.as_ref())
     }
 
-    /// Sets the string at `key` with a time to live, a condition, or both; as Redis's SET.
+    /// Sets the string at `key` with a TTL, a condition, or both, like SET in Redis.
     ///
     /// # Errors
     ///
-    /// - [`Error::WrongType`] where [`SetOptions::return_previous`] meets a hash.
+    /// - [`Error::WrongType`] if [`SetOptions::return_previous`] meets a hash.
     /// - [`Error::DeadlineOutOfRange`] for a deadline that cannot be stored.
     /// - The errors of every write, see [`Db::set`].
     ///
@@ -68,15 +69,16 @@ impl Db {
         self.write(|tx| set_with(tx, self.database, key, value, options))
     }
 
-    /// The string at `key`; `None` where there is no such key.
+    /// Returns the string at `key`; `None` for a missing key.
     ///
-    /// The value is not copied: it points into the mapped file and stays valid for as long as it is kept.
+    /// The value is not copied. It points into the mapped file, and stays valid as long as it is
+    /// kept.
     ///
     /// # Errors
     ///
-    /// - [`Error::WrongType`] where the key holds a hash.
-    /// - [`Error::Corrupt`] with [`Options::verify_on_read`](crate::Options::verify_on_read), where
-    ///   the record is damaged.
+    /// - [`Error::WrongType`] if the key holds a hash.
+    /// - [`Error::Corrupt`] if the record is damaged, with
+    ///   [`Options::verify_on_read`](crate::Options::verify_on_read).
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -93,8 +95,9 @@ impl Db {
         )
     }
 
-    /// As [`Db::get`]; `judged_ms` becomes the time at which the deadline was judged, where there is one. For who needs the time anyway: to ask the
-    /// clock is a good part of what a `get` costs.
+    /// Returns the string like [`Db::get`]. Stores in `judged_ms` the time with which the deadline
+    /// was compared, if there is a deadline. Reading the clock is a large part of the cost of a
+    /// `get`, so a caller that needs the time takes this one.
     #[inline]
     pub(crate) fn get_and_time(&self, key: &[u8], judged_ms: &Cell<u64>) -> Result<Option<Value>> {
         self.read(
@@ -103,12 +106,12 @@ impl Db {
         )
     }
 
-    /// The strings at several keys, at one moment; `None` for a key that is absent or holds a
-    /// hash, as Redis's MGET.
+    /// Returns the strings at several keys, as of one moment, like MGET in Redis. A key that is
+    /// missing or holds a hash gives `None`.
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`], as [`Db::get`].
+    /// [`Error::Corrupt`] if a record is damaged.
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -126,11 +129,11 @@ impl Db {
         )
     }
 
-    /// The string at `key`, which is removed at the same time (GETDEL).
+    /// Returns the string at `key` and removes it in the same step (GETDEL).
     ///
     /// # Errors
     ///
-    /// - [`Error::WrongType`] where the key holds a hash.
+    /// - [`Error::WrongType`] if the key holds a hash.
     /// - The errors of every write, see [`Db::set`].
     ///
     /// ```
@@ -157,7 +160,7 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// - [`Error::WrongType`] where the key holds a hash.
+    /// - [`Error::WrongType`] if the key holds a hash.
     /// - [`Error::DeadlineOutOfRange`] for a deadline that cannot be stored.
     /// - The errors of every write, see [`Db::set`].
     ///
@@ -167,7 +170,7 @@ impl Db {
     /// use std::time::Duration;
     /// let db = Db::in_memory()?;
     /// db.set("session", "x")?;
-    /// // Whoever is seen again lives another half hour.
+    /// // Each visit extends the session by half an hour.
     /// db.get_ex("session", TtlChange::After(Duration::from_secs(1800)))?;
     /// # Ok(())
     /// # }
@@ -190,8 +193,8 @@ impl Db {
         })
     }
 
-    /// Sets the strings at several keys, without deadlines, in one commit and only if none of the keys is there (MSETNX). Returns
-    /// whether they were set. (For MSET, see [`Db::batch`].)
+    /// Sets the strings at several keys in one commit, without deadlines, if none of the keys
+    /// exists (MSETNX). Returns whether they were set. For MSET, see [`Db::batch`].
     ///
     /// # Errors
     ///
@@ -223,12 +226,13 @@ impl Db {
         })
     }
 
-    /// Bytes of the string at `key` from `start` to `end`, both included; negative numbers count from the end, -1 being the last
-    /// byte (GETRANGE). What lies outside is left out; empty where there is no such key.
+    /// Returns the bytes of the string at `key` from `start` to `end`, both included (GETRANGE).
+    /// Negative numbers count from the end: -1 is the last byte. Bytes outside of the string are
+    /// omitted. The result is empty for a missing key.
     ///
     /// # Errors
     ///
-    /// As [`Db::get`].
+    /// Those of [`Db::get`].
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -247,15 +251,16 @@ impl Db {
         Ok(range.map_or_else(Vec::new, |range| value[range].to_vec()))
     }
 
-    /// Overwrites bytes of the string at `key` from `offset` on, with zeros before where it was shorter, and keeps its
-    /// deadline (SETRANGE). Returns the new length. Empty `bytes` change nothing.
+    /// Overwrites bytes of the string at `key` from `offset` on, and keeps its deadline (SETRANGE).
+    /// A gap behind a shorter string is filled with zeros. Returns the new length. Empty `bytes`
+    /// change nothing.
     ///
-    /// The whole resulting string is written.
+    /// The call writes the whole new string.
     ///
     /// # Errors
     ///
-    /// - [`Error::TooLarge`] where the string would exceed [`MAX_VALUE_BYTES`].
-    /// - [`Error::WrongType`] where the key holds a hash.
+    /// - [`Error::TooLarge`] if the string would exceed [`MAX_VALUE_BYTES`].
+    /// - [`Error::WrongType`] if the key holds a hash.
     /// - The errors of every write, see [`Db::set`].
     ///
     /// ```
@@ -292,23 +297,23 @@ impl Db {
         })
     }
 
-    /// Length in bytes of the string at `key`; 0 where there is no such key.
+    /// Returns the length of the string at `key` in bytes; 0 for a missing key.
     ///
     /// # Errors
     ///
-    /// As [`Db::get`].
+    /// Those of [`Db::get`].
     pub fn strlen(&self, key: impl AsRef<[u8]>) -> Result<u64> {
         Ok(self.get(key)?.map_or(0, |value| value.len() as u64))
     }
 
-    /// Appends to the string at `key`, which is created where it is missing, and keeps its
-    /// deadline. Returns the new length in bytes.
+    /// Appends to the string at `key`, and keeps its deadline. Creates a missing key. Returns the
+    /// new length in bytes.
     ///
-    /// The whole resulting string is written: appending often to a large one is slow.
+    /// The call writes the whole new string, so many appends to a large string are slow.
     ///
     /// # Errors
     ///
-    /// - [`Error::WrongType`] where the key holds a hash.
+    /// - [`Error::WrongType`] if the key holds a hash.
     /// - The errors of every write, see [`Db::set`].
     ///
     /// ```
@@ -378,14 +383,14 @@ impl Db {
         })
     }
 
-    /// Adds `increment` to the decimal integer at `key`, which counts as 0 where it is missing,
-    /// and keeps its deadline. Returns the sum.
+    /// Adds `increment` to the decimal integer at `key`, and keeps its deadline. A missing key
+    /// counts as 0. Returns the sum.
     ///
     /// # Errors
     ///
-    /// - [`Error::NotAnInteger`] where the string is no decimal 64-bit integer.
-    /// - [`Error::Overflow`] where the sum is none.
-    /// - [`Error::WrongType`] where the key holds a hash.
+    /// - [`Error::NotAnInteger`] if the string is no decimal 64-bit integer.
+    /// - [`Error::Overflow`] if the sum is none.
+    /// - [`Error::WrongType`] if the key holds a hash.
     /// - The errors of every write, see [`Db::set`].
     ///
     /// ```
@@ -413,7 +418,8 @@ impl Db {
     }
 }
 
-/// The bytes from `start` to `end`, both included and counted from the end where negative; `None` where there are none.
+/// Returns the bytes from `start` to `end`, both included; negative numbers count from the end.
+/// `None` if there are none.
 pub(crate) fn byte_range(len: usize, start: i64, end: i64) -> Option<std::ops::Range<usize>> {
     let len = i64::try_from(len).ok()?;
     if start < 0 && end < 0 && start > end {
@@ -433,7 +439,7 @@ pub(crate) fn byte_range(len: usize, start: i64, end: i64) -> Option<std::ops::R
     Some(usize::try_from(start).ok()?..usize::try_from(end).ok()? + 1)
 }
 
-/// What [`Db::set_with`] does, within a transaction.
+/// Does the work of [`Db::set_with`] within a transaction.
 pub(super) fn set_with(
     tx: &mut Transaction,
     database: u8,

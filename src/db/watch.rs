@@ -1,4 +1,4 @@
-//! Watching the changes of a file, by this process and by others.
+//! Watches the changes of a file, by this process and by others.
 
 use std::time::Duration;
 
@@ -7,13 +7,14 @@ use crate::sync::Instant;
 use crate::sync::thread;
 use crate::{Db, Result};
 
-/// How often a [`Watch`] that waits looks.
+/// How often a waiting [`Watch`] looks for changes.
 const STEP: Duration = Duration::from_millis(5);
 
-/// The changes that any process makes to a file, in the order in which they take effect; from [`Db::watch`].
+/// The changes to a file by any process, in the order in which they take effect; from
+/// [`Db::watch`].
 ///
-/// As an iterator it ends once it has returned every change *so far*. A later call of `next` continues.
-/// What expires is no change: nothing is written for it. What is evicted is removed.
+/// The iterator ends when it has returned every change so far. A later call of `next` continues.
+/// Expiry is no change, since it writes nothing. An eviction is a removal.
 ///
 /// ```
 /// # fn main() -> brasa::Result<()> {
@@ -33,12 +34,12 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// The next change, which is waited for up to `timeout`; `None` where nothing happened.
+    /// Waits up to `timeout` for the next change. Returns `None` if there was none.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`](crate::Error::Io) where a file that has taken this one's place cannot be read, and
-    /// [`Error::Corrupt`](crate::Error::Corrupt) where it is damaged.
+    /// [`Error::Io`](crate::Error::Io) if the file at the path was replaced and the new one cannot
+    /// be read, and [`Error::Corrupt`](crate::Error::Corrupt) if the log is damaged.
     pub fn wait(&mut self, timeout: Duration) -> Result<Option<Change>> {
         let begun = Instant::now();
         loop {
@@ -53,7 +54,7 @@ impl Watch {
         }
     }
 
-    /// The position of what comes next, for [`Db::watch_from`].
+    /// Returns the position of the next change, for [`Db::watch_from`].
     pub fn position(&self) -> u64 {
         self.place.position()
     }
@@ -74,14 +75,15 @@ impl Iterator for Watch {
 }
 
 impl Db {
-    /// Watches what happens to the file from now on, in all databases, by whichever process.
+    /// Watches the changes to the file from now on, in all databases and by all processes.
     ///
-    /// The log is there anyway: watching costs the writers nothing, and nothing is lost by being slow. Only who falls behind
-    /// by a whole compaction is told of a [`ChangeKind::Gap`](crate::ChangeKind::Gap).
+    /// A watch reads the log, so it costs writers nothing, and a slow reader loses nothing. Only a
+    /// reader that is behind by a whole compaction gets a
+    /// [`ChangeKind::Gap`](crate::ChangeKind::Gap).
     ///
     /// # Errors
     ///
-    /// As reading: [`Error::Io`](crate::Error::Io), [`Error::Forked`](crate::Error::Forked).
+    /// Those of a read: [`Error::Io`](crate::Error::Io), [`Error::Forked`](crate::Error::Forked).
     pub fn watch(&self) -> Result<Watch> {
         Ok(Watch {
             place: self.engine().place_now()?,
@@ -89,18 +91,18 @@ impl Db {
         })
     }
 
-    /// Watches as [`Db::watch`] without keeping a file that a compaction replaces.
+    /// Watches like [`Db::watch`], and keeps no file that a compaction replaces.
     pub(crate) fn track<O: Observer + 'static>(&self, observer: O) -> Result<TrackedWatch<O>> {
         self.engine().track(observer)
     }
 
-    /// Lets a tracked watch see all that has happened so far.
+    /// Reports all changes so far to a tracked watch.
     pub(crate) fn observe<O: Observer>(&self, watch: &TrackedWatch<O>) -> Result<()> {
         self.engine().observe(watch)
     }
 
-    /// Watches what has happened since a position that an earlier [`Watch`] has given. Where the file no longer has it,
-    /// a [`ChangeKind::Gap`](crate::ChangeKind::Gap) comes first.
+    /// Watches the changes since a position that an earlier [`Watch`] returned. If the file no
+    /// longer has that position, a [`ChangeKind::Gap`](crate::ChangeKind::Gap) comes first.
     ///
     /// ```
     /// # fn main() -> brasa::Result<()> {
@@ -116,7 +118,7 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// As [`Db::watch`].
+    /// Those of [`Db::watch`].
     pub fn watch_from(&self, position: u64) -> Result<Watch> {
         Ok(Watch {
             place: self.engine().place_of(position)?,

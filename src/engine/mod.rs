@@ -98,14 +98,14 @@ pub(crate) struct Engine {
     /// Whether that has begun since it was last asked.
     lease_started: AtomicBool,
     sync: Mutex<SyncState>,
-    /// Who waits for it.
+    /// The threads that wait for it.
     waiting: Waiting,
     /// How long threads have waited for other handles.
     writer_waited: WaitedFor,
     sync_waited: WaitedFor,
     /// Locked during a compaction.
     compaction: Mutex<()>,
-    /// Who is told of automatic compactions.
+    /// The listener for automatic compactions.
     on_compaction: Option<CompactionListener>,
     /// Whether a compaction in the background is to stop.
     stopping: AtomicBool,

@@ -36,29 +36,29 @@ const MAX_ATTEMPTS: usize = 8;
 pub struct Recovery {
     /// Whether the file was created.
     pub created: bool,
-    /// Records that were replayed: those since the checkpoint, if there was one.
+    /// The number of replayed records: those since the checkpoint, if there was one.
     pub record_count: u64,
-    /// Commits that they belong to.
+    /// The number of commits that contain them.
     pub commit_count: u64,
-    /// Bytes that were replayed.
+    /// The number of replayed bytes.
     pub replayed_bytes: u64,
-    /// Why the checkpoint in the file was not used, if it was not: the whole log was replayed.
+    /// The reason why the checkpoint was not used. The whole log was replayed instead.
     pub checkpoint_ignored: Option<String>,
-    /// Bytes behind the last whole commit that belong to none: a write that a crash cut short. They were
-    /// never acknowledged as being on the device, and are no longer part of the log. Counted up
-    /// to 64 MiB.
+    /// The bytes behind the last complete commit that belong to no commit: a write that a crash cut
+    /// short. They were never acknowledged as being on the device, and are no longer part of the
+    /// log. Counted up to 64 MiB.
     pub torn_bytes: u64,
-    /// Time that opening took.
+    /// The duration of the opening.
     pub duration: Duration,
-    /// What was saved and lost, where the file was damaged and
-    /// [`OnDamage::Salvage`](crate::OnDamage::Salvage) was asked for.
+    /// The report of the salvage, if the file was damaged and
+    /// [`OnDamage::Salvage`](crate::OnDamage::Salvage) was set.
     pub salvaged: Option<RepairReport>,
-    /// Where the file of something else is now that had the path, if it was set aside
+    /// The new path of a file of another format that had the path, if it was set aside
     /// ([`CacheOptions::set_aside_strangers`](crate::CacheOptions::set_aside_strangers)).
     pub set_aside: Option<PathBuf>,
-    /// What was opened instead of a file that can be written; [`Fallback::None`] as a rule.
+    /// The fallback that was opened instead of a writable file; [`Fallback::None`] as a rule.
     pub fallback: Fallback,
-    /// The error that would have been returned without [`Options::fallback`].
+    /// The error that the open would have returned without [`Options::fallback`].
     pub fallback_reason: Option<String>,
 }
 
@@ -73,7 +73,7 @@ impl Engine {
 
     pub(crate) fn open_in_memory(options: &Options) -> Result<Engine> {
         let storage = Arc::new(MemoryStorage::default());
-        // Nobody else can find it.
+        // No other handle can find it.
         let options = options.clone().exclusive(true);
         Engine::open(storage, Path::new(":memory:"), &options)
     }

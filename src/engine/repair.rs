@@ -29,7 +29,7 @@ const MAX_ATTEMPTS: usize = 8;
 /// How many originals are kept beside a file that is repaired in place.
 pub(super) const MAX_KEPT: u32 = 10_000;
 
-/// How a file is repaired; for [`repair`](crate::inspect::repair).
+/// The options of a repair; for [`repair`](crate::inspect::repair).
 ///
 /// ```
 /// use brasa::inspect::RepairOptions;
@@ -44,7 +44,7 @@ pub struct RepairOptions {
     in_place: bool,
     output: Option<PathBuf>,
     lock_timeout: Duration,
-    /// Whether a new file is made even where nothing survives.
+    /// Whether to make a new file even if no data survives.
     allow_empty: bool,
 }
 
@@ -60,28 +60,28 @@ impl Default for RepairOptions {
 }
 
 impl RepairOptions {
-    /// Writes the new file beside the damaged one, with `.repaired` behind its name.
+    /// Returns the defaults: the new file is written beside the damaged one, with `.repaired`
+    /// behind its name.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Whether the new file takes the name of the damaged one, which is kept with `.damaged-0` behind its name,
-    /// or the first number that is free. No by default.
+    /// Sets whether the new file takes the name of the damaged one; no by default. The damaged file
+    /// is kept, with `.damaged-0` or the first free number behind its name.
     ///
-    /// Owner and mode are kept. It needs a file system with hard links.
+    /// Owner and mode are kept. A repair in place needs a file system with hard links.
     pub fn in_place(mut self, in_place: bool) -> Self {
         self.in_place = in_place;
         self
     }
 
-    /// Where the new file is written. There must be none of that name. Repair in place writes to the path alone,
-    /// and takes no notice of this.
+    /// Sets the path of the new file, which must not exist. A repair in place ignores it.
     pub fn output(mut self, output: impl Into<PathBuf>) -> Self {
         self.output = Some(output.into());
         self
     }
 
-    /// How long to wait for another handle to let go of the file; 5 seconds by default.
+    /// Sets how long to wait until other handles release the file; 5 seconds by default.
     pub fn lock_timeout(mut self, lock_timeout: Duration) -> Self {
         self.lock_timeout = lock_timeout;
         self
@@ -93,38 +93,39 @@ impl RepairOptions {
     }
 }
 
-/// What a repair found, saved and lost; from [`repair`](crate::inspect::repair).
+/// The report of a repair; from [`repair`](crate::inspect::repair).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct RepairReport {
-    /// The file that was looked at.
+    /// The repaired file.
     pub path: PathBuf,
-    /// The new file; `None` where there was nothing to do, or it is in memory.
+    /// The new file; `None` if the file was sound, or the new file is in memory.
     pub output: Option<PathBuf>,
-    /// Where the damaged file is kept now, after a repair in place.
+    /// The new path of the damaged file, after a repair in place.
     pub original: Option<PathBuf>,
-    /// The damaged parts, each with what was lost in it.
+    /// The damaged parts, each with the lost data.
     pub damaged: Vec<DamagedRange>,
-    /// Bytes behind the log that belong to no commit: a write that was cut short, or what only made sense
-    /// with what was lost before it. They are not in the new file.
+    /// The bytes behind the log that belong to no commit: a write that was cut short, or commits
+    /// that depend on lost ones. They are not in the new file.
     pub torn_bytes: u64,
-    /// Why the file took no more writes, if a failed sync had been recorded in it. The new file takes them.
+    /// The reason why the file took no more writes, if a failed sync was recorded in it. The new
+    /// file accepts writes.
     pub poisoned: Option<String>,
-    /// Commits in the new file.
+    /// The number of commits in the new file.
     pub kept_commit_count: u64,
-    /// Their records.
+    /// The number of their records.
     pub kept_record_count: u64,
-    /// Bytes of these records.
+    /// The bytes of these records.
     pub kept_bytes: u64,
 }
 
 impl RepairReport {
-    /// Whether the file was sound, so that nothing was done.
+    /// Returns whether the file was sound, so that nothing was done.
     pub fn nothing_to_do(&self) -> bool {
         self.damaged.is_empty() && self.poisoned.is_none()
     }
 
-    /// Bytes in all damaged parts together.
+    /// Returns the bytes of all damaged parts together.
     pub fn lost_bytes(&self) -> u64 {
         self.damaged
             .iter()
@@ -132,7 +133,7 @@ impl RepairReport {
     }
 }
 
-/// Writes what survives of the file at `path` into a new one; nothing where it is sound.
+/// Writes the surviving data of a file into a new one. Does nothing if the file is sound.
 pub(crate) fn repair(
     storage: &dyn Storage,
     path: &Path,
@@ -142,7 +143,7 @@ pub(crate) fn repair(
     repair_into(storage, storage, path, options, clock)
 }
 
-/// As [`repair`], into a new file that is somewhere else.
+/// Repairs like [`repair`], into a new file on another storage.
 pub(super) fn repair_into(
     new_storage: &dyn Storage,
     storage: &dyn Storage,
@@ -174,7 +175,7 @@ pub(super) fn repair_into(
     )))
 }
 
-/// Opens the file and keeps writers out.
+/// Opens the file and locks writers out.
 ///
 /// Only a repair in place must be alone and able to write. A copy needs only a file without
 /// writers, so that a file on a read-only medium can be saved too.
@@ -198,7 +199,7 @@ fn lock(
     Ok(file)
 }
 
-/// Which file a path names; `None` where there is none.
+/// Returns the file at a path; `None` if there is none.
 pub(super) fn id_of(storage: &dyn Storage, path: &Path) -> Result<Option<FileId>> {
     match storage.open(path, Access::Read) {
         Ok(file) => file.id().map(Some).map_err(Error::io("look at", path)),
@@ -338,7 +339,7 @@ impl Repair<'_> {
                 .sum::<u64>();
             rewrite.append(changes)
         })?;
-        // Whoever followed the old log had seen it up to here at most.
+        // A reader of the old log had seen it up to here at most.
         let seen_upto = findings
             .synced_upto
             .min(mapping.readable_bytes())

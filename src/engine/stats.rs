@@ -12,36 +12,41 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Size of the file, with its header and the space reserved behind the log.
+    /// The size of the file, including its header and the space reserved behind the log.
     pub file_bytes: u64,
-    /// Size of the log: every record, live or dead.
+    /// The size of the log: all records, live and dead.
     pub log_bytes: u64,
-    /// Bytes of the live records, and of expired fields in hashes that still exist.
+    /// The bytes of live records, including expired fields of hashes that still exist.
     pub live_bytes: u64,
-    /// Bytes of all other records: overwritten, deleted and expired ones, tombstones, former checkpoints.
+    /// The bytes of all other records: overwritten, deleted and expired ones, tombstones, and old
+    /// checkpoints.
     pub dead_bytes: u64,
-    /// Bytes of the newest checkpoint in the log: the index as the next one to open the file finds it.
+    /// The bytes of the newest checkpoint in the log.
     pub checkpoint_bytes: u64,
-    /// How many layers the checkpoint has by which this handle has opened the file; 0 where it has replayed the log.
+    /// The number of layers of the checkpoint by which this handle opened the file; 0 if it
+    /// replayed the whole log.
     pub checkpoint_layers: u64,
-    /// Keys in all databases, without expired ones (see [`Db::len`](crate::Db::len)).
+    /// The number of keys in all databases, without expired ones; see [`Db::len`](crate::Db::len).
     pub key_count: u64,
-    /// Keys in each database.
+    /// The number of keys in each database.
     pub keys_by_database: [u64; DATABASE_COUNT as usize],
-    /// Memory that the index takes: of what has changed since the checkpoint, where the file was opened by one.
+    /// The memory of the index. If the file was opened by a checkpoint, it contains only the
+    /// changes since then.
     pub index_bytes: u64,
-    /// Keys that this handle has evicted since it was opened; see [`Options::max_bytes`](crate::Options::max_bytes).
+    /// The number of keys that this handle has evicted since it was opened; see
+    /// [`Options::max_bytes`](crate::Options::max_bytes).
     pub evicted_keys: u64,
-    /// The live bytes that they had.
+    /// The live bytes of the evicted keys.
     pub evicted_bytes: u64,
-    /// Everything before this offset is known to be on the device.
+    /// The offset up to which the log is known to be on the device.
     pub synced_upto: u64,
-    /// Why the file takes no more writes until it is compacted, where a sync has failed.
+    /// The reason why the file takes no more writes until it is compacted: a sync has failed.
+    /// `None` as a rule.
     pub poisoned: Option<String>,
 }
 
 impl Stats {
-    /// Bytes of index for each key; 0 where there are none.
+    /// Returns the bytes of index for each key; 0 without keys.
     pub fn index_bytes_per_key(&self) -> u64 {
         self.index_bytes.checked_div(self.key_count).unwrap_or(0)
     }

@@ -79,7 +79,7 @@ impl Waiting {
     /// half. The pause is at most as long as the last sync took. It happens once if the threads do
     /// not come back.
     fn gather(&self, sync_took: Duration) {
-        /// Whoever was woken and is still not there has something else to do, however slow the device is.
+        /// A thread that was woken and has not returned does something else, however slow the device is.
         const LONGEST: Duration = Duration::from_millis(1);
         let expected = self.last_count.load(Ordering::Relaxed);
         if expected < 2 {
@@ -211,7 +211,7 @@ impl Engine {
         self.sync_with_slot(&generation, &mut state)
     }
 
-    /// Returns once the log is on the device up to `end`. Who waits while another syncs finds, as
+    /// Returns once the log is on the device up to `end`. A thread that waits for the sync of another finds, as
     /// a rule, that the next sync covers it too: one sync for many.
     pub(super) fn sync_covering(&self, generation: &Arc<Generation>, end: u64) -> Result<()> {
         let is_covered = || generation.synced_upto() >= end && generation.poisoned().is_none();
@@ -224,7 +224,7 @@ impl Engine {
                 break state;
             }
             self.waiting.threads().push(thread::current());
-            // Whoever had the lock may have given it up, and woken the others, just before.
+            // The holder may have released the lock, and woken the others, just before.
             if let Some(state) = self.try_lock_sync() {
                 break state;
             }

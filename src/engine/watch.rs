@@ -52,7 +52,7 @@ pub(super) type TrackedWatches = Mutex<Vec<WeakWatch>>;
 
 type WeakWatch = Weak<Mutex<Tracked<dyn Observer>>>;
 
-/// What has happened to a key; from [`Watch`](crate::Watch).
+/// The kind of a change; from [`Watch`](crate::Watch).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ChangeKind {
@@ -60,20 +60,20 @@ pub enum ChangeKind {
     Set,
     /// A key was removed.
     Delete,
-    /// A key's deadline was set, or taken away.
+    /// A deadline of a key was set or removed.
     Expire,
     /// A field was set.
     HashSet,
     /// A field was removed.
     HashDelete,
-    /// A field's deadline was set, or taken away.
+    /// A deadline of a field was set or removed.
     FieldExpire,
     /// A database was emptied.
     Clear,
-    /// Two databases have changed places.
+    /// Two databases were swapped.
     SwapDatabases,
-    /// Changes were missed: they were made before the file was compacted, and had not been read by then. Whoever keeps a copy
-    /// of what the file holds reads it anew.
+    /// Changes were missed: a compaction dropped them before they were read. A program that keeps a
+    /// copy of the data must read it again.
     Gap,
 }
 
@@ -81,15 +81,15 @@ pub enum ChangeKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Change {
-    /// What has happened.
+    /// The kind of the change.
     pub kind: ChangeKind,
-    /// In which database.
+    /// The number of the database.
     pub database: u8,
-    /// To which key; empty where it is about a whole database.
+    /// The key; empty if the change is about a whole database.
     pub key: Vec<u8>,
-    /// To which field; `None` where it is about the whole key.
+    /// The field; `None` if the change is about the whole key.
     pub field: Option<Vec<u8>>,
-    /// The position after it, to continue from with [`Db::watch_from`](crate::Db::watch_from).
+    /// The position after the change, to continue with [`Db::watch_from`](crate::Db::watch_from).
     pub position: u64,
 }
 
@@ -153,7 +153,7 @@ impl Engine {
             }
             let old = Arc::clone(&place.generation);
             if catch_up {
-                // Whoever followed in between may have left the end of the old file unread.
+                // A handle that followed in between may have left the end of the old file unread.
                 let _ = old.catch_up(&mut old.lock_tail())?;
             }
             if place.offset < old.published_upto() {

@@ -1,4 +1,4 @@
-//! Whether a file is sound.
+//! Checks a file for damage.
 
 use std::path::Path;
 
@@ -7,77 +7,80 @@ use crate::Result;
 use crate::engine::{DamagedPage, DamagedRange, Findings, examine};
 use crate::log::{LOG_START, Source};
 
-/// How the log of a file ends.
+/// The end of the log of a file.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum LogEnd {
-    /// With the last whole commit.
+    /// The log ends with a complete commit.
     Clean,
-    /// With a write that was cut short: opening will pass over it. Behind damage it may also be
-    /// what only made sense with what is lost.
+    /// The log ends with a write that was cut short. Opening passes over it. Behind damage, these
+    /// bytes may also be commits that depend on lost ones.
     Torn {
-        /// Where the log ends.
+        /// The offset of the end of the log.
         offset: u64,
-        /// How many bytes behind it belong to no commit.
+        /// The number of bytes behind it that belong to no commit.
         torn_bytes: u64,
-        /// Why they belong to none.
+        /// The reason.
         reason: String,
     },
 }
 
-/// What [`check`] found.
+/// The report of [`check`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct CheckReport {
-    /// Size of the file.
+    /// The size of the file.
     pub file_bytes: u64,
-    /// Size of the log up to the end of the last whole commit.
+    /// The size of the log up to the end of the last complete commit.
     pub log_bytes: u64,
-    /// Whole commits, those behind damage too.
+    /// The number of complete commits, including those behind damage.
     pub commit_count: u64,
-    /// Their records.
+    /// The number of their records.
     pub record_count: u64,
-    /// Everything before this offset is known to be on the device.
+    /// The offset up to which the log is known to be on the device.
     pub synced_upto: u64,
-    /// Each damaged part, in the order of the file; none in a sound file.
+    /// The damaged parts, in the order of the file; none in a sound file.
     pub damaged: Vec<DamagedRange>,
-    /// The damaged pages of checkpoints, 65,536 at most. They cost no data, so the file counts as sound: opening passes over them.
+    /// The damaged pages of checkpoints, at most 65,536. They cost no data, since opening passes
+    /// over them, so the file counts as sound.
     pub damaged_pages: Vec<DamagedPage>,
-    /// Why the file takes no more writes, if a failed sync is recorded in it. It is sound all the same.
+    /// The reason why the file takes no more writes, if a failed sync is recorded in it. Such a
+    /// file counts as sound.
     pub poisoned: Option<String>,
-    /// How the log ends, be there damage before or not.
+    /// The end of the log, with or without damage before it.
     pub end: LogEnd,
 }
 
 impl CheckReport {
-    /// Whether the file opens, with everything that was known to be on the device.
+    /// Returns whether the file opens with all data that was on the device.
     pub fn is_sound(&self) -> bool {
         self.damaged.is_empty()
     }
 }
 
-/// Verifies the header, every record's checksum and the chain that they form, and names each part
-/// that is damaged.
+/// Verifies the header, the checksum of every record, and the chain of the records. Reports each
+/// damaged part.
 ///
-/// After damage it continues with the next record that is valid by itself, as [`repair`](super::repair) does.
+/// After damage the check continues with the next valid record, like [`repair`](super::repair).
 ///
-/// `progress` is called now and then with the bytes that were verified, and all there are.
+/// `progress` is called at intervals with the number of verified bytes and the number in total.
 ///
 /// # Errors
 ///
-/// As [`Db::open`](crate::Db::open) for a file that cannot be opened, is something else, is of a newer version, or
-/// ends within its header. Damage is no error here but part of the report.
+/// Those of [`Db::open`](crate::Db::open) for a file that cannot be opened, has another format, is
+/// of a newer version, or ends within its header. Damage is not an error here, but part of the
+/// report.
 pub fn check(path: impl AsRef<Path>, mut progress: impl FnMut(u64, u64)) -> Result<CheckReport> {
     let path = path.as_ref();
     let look = Look::at(path)?;
     check_source(&look.mapping, path, &mut progress)
 }
 
-/// As [`check`], of a file's contents in memory.
+/// Checks the contents of a file in memory, like [`check`].
 ///
 /// # Errors
 ///
-/// As [`check`].
+/// Those of [`check`].
 pub fn check_bytes(bytes: &[u8]) -> Result<CheckReport> {
     check_source(bytes, Path::new(":memory:"), &mut |_, _| {})
 }

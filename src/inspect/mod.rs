@@ -1,9 +1,9 @@
-//! Looking into a file without opening it as a database: its records, whether they are sound, and what can be
-//! saved of it where they are not.
+//! Examines a file without opening it as a database: lists its records, checks them, and saves the
+//! data of a damaged file.
 //!
-//! Looking changes no byte and keeps nobody out. A file that is being written meanwhile is seen as
-//! it is at that moment, the commit that is just being written perhaps as a torn tail. [`repair`] locks the file,
-//! and writes another.
+//! Examining changes no byte and locks out no program. If a program writes to the file meanwhile,
+//! the report shows the file at that moment; a commit in progress may appear as a torn tail.
+//! [`repair`] locks the file, and writes a new one.
 //!
 //! ```
 //! # fn main() -> brasa::Result<()> {
@@ -45,7 +45,7 @@ use crate::storage::{
 };
 use crate::{Error, Result};
 
-/// A file that is looked at.
+/// A file that is being examined.
 #[derive(Debug)]
 struct Look {
     mapping: Mapping,
@@ -55,7 +55,7 @@ struct Look {
 
 impl Look {
     fn at(path: &Path) -> Result<Look> {
-        // Who cuts a file holds the lock for that moment alone.
+        // A handle that cuts the file holds the lock only for that moment.
         const LONGEST_WAIT: Duration = Duration::from_secs(5);
         let file = DiskStorage
             .open(path, Access::Read)

@@ -1,4 +1,4 @@
-//! The records of a file, one by one.
+//! Lists the records of a file.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -14,46 +14,48 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RecordInfo {
-    /// Where it stands, in bytes from the start of the file.
+    /// The offset in the file, in bytes.
     pub offset: u64,
-    /// Bytes that it takes, envelope and padding included.
+    /// The size in bytes, including envelope and padding.
     pub size_bytes: u64,
-    /// What it says, as the format calls it: `set`, `delete`, `hash set`, ...
+    /// The kind, by the name that the format gives it: `set`, `delete`, `hash set`, ...
     pub kind: &'static str,
-    /// The database it is about.
+    /// The number of the database.
     pub database: u8,
-    /// The deadline in it, in Unix milliseconds, 0 for none.
+    /// The deadline in Unix milliseconds; 0 for none.
     pub deadline_ms: u64,
-    /// The key; empty for a record that is about none.
+    /// The key; empty for a record without one.
     pub key: Vec<u8>,
-    /// The field; empty for a record that is about none.
+    /// The field; empty for a record without one.
     pub field: Vec<u8>,
-    /// Length of the value.
+    /// The length of the value in bytes.
     pub value_bytes: u64,
     /// Whether the next record belongs to the same commit.
     pub more: bool,
-    /// The number that the handle which wrote it had drawn.
+    /// The number that the handle that wrote the record drew at random.
     pub writer: u32,
 }
 
-/// The records of a file's whole commits, in the order they were written; from [`records`].
+/// The records of the complete commits of a file, in the order of writing; from [`records`].
 ///
-/// Damaged pages of checkpoints are left out, as opening passes over them; [`check`](super::check) names them.
+/// The iterator omits damaged pages of checkpoints, since opening passes over them.
+/// [`check`](super::check) reports them.
 #[derive(Debug)]
 pub struct Records {
     path: PathBuf,
     look: Look,
-    /// Where the next commit begins; `None` when the log has ended.
+    /// The offset of the next commit; `None` at the end of the log.
     link: Option<Link>,
     synced_slot: Slots,
     pending: VecDeque<RecordInfo>,
 }
 
-/// Reads the records of a file, dead ones too.
+/// Returns an iterator over the records of a file, including dead ones.
 ///
 /// # Errors
 ///
-/// As [`check`](super::check). Damage in the log where it was known to be on the device comes as the last item.
+/// Those of [`check`](super::check). The last item is an error if the log is damaged in the part
+/// that was on the device.
 pub fn records(path: impl AsRef<Path>) -> Result<Records> {
     let path = path.as_ref();
     let look = Look::at(path)?;

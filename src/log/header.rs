@@ -120,7 +120,7 @@ impl FileHeader {
     }
 }
 
-/// The checksum of a page that has the right magic, whichever it has.
+/// The checksum of the page as if it had the right magic.
 fn checksum(page: &[u8; PAGE_BYTES]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&MAGIC);

@@ -125,7 +125,7 @@ impl<'a, S: Source + ?Sized> Reader<'a, S> {
         self.link
     }
 
-    /// Who wrote the commit that was read last.
+    /// The writer of the commit that was read last.
     pub(crate) fn writer(&self) -> u32 {
         self.writer
     }

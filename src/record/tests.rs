@@ -77,7 +77,7 @@ fn every_flipped_bit_makes_a_record_invalid() {
     }
 }
 
-/// A checksum can be computed by anybody, so each rule is tried with one that holds.
+/// Any program can compute a checksum, so each rule is tried with a valid one.
 #[test]
 fn a_valid_checksum_does_not_excuse_a_broken_rule() {
     type Break = fn(&mut [u8]);

@@ -171,7 +171,7 @@ impl Server {
         &self.address
     }
 
-    /// A connection for one who needs it for long.
+    /// A connection for a caller that needs it for long.
     pub(crate) fn open(&self, operation: &'static str) -> Result<Link> {
         self.link().map_err(|error| self.error(operation, &error))
     }

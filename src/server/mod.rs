@@ -8,7 +8,7 @@
 //! let db = brasa::Db::open("cache.brasa")?;
 //! let server = Server::new(db).bind("127.0.0.1:6379".parse()?).start()?;
 //! println!("redis-cli -p {}", server.local_addr().unwrap().port());
-//! server.wait()?; // until somebody sends SHUTDOWN, or `server.handle().stop()` is called
+//! server.wait()?; // until a client sends SHUTDOWN, or `server.handle().stop()` is called
 //! # Ok(())
 //! # }
 //! ```
@@ -85,10 +85,12 @@ use syncer::Syncer;
 /// How long the server waits for its clients when it ends.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Connections that wait to be accepted, at most; the system may allow fewer (`net.core.somaxconn`). Redis's `tcp-backlog` is 511.
+/// The number of connections that may wait to be accepted; the system may allow fewer
+/// (`net.core.somaxconn`). The `tcp-backlog` of Redis is 511.
 const BACKLOG: i32 = 4_096;
 
-/// How long a connection is silent before the system asks whether the other side is there; Redis's `tcp-keepalive`.
+/// How long a connection is silent before the system checks whether the other side still exists;
+/// the `tcp-keepalive` of Redis.
 const KEEP_ALIVE: Duration = Duration::from_secs(300);
 
 /// How long the server accepts no connection after a failed accept, which is mostly due to a lack
@@ -107,7 +109,7 @@ pub struct Server {
     ends_on_signals: bool,
 }
 
-/// What is served.
+/// The file to serve.
 #[derive(Debug)]
 enum Source {
     Db(Db),
@@ -124,7 +126,7 @@ impl Source {
 }
 
 impl Server {
-    /// A server over this file. Database 0 is selected for new clients.
+    /// Makes a server over an open file. New clients start in database 0.
     ///
     /// If the file was opened with [`Durability::Os`], only the server's own setting decides when
     /// it is synced.
@@ -132,8 +134,8 @@ impl Server {
         Server::over(Source::Db(db))
     }
 
-    /// A server over the file of this path, which is opened, or made, when the server listens already: where it cannot, no file is left
-    /// behind.
+    /// Makes a server over the file at this path. The file is opened, or created, after the server
+    /// has begun to listen. If the server cannot listen, no file is left behind.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -166,7 +168,8 @@ impl Server {
         }
     }
 
-    /// Listens on this address; port 0 takes a free one. An address that other machines can reach needs a password.
+    /// Listens on this address; port 0 chooses a free port. An address that other machines can
+    /// reach needs a password.
     pub fn bind(mut self, address: SocketAddr) -> Server {
         self.address = Some(address);
         self
@@ -179,14 +182,15 @@ impl Server {
         self
     }
 
-    /// Asks for this password.
+    /// Demands this password from clients.
     pub fn password(mut self, password: impl Into<Vec<u8>>) -> Server {
         self.settings.password = Some(password.into());
         self
     }
 
-    /// How many clients there may be at once; 10,000 by default. Where the process may not have as many files open, its limit is raised as
-    /// far as that goes, and there are fewer clients where it does not go far enough.
+    /// Sets the maximum number of clients at once; 10,000 by default. If the process may not open
+    /// that many files, the server raises the limit as far as it can, and then accepts fewer
+    /// clients.
     pub fn max_clients(mut self, count: usize) -> Server {
         self.settings.max_clients = count;
         self
@@ -202,43 +206,45 @@ impl Server {
         self
     }
 
-    /// How long a client may say nothing before it is disconnected; zero, the default, for ever.
+    /// Sets how long a client may be idle before it is disconnected; zero, the default, means
+    /// forever.
     pub fn idle_timeout(mut self, timeout: Duration) -> Server {
         self.settings.idle_timeout = timeout;
         self
     }
 
-    /// Sets how long a client may neither send nor take a byte while a request has arrived in part or a reply waits for it; a minute by
-    /// default, zero for no limit.
+    /// Sets how long a client may neither send nor receive a byte while a request is incomplete or
+    /// a reply waits for it. One minute by default; zero means no limit.
     pub fn halfway_timeout(mut self, timeout: Duration) -> Server {
         self.settings.halfway_timeout = timeout;
         self
     }
 
-    /// Which changes are told as messages, in the letters of Redis's `notify-keyspace-events`; none by default.
+    /// Sets which changes are published as messages, in the letters of `notify-keyspace-events` of
+    /// Redis; none by default.
     pub fn notify_keyspace_events(mut self, events: impl Into<String>) -> Server {
         self.settings.notify_events = events.into();
         self
     }
 
-    /// Whether to accept inline requests, as typed in telnet; no by default.
+    /// Sets whether to accept inline requests, as typed in telnet; no by default.
     pub fn inline_commands(mut self, allowed: bool) -> Server {
         self.settings.lines = allowed;
         self
     }
 
-    /// Whether SIGTERM and SIGINT end the server, instead of the process; no by default. Another one while it ends, or when it has ended, does
-    /// end the process, with status 1.
+    /// Sets whether SIGTERM and SIGINT end the server instead of the process; no by default. A
+    /// second signal ends the process with status 1.
     pub fn end_on_signals(mut self, ends: bool) -> Server {
         self.ends_on_signals = ends;
         self
     }
 
-    /// Begins to listen. On return clients can connect.
+    /// Begins to listen. On return, clients can connect.
     ///
     /// # Errors
     ///
-    /// All that there are; [`ServerError::Db`] where the file of [`Server::of_file`] cannot be opened.
+    /// All variants; [`ServerError::Db`] if the file of [`Server::of_file`] cannot be opened.
     pub fn start(self) -> Result<RunningServer, ServerError> {
         if let Some(address) = self.address
             && !address.ip().is_loopback()
@@ -325,8 +331,8 @@ impl Server {
     }
 }
 
-/// Listens once more on a socket that listens, for the sake of a longer backlog: the standard library's is 128 for a Unix socket, and a
-/// burst of connections beyond it stalls for a second.
+/// Calls `listen` again on a listening socket, for a longer backlog. The standard library asks for
+/// 128 on a Unix socket, and a longer burst of connections stalls for a second.
 fn lengthen_backlog(listener: impl std::os::fd::AsFd) -> io::Result<()> {
     Ok(rustix::net::listen(listener, BACKLOG)?)
 }
@@ -338,7 +344,7 @@ fn check_events(settings: &Settings) -> Result<(), ServerError> {
     })
 }
 
-/// How many clients there may be, of those that are wanted.
+/// Returns how many of the wanted clients are possible.
 fn clients_with_room(wanted: usize) -> Result<usize, ServerError> {
     if wanted == 0 {
         let reason = "maxclients must be 1 or more".to_owned();
@@ -364,7 +370,7 @@ fn listen_error(place: &dyn fmt::Display) -> impl FnOnce(io::Error) -> ServerErr
     move |source| ServerError::Listen { place, source }
 }
 
-/// A server that listens; from [`Server::start`].
+/// A listening server; from [`Server::start`].
 #[derive(Debug)]
 pub struct RunningServer {
     handle: ServerHandle,
@@ -373,21 +379,22 @@ pub struct RunningServer {
 }
 
 impl RunningServer {
-    /// Where it listens; `None` where it has a socket alone.
+    /// Returns the address; `None` if the server only listens on a Unix socket.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.local_addr
     }
 
-    /// Something to end it with, from any thread.
+    /// Returns a handle that ends the server, from any thread.
     pub fn handle(&self) -> ServerHandle {
         self.handle.clone()
     }
 
-    /// Waits until it has ended: all requests that had arrived are answered, and all that was written is on the device.
+    /// Waits for the end of the server. On return, every request that had arrived is answered, and
+    /// every write is on the device.
     ///
     /// # Errors
     ///
-    /// [`ServerError::Db`] where the last sync failed.
+    /// [`ServerError::Db`] if the last sync failed.
     pub fn wait(self) -> Result<(), ServerError> {
         match self.thread.join() {
             Ok(ended) => ended.map_err(ServerError::Db),
@@ -411,7 +418,7 @@ impl fmt::Debug for ServerHandle {
 }
 
 impl ServerHandle {
-    /// Lets it end; [`RunningServer::wait`] returns when it has.
+    /// Ends the server; [`RunningServer::wait`] then returns.
     pub fn stop(&self) {
         self.shared.end();
     }
@@ -422,7 +429,7 @@ struct Listeners {
     unix: Option<(UnixListener, UnixSocket)>,
 }
 
-/// Has a thread of its own wait for signals, which does so too while the runtime is being ended.
+/// Starts a thread that waits for signals, also while the runtime ends.
 fn end_on_signals(ending: &watch::Sender<bool>) -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -504,7 +511,8 @@ async fn accept_tcp(listener: Option<TcpListener>, shared: &Arc<Shared>) {
     }
 }
 
-/// Has the system ask now and then whether a client's machine is there still: one that has gone without a word would be a client for ever.
+/// Lets the system check at intervals whether the machine of a client still exists. Without it, a
+/// client whose machine failed would stay forever.
 fn keep_alive(stream: &tokio::net::TcpStream) -> rustix::io::Result<()> {
     use rustix::net::sockopt;
     sockopt::set_tcp_keepidle(stream, KEEP_ALIVE)?;
@@ -526,13 +534,13 @@ async fn accept_unix(listener: Option<UnixListener>, path: &Path, shared: &Arc<S
     }
 }
 
-/// After accepting has failed: going on at once would fail at once.
+/// Waits after a failed accept, since the next one would fail at once.
 async fn pause(error: &io::Error) {
     tracing::warn!(%error, "cannot accept a client");
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
-/// Serves a client that has connected, or says that there are too many.
+/// Serves a new client, or reports that there are too many.
 fn admit<S>(mut stream: S, address: String, local_address: String, shared: &Arc<Shared>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -114,7 +114,7 @@ impl Asked {
     /// The pause is at most as long as the last sync took. It happens once if the clients do not
     /// come back.
     fn gather(&self, upto: u64, sync_took: Duration) {
-        /// Whoever was let go and has still not asked has something else to do, however slow the device is.
+        /// A client that was released and has not asked again does something else, however slow the device is.
         const LONGEST: Duration = Duration::from_millis(1);
         /// Short compared with a sync, and long enough to leave the processor to the awaited
         /// clients.

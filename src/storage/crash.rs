@@ -19,36 +19,36 @@ pub struct Image {
 }
 
 impl Image {
-    /// A disk with one file.
+    /// Makes an image with one file.
     pub fn of_file(path: impl Into<PathBuf>, contents: Vec<u8>) -> Image {
         Image {
             files: BTreeMap::from([(path.into(), contents)]),
         }
     }
 
-    /// A disk with these contents; `seed` as for [`SimulatedDisk::new`].
+    /// Makes a disk with these contents; `seed` as for [`SimulatedDisk::new`].
     pub fn restart(&self, seed: u64) -> SimulatedDisk {
         SimulatedDisk::with_files(seed, self.files.clone())
     }
 
-    /// The contents of a file; `None` where there is none of that name.
+    /// Returns the contents of a file; `None` if there is none of that name.
     pub fn file(&self, path: impl AsRef<Path>) -> Option<&[u8]> {
         self.files.get(path.as_ref()).map(Vec::as_slice)
     }
 
-    /// The contents of a file, to damage it further.
+    /// Returns the contents of a file, to damage them.
     pub fn file_mut(&mut self, path: impl AsRef<Path>) -> Option<&mut Vec<u8>> {
         self.files.get_mut(path.as_ref())
     }
 }
 
-/// Which of the changes since the last sync of a file are on the device.
+/// The changes since the last sync of a file that reach the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Loss {
     /// None of them.
     All,
-    /// All of them: nothing is lost. What a killed process leaves, too.
+    /// All of them: nothing is lost, as after a kill.
     Nothing,
     /// All but one.
     One(usize),
@@ -75,7 +75,7 @@ pub enum Loss {
 }
 
 impl Loss {
-    /// The kind, for a summary.
+    /// Returns the name of the kind, for a summary.
     pub fn name(self) -> &'static str {
         match self {
             Loss::All => "no unsynced write",
@@ -97,18 +97,20 @@ impl Loss {
 }
 
 impl SimulatedDisk {
-    /// What is on the device after the first `upto` operations if everything is lost that was not synced.
+    /// Returns the contents after the first `upto` operations if every change without a sync is
+    /// lost.
     pub fn synced_image(&self, upto: usize) -> Image {
         self.crash_at(upto).image(Loss::All, 0, 0, &[])
     }
 
-    /// What a killed process leaves after the first `upto` operations: everything.
+    /// Returns the contents that a killed process leaves after the first `upto` operations: all of
+    /// them.
     pub fn killed_image(&self, upto: usize) -> Image {
         let crash = self.crash_at(upto);
         crash.image(Loss::Nothing, crash.unsynced_names(), 0, &[])
     }
 
-    /// The moment after the first `upto` operations, at which power may be lost.
+    /// Returns the moment after the first `upto` operations, at which power may be lost.
     pub fn crash_at(&self, upto: usize) -> Crash {
         Crash(State::after(&self.history(upto)))
     }
@@ -119,18 +121,18 @@ impl SimulatedDisk {
 pub struct Crash(State);
 
 impl Crash {
-    /// The length of each change of a file's contents or size that is at risk; a change of size counts as 0.
+    /// Returns the length of each change that is at risk; 0 for a change of size.
     pub fn unsynced_lengths(&self) -> Vec<usize> {
         let pending = self.0.inodes.iter().flat_map(|inode| &inode.pending);
         pending.map(length).collect()
     }
 
-    /// How many names are at risk.
+    /// Returns the number of names that are at risk.
     pub fn unsynced_names(&self) -> usize {
         self.0.pending_names.len()
     }
 
-    /// What is on the device afterwards.
+    /// Returns the contents of the device after the loss.
     ///
     /// Changes are counted in the order of [`Crash::unsynced_lengths`]. Of the names that were not
     /// synced the first `names` are there. `seed` decides the tosses; `garbage` is what the device

@@ -225,7 +225,7 @@ impl Window {
         // layout of `u64`, and whatever else looks at these words does so by atomic loads until they are published (invariants 3, 5).
         let target =
             |index: usize| unsafe { &*self.map.as_mut_ptr().add(start).cast::<Word>().add(index) };
-        // Who dies on the way leaves something that the next writer sees: the header goes before the body.
+        // A writer that dies here leaves bytes that the next writer sees: the header goes before the body.
         for (index, word) in (1..).zip(header) {
             target(index).store(u64::from_ne_bytes(*word), Ordering::Relaxed);
         }

@@ -144,7 +144,7 @@ struct Shared {
     /// The storage that it is in.
     device: u64,
     contents: Mutex<Contents>,
-    /// Who holds which lock, by the handle's number.
+    /// The held locks, with the numbers of their handles.
     locks: Mutex<Vec<(LockByte, LockMode, u64)>>,
     next_handle: Word,
 }

@@ -96,12 +96,12 @@ fn put_away(path: &Path, away: &Path) -> io::Result<()> {
         return Err(io::ErrorKind::AddrInUse.into());
     }
     match fs::rename(path, away) {
-        // Somebody else has just put it away.
+        // Another process has just removed it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         renamed => renamed?,
     }
     if !is_dead(away)? {
-        // Somebody else has just put a living one there: it gets its name back.
+        // Another process has just put a live one there: it gets its name back.
         let _ = fs::hard_link(away, path);
         return Err(io::ErrorKind::AddrInUse.into());
     }

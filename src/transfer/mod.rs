@@ -1,11 +1,13 @@
-//! Everything between a file and a Redis or Valkey server: [`push`] and [`pull`]. Feature `redis`.
+//! Transfers between a file and a Redis or Valkey server: [`push`] and [`pull`]. Feature `redis`.
 //!
-//! Strings and hashes are moved with the deadlines of keys and fields, many at a time. What exists on the other side under the same key is replaced; what exists there
-//! under other keys stays. What the other side refuses, or what cannot be kept here, is told key by key, and the rest is moved. Then everything
-//! is looked at once more, on both sides: [`Report::verified_count`].
+//! A transfer copies strings and hashes, with the deadlines of keys and fields, many at a time. It
+//! replaces keys of the same name on the other side, and keeps all others. It reports each key that
+//! the target refuses or cannot store, and continues with the rest. Then it compares all keys on
+//! both sides: [`Report::verified_count`].
 //!
-//! A file's 16 databases keep their numbers. Where the URL names a database (`redis://host/3`), only the one that the handle shows is moved, to or from that
-//! one. A cluster has database 0 alone.
+//! The 16 databases of a file keep their numbers. If the URL names a database (`redis://host/3`),
+//! only the database that the handle shows is transferred, to or from that one. A cluster has only
+//! database 0.
 
 mod compare;
 mod position;
@@ -24,7 +26,7 @@ use crate::limits::DATABASE_COUNT;
 use crate::remote::{Link, Server};
 use crate::{Db, Error, Result};
 
-/// How long a server may take for one answer, or for a page of them.
+/// The timeout for one answer of a server, or for a page of them.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What is collected at most before it is sent or written.
@@ -48,67 +50,68 @@ const FATAL: [&str; 11] = [
     "BUSY",
 ];
 
-/// What happens on the way.
+/// The progress of a transfer.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// Keys have been moved.
+    /// Keys were transferred.
     Moved {
-        /// So many by now, those before [`push`] or [`pull`] was gone on with included.
+        /// The number so far, including those before [`push`] or [`pull`] was resumed.
         done: u64,
-        /// Of about so many.
+        /// About how many there are.
         total: u64,
-        /// Where to go on if this ends here.
+        /// The position from which the transfer can be resumed.
         position: &'a Position,
     },
-    /// The position that was given is of no use, and everything is moved from the beginning.
+    /// The given position cannot be used, so the transfer starts from the beginning.
     BegunAnew {
-        /// Why.
+        /// The reason.
         reason: &'a str,
     },
-    /// Keys have been looked at once more.
+    /// Keys were compared.
     Verified {
-        /// So many by now.
+        /// The number so far.
         done: u64,
-        /// Of about so many.
+        /// About how many there are.
         total: u64,
     },
-    /// A key was not moved.
+    /// A key was not transferred.
     Refused {
-        /// In which of the file's databases.
+        /// The number of the database in the file.
         database: u8,
-        /// Which.
+        /// The key.
         key: &'a [u8],
-        /// Why not.
+        /// The reason.
         reason: &'a str,
     },
-    /// A key is not the same on both sides, although it was moved.
+    /// A key was transferred, and differs on both sides.
     Differs {
-        /// In which of the file's databases.
+        /// The number of the database in the file.
         database: u8,
-        /// Which.
+        /// The key.
         key: &'a [u8],
-        /// What is different.
+        /// The difference.
         reason: &'a str,
     },
 }
 
-/// What was done.
+/// The report of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Report {
-    /// Keys that were moved, those before it was gone on with included.
+    /// The number of transferred keys, including those before the transfer was resumed.
     pub moved_count: u64,
-    /// Keys that are the same on both sides: type, length and deadline.
+    /// The number of keys that are equal on both sides: type, length and deadline.
     pub verified_count: u64,
-    /// Keys that were not moved, each of which was told.
+    /// The number of keys that were not transferred. Each was reported.
     pub refused_count: u64,
-    /// Keys that were moved and are not the same, each of which was told. Somebody may have changed them meanwhile.
+    /// The number of transferred keys that differ. Each was reported. Another program may have
+    /// changed them meanwhile.
     pub differing_count: u64,
 }
 
 impl Report {
-    /// Whether everything is there.
+    /// Returns whether all keys were transferred and are equal.
     pub fn is_complete(&self) -> bool {
         self.refused_count == 0 && self.differing_count == 0
     }

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// How far a [`push`](super::push) or [`pull`](super::pull) has come; as text, which [`str::parse`] reads.
+/// The progress of a [`push`](super::push) or [`pull`](super::pull), from which it can be resumed.
+/// [`str::parse`] reads its text.
 ///
-/// It belongs to one run of one server, by that server's run id: after a restart, which may have lost what was moved, and where a cursor means nothing any more, it begins anew.
+/// A position is valid for one run of one server, by the run id of the server. After a restart the
+/// server may have lost keys, and a cursor means nothing, so the transfer starts again.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Position {
     /// The file's database.

@@ -9,13 +9,14 @@ use crate::{Db, Error, ExpireCondition, Result, SetOptions};
 /// How many keys' values are asked for at a time: each may be large.
 const VALUES: usize = 32;
 
-/// Moves what a server holds into a file, and verifies it; see the [module](crate::transfer).
+/// Copies the keys of a server into a file, and compares both; see the [module](crate::transfer).
 ///
-/// Types that a file cannot hold are told key by key, and left out. `tell` and `from` as for [`push`](super::push).
+/// Keys of types that a file cannot store are reported and left out. `tell` and `from` are as for
+/// [`push`](super::push).
 ///
 /// # Errors
 ///
-/// [`Error::Remote`] where the server cannot be reached, and those of every write, see [`Db::set`].
+/// [`Error::Remote`] if the server cannot be reached, and those of every write, see [`Db::set`].
 pub fn pull(
     url: &str,
     db: &Db,

@@ -8,15 +8,16 @@ use crate::{Db, KeyType, Result, ScanOptions, Value};
 /// Most fields of one HSET.
 const FIELDS: usize = 512;
 
-/// Moves what a file holds to a server, and verifies it; see the [module](crate::transfer).
+/// Copies the keys of a file to a server, and compares both; see the [module](crate::transfer).
 ///
-/// `tell` hears of each page, with the [`Position`] to go on from where this fails, and of each key that is refused. Given such a position, keys
-/// before it are not sent again, unless the server was restarted since.
+/// Calls `tell` for each page, with the [`Position`] from which to resume after a failure, and for
+/// each key that is refused. With such a position, keys before it are not sent again, unless the
+/// server was restarted since.
 ///
 /// # Errors
 ///
-/// [`Error::Remote`](crate::Error::Remote) where the server cannot be reached, or says that nothing more will succeed (it is full, read-only, loading); and those of
-/// [`Db::get`].
+/// [`Error::Remote`](crate::Error::Remote) if the server cannot be reached, or reports that nothing
+/// more will succeed (it is full, read-only or loading); and those of [`Db::get`].
 pub fn push(
     db: &Db,
     url: &str,

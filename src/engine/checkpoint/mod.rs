@@ -70,7 +70,7 @@ const ENTRY_BYTES: u64 = 9;
 /// Why a checkpoint is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reason {
-    /// Somebody has asked for it.
+    /// It was requested.
     Asked,
     /// The tail is long.
     Due,
@@ -174,7 +174,7 @@ impl Engine {
         };
         if !is_named(&*self.storage, &*generation.file, &self.path)? {
             self.follow(&generation)?;
-            // Who asked for one is not told that there was a compaction meanwhile.
+            // A caller is not told of a compaction meanwhile.
             return match reason {
                 Reason::Asked => self.try_to_write_checkpoint(reason, timeout, share_bytes),
                 Reason::Due | Reason::Closing => Ok(false),

@@ -68,7 +68,7 @@ pub(super) enum Phase {
     Whole,
 }
 
-/// Who is told what a copy does.
+/// The receiver of the progress of a copy.
 pub(super) trait Observer {
     /// Called after every stride with the offset reached; returns whether to continue.
     fn goes_on(&mut self, offset: u64) -> bool;

@@ -215,7 +215,7 @@ impl Engine {
         for _ in 0..MAX_ATTEMPTS {
             let source = self.generation();
             if !Arc::ptr_eq(&first, &source) {
-                // Somebody else was faster: what was dead when this began is gone.
+                // Another handle has compacted the file: what was dead when this began is gone.
                 let mut sizes = self.sizes(&*first.file, &*source.file)?;
                 sizes.duration = begun.elapsed();
                 return Ok(Some(sizes));

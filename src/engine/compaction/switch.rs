@@ -50,7 +50,7 @@ impl Engine {
         let mut writer = self.lock_writer()?;
         let source = Arc::clone(&running.source);
         if !Arc::ptr_eq(&writer.generation, &source) {
-            // Somebody else was faster.
+            // Another handle has compacted the file.
             self.give_up_turn(&mut writer);
             return Ok(None);
         }

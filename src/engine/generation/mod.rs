@@ -48,7 +48,7 @@ pub(super) struct Generation {
     statistics: Mutex<Statistics>,
     mappings: Mappings,
     mapping_step_bytes: u64,
-    /// Where the log ends that was applied. Who holds it applies what comes next.
+    /// The end of the applied log. Its holder applies the next commits.
     tail: Mutex<Tail>,
     /// The same, for a check that does not wait.
     published_upto: AtomicU64,
@@ -312,7 +312,7 @@ impl Generation {
         }
     }
 
-    /// Where the log ends that was applied. Who holds this may apply what comes next, and append.
+    /// The end of the applied log. Its holder may apply the next commits, and append.
     pub(super) fn lock_tail(&self) -> MutexGuard<'_, Tail> {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -199,10 +199,9 @@ impl Fault {
     }
 }
 
-/// A disk in memory that remembers what was done to it, can fail, and can lose power.
+/// A disk in memory that records all operations, can fail, and can lose power.
 ///
-/// Clones are the same disk. All handles on it die with it; a database on it has no
-/// background thread.
+/// Clones are the same disk. A database on it has no background thread.
 ///
 /// ```
 /// # fn main() -> brasa::Result<()> {
@@ -237,25 +236,25 @@ pub trait Schedule: Send + Sync {
     ///
     /// # Errors
     ///
-    /// Where the thread stands for a process that was killed: the operation then fails without an effect.
+    /// If the thread stands for a killed process. The operation then fails without an effect.
     fn step(&self, step: Step) -> io::Result<()>;
 }
 
-/// What a thread has come to.
+/// The step that a thread has reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Step {
-    /// It is about to do something.
+    /// The thread is about to make an operation.
     Operation,
-    /// A lock was refused to it.
+    /// The thread did not get a lock.
     Refused,
-    /// It has given a lock up.
+    /// The thread has released a lock.
     Released,
-    /// A sync of a file has succeeded, and its thread is about to go on.
+    /// A sync of a file has succeeded, and its thread is about to continue.
     Synced,
 }
 
-/// A schedule is nothing to print.
+/// A schedule has no content to print.
 impl std::fmt::Debug for dyn Schedule {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Schedule")
@@ -276,9 +275,9 @@ struct World {
     /// How many writes to files without a name are still right before one is not.
     rots_after: Option<u64>,
     random: SplitMix,
-    /// The network file system that the disk says it is.
+    /// The network file system that the disk claims to be on.
     network_file_system: Option<&'static str>,
-    /// Who has opened which file.
+    /// The open files, each with the thread or process that opened it.
     handles: Vec<(Owner, Weak<FaultyFile>)>,
 }
 
@@ -329,12 +328,13 @@ impl World {
 }
 
 impl SimulatedDisk {
-    /// An empty disk. `seed` decides the random numbers that programs draw, salts among them.
+    /// Makes an empty disk. `seed` decides the random numbers that programs draw, for example
+    /// salts.
     pub fn new(seed: u64) -> SimulatedDisk {
         Self::with_files(seed, BTreeMap::new())
     }
 
-    /// A disk with these files on it, all of them safely.
+    /// Makes a disk with these files, all of them durable.
     pub(super) fn with_files(seed: u64, files: BTreeMap<PathBuf, Vec<u8>>) -> SimulatedDisk {
         let memory = MemoryStorage::default();
         let mut initial = Vec::new();
@@ -364,29 +364,30 @@ impl SimulatedDisk {
         }
     }
 
-    /// How many operations changed what is or should be on the device.
+    /// Returns the number of operations that changed the device, or should have.
     pub fn operation_count(&self) -> usize {
         self.world().trace.len()
     }
 
-    /// Kills every program that uses the disk: their locks are gone, what they wrote is there.
-    /// Their handles must not be used any more, nor dropped, for dropping is closing: see
+    /// Kills every program that uses the disk: its locks are released, and its writes stay. The
+    /// handles must not be used again, nor dropped, since dropping closes them; see
     /// [`std::mem::forget`].
     pub fn kill_all(&self) {
         self.memory.release_locks();
     }
 
-    /// Lets the disk say that it is on a network file system of this name.
+    /// Lets the disk claim to be on a network file system of this name.
     pub fn pretend_network_file_system(&self, name: &'static str) {
         self.world().network_file_system = Some(name);
     }
 
-    /// Puts the threads that use the disk under a schedule; once.
+    /// Puts all threads that use the disk under a schedule; once.
     pub fn schedule(&self, schedule: Arc<dyn Schedule>) {
         let _ = self.schedule.set(schedule);
     }
 
-    /// Takes every lock from the handles that a thread has opened, as the kernel does when a process is killed.
+    /// Releases all locks of the handles that a thread has opened, as the kernel does for a killed
+    /// process.
     pub fn release_locks_of(&self, owner: Owner) {
         let handles = self.world().handles.clone();
         for (opened_by, handle) in handles {
