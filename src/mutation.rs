@@ -3,6 +3,8 @@
 //! Without the feature `simulation` the switches are constants, and the compiler removes them.
 
 /// One thing done wrong.
+///
+/// [`with_mutation`] has an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Mutation {
@@ -148,6 +150,20 @@ mod switch {
     }
 
     /// Runs `broken` with the engine broken in one way, on this thread alone.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use brasa::Db;
+    /// use brasa::simulation::{Mutation, SimulatedDisk, with_mutation};
+    /// let disk = SimulatedDisk::new(1);
+    /// let db = Db::options().open_on(&disk, "cache.brasa")?;
+    /// db.set("a", "1")?;
+    /// with_mutation(Mutation::SkipFileSync, || db.sync())?;
+    /// let lost = disk.synced_image(disk.operation_count()).restart(2);
+    /// assert!(!Db::options().open_on(&lost, "cache.brasa")?.exists("a")?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn with_mutation<R>(mutation: Mutation, broken: impl FnOnce() -> R) -> R {
         struct Restore(Option<Mutation>);
         impl Drop for Restore {

@@ -329,3 +329,48 @@ fn events_are_emitted_by_one_file() {
     }
     assert!(broken.is_empty(), "use crate::events: {broken:#?}");
 }
+
+/// The name of the public item that a line of source declares, if it declares one.
+fn declared(line: &str) -> Option<&str> {
+    let rest = line.trim_start().strip_prefix("pub ")?;
+    let words = rest.split(|c: char| !c.is_alphanumeric() && c != '_');
+    let mut words = words.filter(|word| !word.is_empty());
+    let kind = words.find(|word| !["const", "async"].contains(word))?;
+    let is_item = ["fn", "struct", "enum", "trait"].contains(&kind);
+    is_item.then(|| words.next()).flatten()
+}
+
+/// A page without an example names the item whose page has one.
+#[test]
+fn every_public_item_has_an_example_or_a_link_to_one() {
+    let accepted = std::fs::read_to_string(root().join("tests/surface/public-api.txt")).unwrap();
+    let accepted: BTreeSet<&str> = accepted
+        .split(|c: char| !c.is_alphanumeric() && c != '_')
+        .collect();
+    let mut missing = Vec::new();
+    for path in sources(&root().join("src")) {
+        let below = path.strip_prefix(root().join("src")).unwrap();
+        // The decoder of requests is hidden: it is there for the fuzzer.
+        let is_hidden = below == Path::new("server/request.rs");
+        if is_hidden || below.starts_with("bin") || below.starts_with("sync") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut docs = String::new();
+        for line in text.lines().map(str::trim) {
+            if line.starts_with("///") {
+                docs += line;
+            } else if let Some(name) = declared(line) {
+                // An undocumented item is not public: the compiler demands documentation.
+                let has_example = docs.contains("```") || docs.contains("example");
+                if !docs.is_empty() && accepted.contains(name) && !has_example {
+                    missing.push(format!("src/{}: {name}", below.display()));
+                }
+                docs.clear();
+            } else if !line.starts_with("#[") && !line.ends_with(")]") {
+                docs.clear();
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}

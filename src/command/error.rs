@@ -11,6 +11,8 @@ pub(super) const QUOTED_BYTES: usize = 128;
 /// The text of an error reply: a code in capitals, a space, and what is wrong.
 ///
 /// It is one line. It may quote what the user gave, hence bytes.
+///
+/// The [module](crate::command) has an example of a session.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ErrorReply(Cow<'static, [u8]>);
 
@@ -30,11 +32,15 @@ impl ErrorReply {
     }
 
     /// The whole text, which is UTF-8 where the user's words were.
+    ///
+    /// The [module](crate::command) has an example of a session.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
     /// Its first word, as `ERR` or `WRONGTYPE`.
+    ///
+    /// The [module](crate::command) has an example of a session.
     pub fn code(&self) -> &str {
         let word = self.0.split(|byte| *byte == b' ').next();
         str::from_utf8(word.unwrap_or_default()).unwrap_or_default()

@@ -7,6 +7,8 @@
 use std::time::Duration;
 
 /// Something that messages are sent to: a name, or a pattern of names.
+///
+/// The [module](crate::command) has an example of a session.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Subscription {
@@ -20,6 +22,8 @@ pub enum Subscription {
 
 impl Subscription {
     /// The name or the pattern.
+    ///
+    /// The [module](crate::command) has an example of a session.
     pub fn name(&self) -> &[u8] {
         match self {
             Subscription::Channel(name)
@@ -30,6 +34,8 @@ impl Subscription {
 }
 
 /// One of the clients that are connected, as CLIENT LIST shows it.
+///
+/// The [module](crate::command) has an example of a session.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct ClientInfo {
@@ -62,6 +68,8 @@ pub struct ClientInfo {
 }
 
 /// Which clients CLIENT KILL means; all that is given must hold.
+///
+/// The [module](crate::command) has an example of a session.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct ClientFilter {
@@ -87,6 +95,8 @@ pub(crate) mod sealed {
 ///
 /// The trait is sealed: `brasa::server::Server` implements it, and other crates use a
 /// session without one. It may gain methods in any release.
+///
+/// The [module](crate::command) has an example of a session.
 pub trait Host: sealed::Sealed + Send + Sync {
     /// What INFO says in a section of this name, beside what the file itself tells.
     fn info(&self, section: &str) -> Vec<InfoLine>;

@@ -11,6 +11,8 @@ use crate::Value;
 ///
 /// Version 2 of the protocol shows a map as a flat array of keys and values, and a double as its
 /// text.
+///
+/// The [module](crate::command) has an example of a session.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Reply {
@@ -113,6 +115,8 @@ impl From<Option<Value>> for Reply {
 }
 
 /// The bytes of a reply: a value of the database that was not copied, or bytes of its own.
+///
+/// The [module](crate::command) has an example of a session.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Bulk {

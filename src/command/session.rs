@@ -16,6 +16,8 @@ use crate::{Db, Error, Result};
 /// databases is selected, what is watched, and what MULTI has collected.
 ///
 /// Sessions on clones of one [`Db`] are independent of each other, and may run on threads of their own.
+///
+/// The [module](crate::command) has an example of a session.
 pub struct Session {
     db: Db,
     pub(super) pending: Pending,
@@ -28,6 +30,8 @@ pub struct Session {
 
 impl Session {
     /// A session on the database that the handle shows.
+    ///
+    /// The [module](crate::command) has an example of a session.
     pub fn new(db: Db) -> Session {
         Session {
             db,
@@ -39,6 +43,8 @@ impl Session {
     }
 
     /// A session of a server's client, which has this number. `is_trusted` says that it need give no password.
+    ///
+    /// The [module](crate::command) has an example of a session.
     pub fn of_client(db: Db, host: Arc<dyn Host>, id: u64, is_trusted: bool) -> Session {
         let mut session = Session::new(db);
         session.client.host = Some(host);
@@ -48,11 +54,15 @@ impl Session {
     }
 
     /// The version of the protocol for replies, 2 or 3.
+    ///
+    /// The [module](crate::command) has an example of a session.
     pub fn protocol(&self) -> u8 {
         self.client.protocol
     }
 
     /// Whether the client has given the password, or none is needed.
+    ///
+    /// The [module](crate::command) has an example of a session.
     pub fn is_trusted(&self) -> bool {
         self.client.is_trusted
     }
@@ -70,11 +80,15 @@ impl Session {
     }
 
     /// Whether the client has asked to be disconnected, once it has its reply.
+    ///
+    /// The [module](crate::command) has an example of a session.
     pub fn is_leaving(&self) -> bool {
         self.client.is_leaving
     }
 
     /// Whether a command that may write was executed since this was last asked.
+    ///
+    /// The [module](crate::command) has an example of a session.
     pub fn takes_has_written(&mut self) -> bool {
         std::mem::take(&mut self.has_written)
     }
@@ -110,11 +124,15 @@ impl Session {
     }
 
     /// Whether the client waits for messages, or for what MONITOR shows.
+    ///
+    /// The [module](crate::command) has an example of a session.
     pub fn is_subscribed(&self) -> bool {
         !self.client.subscriptions.is_empty() || self.client.is_monitoring
     }
 
     /// The session as CLIENT INFO shows it, without what only the server knows.
+    ///
+    /// The [module](crate::command) has an example of a session.
     pub fn client_info(&self) -> ClientInfo {
         let mut info = ClientInfo {
             id: self.client.id,
@@ -125,6 +143,8 @@ impl Session {
     }
 
     /// As [`Session::client_info`], into what was told before.
+    ///
+    /// The [module](crate::command) has an example of a session.
     pub fn describe(&self, info: &mut ClientInfo) {
         info.database = self.db.database_number();
         info.subscriptions = self.client.subscriptions.counts();
@@ -141,11 +161,15 @@ impl Session {
     }
 
     /// The database that is selected.
+    ///
+    /// The [module](crate::command) has an example of a session.
     pub fn db(&self) -> &Db {
         &self.db
     }
 
     /// Ends the session and closes its handle, see [`Db::close`].
+    ///
+    /// The [module](crate::command) has an example of a session.
     ///
     /// # Errors
     ///
@@ -174,6 +198,8 @@ impl Session {
     }
 
     /// As [`Session::execute`], for words that stand beside one another already.
+    ///
+    /// The [module](crate::command) has an example of a session.
     pub fn execute_words(&mut self, words: &[&[u8]]) -> Reply {
         let (command, arguments) = match resolve(words) {
             Ok(resolved) => resolved,
@@ -189,6 +215,8 @@ impl Session {
     }
 
     /// Whether to send the reply to the last executed command: CLIENT REPLY.
+    ///
+    /// The [module](crate::command) has an example of a session.
     pub fn takes_reply_wanted(&mut self) -> bool {
         match self.client.silence {
             Silence::None => true,

@@ -18,6 +18,8 @@ use crate::sync::LazyLock;
 pub(super) type Handler = fn(&mut Session, &[&[u8]]) -> Result<Reply, Failure>;
 
 /// One command: its name, how it is called, and what it does.
+///
+/// The [module](crate::command) has an example of a session.
 #[non_exhaustive]
 pub struct Command {
     /// The name, in lower case.
@@ -181,6 +183,8 @@ impl fmt::Debug for Command {
 }
 
 /// What kind of command it is, with the names that Redis's COMMAND gives.
+///
+/// The [module](crate::command) has an example of a session.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Flags(u32);
 
@@ -227,12 +231,16 @@ impl Flags {
     ];
 
     /// These and those.
+    ///
+    /// The [module](crate::command) has an example of a session.
     #[must_use]
     pub const fn and(self, other: Flags) -> Flags {
         Flags(self.0 | other.0)
     }
 
     /// Whether all of the others are among these.
+    ///
+    /// The [module](crate::command) has an example of a session.
     pub const fn contains(self, other: Flags) -> bool {
         self.0 & other.0 == other.0
     }
@@ -258,6 +266,8 @@ impl fmt::Debug for Flags {
 }
 
 /// Which of a command's words are keys; the name is word 0.
+///
+/// The [module](crate::command) has an example of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeyPositions {
@@ -285,6 +295,8 @@ impl KeyPositions {
 }
 
 /// The chapter of Redis's documentation that a command belongs to.
+///
+/// The [module](crate::command) has an example of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Group {
@@ -310,6 +322,8 @@ pub enum Group {
 
 impl Group {
     /// Its name, as in COMMAND DOCS.
+    ///
+    /// The [module](crate::command) has an example of a session.
     pub const fn name(self) -> &'static str {
         match self {
             Group::String => "string",

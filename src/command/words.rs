@@ -6,6 +6,8 @@ use std::io::{self, Write};
 /// The error of a line with a quote that is not closed, or is closed in the middle of a word.
 ///
 /// The struct is `#[non_exhaustive]`: later versions may add fields.
+///
+/// The [module](crate::command) has an example of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnbalancedQuotes;

@@ -8,6 +8,8 @@ use crate::limits::MAX_DEADLINE_MS;
 use crate::{Db, Error, Result, Value};
 
 /// The remaining life of a key. The enum is exhaustive: Redis has no other answer.
+///
+/// [`Db::ttl`] has an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ttl {
     /// The key does not exist (-2 in Redis).
@@ -19,6 +21,8 @@ pub enum Ttl {
 }
 
 /// The change of a deadline by a read; for [`Db::get_ex`] and [`Db::hget_ex`].
+///
+/// [`Db::get_ex`] has an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum TtlChange {
@@ -47,6 +51,8 @@ impl TtlChange {
 
 /// The condition on the present deadline of a key for [`Db::expire_at_if`]. A missing deadline
 /// counts as infinitely late.
+///
+/// [`Db::expire_at_if`] has an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum ExpireCondition {
@@ -226,6 +232,18 @@ impl Db {
 
     /// Removes the key's deadline. Returns whether it had one.
     ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// use std::time::Duration;
+    /// db.set("a", "1")?;
+    /// db.expire("a", Duration::from_secs(60))?;
+    /// assert!(db.persist("a")?);
+    /// assert_eq!(db.ttl("a")?, brasa::Ttl::Persistent);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// The errors of every write, see [`Db::set`].
@@ -289,6 +307,16 @@ impl Db {
     }
 
     /// Returns the deadline of the key in Unix milliseconds; see [`Db::deadline`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.set("a", "1")?;
+    /// db.expire_at("a", 32_503_680_000_000)?; // in the year 3000
+    /// assert_eq!(db.deadline_ms("a")?, Some(32_503_680_000_000));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

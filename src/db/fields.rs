@@ -10,6 +10,8 @@ use crate::{Db, Error, ExpireCondition, Result, SetOptions, Ttl, TtlChange, Valu
 
 /// The outcome of setting a deadline of a field; from [`Db::hexpire_at_if`]. The enum is exhaustive:
 /// Redis has no other answer.
+///
+/// [`Db::hexpire`] has an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FieldExpiry {
     /// The field or the key does not exist (-2 in Redis).
@@ -166,6 +168,17 @@ impl Db {
 
     /// Removes the deadlines of several fields in one commit. Returns for each whether it had one, or
     /// `None` if the field does not exist.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// use std::time::Duration;
+    /// db.hset("user:7", "token", "5f1c")?;
+    /// db.hexpire("user:7", "token", Duration::from_secs(60))?;
+    /// assert_eq!(db.hpersist("user:7", &["token", "age"])?, [Some(true), None]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

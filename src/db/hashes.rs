@@ -161,6 +161,15 @@ impl Db {
 
     /// Returns the names of all fields, in no particular order.
     ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.hset("user:7", "name", "Ana")?;
+    /// assert_eq!(db.hkeys("user:7")?, ["name"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of [`Db::hget`].
@@ -173,6 +182,15 @@ impl Db {
     }
 
     /// Returns the values of all fields, in the order of [`Db::hkeys`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.hset("user:7", "name", "Ana")?;
+    /// assert_eq!(db.hvals("user:7")?, ["Ana"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -206,6 +224,15 @@ impl Db {
 
     /// Removes several fields in one commit. Returns how many existed.
     ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.hset("user:7", "name", "Ana")?;
+    /// assert_eq!(db.hdel_many("user:7", &["name", "age"])?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of [`Db::hset`].
@@ -222,6 +249,15 @@ impl Db {
 
     /// Returns whether the hash has the field.
     ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.hset("user:7", "name", "Ana")?;
+    /// assert!(db.hexists("user:7", "name")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of [`Db::hget`].
@@ -230,6 +266,15 @@ impl Db {
     }
 
     /// Returns the number of fields of the hash; 0 for a missing key.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.hset("user:7", "name", "Ana")?;
+    /// assert_eq!(db.hlen("user:7")?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

@@ -5,6 +5,8 @@ use crate::limits::DATABASE_COUNT;
 use crate::{Db, Result};
 
 /// The type of the value of a key.
+///
+/// [`Db::key_type`] has an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum KeyType {
@@ -56,6 +58,15 @@ impl Db {
 
     /// Removes several keys in one commit. Returns how many existed.
     ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.set("a", "1")?;
+    /// assert_eq!(db.del_many(&["a", "b"])?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of [`Db::del`].
@@ -70,6 +81,15 @@ impl Db {
     }
 
     /// Returns whether the key exists.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.set("a", "1")?;
+    /// assert!(db.exists("a")? && !db.exists("b")?);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -158,6 +178,20 @@ impl Db {
     /// as exact as [`Db::len`]. If every field of a hash has a deadline, the hash has one: the last
     /// of them.
     ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use brasa::{Db, ManualClock, SetOptions};
+    /// use std::time::Duration;
+    /// let clock = ManualClock::new(0);
+    /// let db = Db::options().clock(clock.clone()).open_in_memory()?;
+    /// db.set_with("a", "1", SetOptions::new().ttl(Duration::from_secs(1)))?;
+    /// assert_eq!((db.expiring_count()?, db.expired_count()?), (1, 0));
+    /// clock.advance(Duration::from_secs(1));
+    /// assert_eq!((db.expiring_count()?, db.expired_count()?), (0, 1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of [`Db::len`].
@@ -168,6 +202,8 @@ impl Db {
     /// Returns how many keys of this database have expired and still take memory. The call is
     /// cheap, and as exact as [`Db::len`].
     ///
+    /// [`Db::expiring_count`] has an example.
+    ///
     /// # Errors
     ///
     /// Those of [`Db::len`].
@@ -176,6 +212,14 @@ impl Db {
     }
 
     /// Returns whether this database has no key.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// assert!(db.is_empty()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -204,6 +248,16 @@ impl Db {
     }
 
     /// Removes every key of all 16 databases, in one commit.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.database(3)?.set("a", "1")?;
+    /// db.clear_all()?;
+    /// assert!(db.database(3)?.is_empty()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

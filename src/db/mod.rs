@@ -51,6 +51,8 @@ use crate::{Error, Options, Result};
 /// Dropping the last clone syncs and closes the file, and loses the errors; [`Db::close`] returns
 /// them. If the last clone is dropped within the closure of a write to the same file, the file is
 /// closed after that write.
+///
+/// [`Db::open`] has an example.
 #[derive(Clone)]
 pub struct Db {
     handle: Arc<Handle>,
@@ -289,6 +291,8 @@ impl Db {
     }
 
     /// Returns the number of the database that this handle shows, from 0 to 15.
+    ///
+    /// [`Db::database`] has an example.
     pub fn database_number(&self) -> u8 {
         self.database
     }
@@ -329,11 +333,22 @@ impl Db {
     }
 
     /// Returns whether the handle can only read.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// assert!(!db.is_read_only());
+    /// assert_eq!(db.path().to_str(), Some(":memory:"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_read_only(&self) -> bool {
         self.engine().is_read_only()
     }
 
     /// Returns the path by which the file was opened; `:memory:` for a database in memory.
+    ///
+    /// [`Db::is_read_only`] has an example.
     pub fn path(&self) -> &Path {
         self.engine().path()
     }
@@ -425,6 +440,16 @@ impl Db {
     /// Compacts the file like [`Db::compact`]. Calls `progress` with the bytes of the log that were
     /// read so far, and the bytes in total.
     ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.set("a", "1")?;
+    /// let report = db.compact_with(|read_bytes, log_bytes| println!("{read_bytes} of {log_bytes}"))?;
+    /// assert!(report.after_bytes > 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of [`Db::compact`].
@@ -499,6 +524,17 @@ impl Db {
 
     /// Copies the live data like [`Db::backup`]. Calls `progress` with the bytes of the log that
     /// were read so far, and the bytes in total.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("cache.brasa");
+    /// let db = brasa::Db::open(&path)?;
+    /// let progress = |read_bytes, log_bytes| println!("{read_bytes} of {log_bytes}");
+    /// db.backup_with(directory.path().join("copy.brasa"), progress)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

@@ -41,6 +41,16 @@ impl Db {
     /// Renames a key like [`Db::rename`], if no key has the new name. Returns whether it was
     /// renamed; `None` for a missing key.
     ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.set("a", "1")?;
+    /// assert_eq!(db.rename_if_absent("a", "b")?, Some(true));
+    /// assert_eq!(db.rename_if_absent("a", "c")?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of [`Db::rename`].
@@ -106,6 +116,16 @@ impl Db {
     /// Moves a key to the database that `target` shows, under the same name. Returns `false` if the
     /// key is missing, or if the target key exists. `target` is a handle on the same file, as for
     /// [`Db::copy`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.set("a", "1")?;
+    /// assert!(db.move_to("a", &db.database(1)?)?);
+    /// assert!(db.database(1)?.exists("a")?);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

@@ -10,6 +10,8 @@ use crate::{Db, Error, KeyType, Result, Value};
 const PAGE_KEYS: usize = 256;
 
 /// Options of [`Db::scan`].
+///
+/// [`Db::scan`] has an example.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct ScanOptions {
@@ -28,17 +30,23 @@ impl Default for ScanOptions {
 
 impl ScanOptions {
     /// Returns the defaults: about 10 keys a page, of every type.
+    ///
+    /// [`Db::scan`] has an example.
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Sets about how many keys a page reads; at least 1.
+    ///
+    /// [`Db::scan`] has an example.
     pub fn count(mut self, count: usize) -> Self {
         self.count = count.max(1);
         self
     }
 
     /// Returns only keys whose value has this type.
+    ///
+    /// [`Db::scan`] has an example.
     pub fn key_type(mut self, key_type: KeyType) -> Self {
         self.key_type = Some(key_type);
         self
@@ -46,6 +54,8 @@ impl ScanOptions {
 }
 
 /// One page of [`Db::scan`].
+///
+/// [`Db::scan`] has an example.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ScanPage {
@@ -56,6 +66,8 @@ pub struct ScanPage {
 }
 
 /// One page of [`Db::hscan`].
+///
+/// [`Db::hscan`] has an example.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct FieldPage {
@@ -119,6 +131,8 @@ impl<T> Pages<T> {
 }
 
 /// An iterator over the keys of a database; see [`Db::keys`].
+///
+/// [`Db::keys`] has an example.
 #[derive(Debug)]
 #[must_use]
 pub struct Keys {
@@ -130,6 +144,8 @@ pub struct Keys {
 impl Keys {
     /// Returns only keys that begin with `prefix`. Every key is still read: the index is in hash
     /// order.
+    ///
+    /// [`Db::keys`] has an example.
     pub fn prefix(mut self, prefix: impl AsRef<[u8]>) -> Self {
         self.filter.prefix = prefix.as_ref().to_vec();
         self
@@ -137,12 +153,16 @@ impl Keys {
 
     /// Returns only keys that match `pattern`, with the rules of Redis's KEYS: `?`, `*`, `[a-z]`,
     /// `[^x]`, and `\` before a byte that stands for itself.
+    ///
+    /// [`Db::keys`] has an example.
     pub fn matching(mut self, pattern: impl AsRef<[u8]>) -> Self {
         self.filter.pattern = Some(pattern.as_ref().to_vec());
         self
     }
 
     /// Returns only keys whose value has this type.
+    ///
+    /// [`Db::keys`] has an example.
     pub fn key_type(mut self, key_type: KeyType) -> Self {
         self.options = self.options.key_type(key_type);
         self
@@ -163,6 +183,8 @@ impl Iterator for Keys {
 }
 
 /// An iterator over the strings of a database with their keys; see [`Db::entries`].
+///
+/// [`Db::entries`] has an example.
 #[derive(Debug)]
 #[must_use]
 pub struct Entries {
@@ -171,12 +193,16 @@ pub struct Entries {
 
 impl Entries {
     /// Returns only entries whose key begins with `prefix`.
+    ///
+    /// [`Db::entries`] has an example.
     pub fn prefix(mut self, prefix: impl AsRef<[u8]>) -> Self {
         self.keys = self.keys.prefix(prefix);
         self
     }
 
     /// Returns only entries whose key matches `pattern`; see [`Keys::matching`].
+    ///
+    /// [`Db::entries`] has an example.
     pub fn matching(mut self, pattern: impl AsRef<[u8]>) -> Self {
         self.keys = self.keys.matching(pattern);
         self
@@ -203,6 +229,8 @@ impl Iterator for Entries {
 }
 
 /// An iterator over the fields of a hash with their values; see [`Db::fields`].
+///
+/// [`Db::fields`] has an example.
 #[derive(Debug)]
 #[must_use]
 pub struct Fields {
@@ -213,12 +241,16 @@ pub struct Fields {
 
 impl Fields {
     /// Returns only fields that begin with `prefix`.
+    ///
+    /// [`Db::fields`] has an example.
     pub fn prefix(mut self, prefix: impl AsRef<[u8]>) -> Self {
         self.filter.prefix = prefix.as_ref().to_vec();
         self
     }
 
     /// Returns only fields that match `pattern`; see [`Keys::matching`].
+    ///
+    /// [`Db::fields`] has an example.
     pub fn matching(mut self, pattern: impl AsRef<[u8]>) -> Self {
         self.filter.pattern = Some(pattern.as_ref().to_vec());
         self

@@ -299,6 +299,15 @@ impl Db {
 
     /// Returns the length of the string at `key` in bytes; 0 for a missing key.
     ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// db.set("a", "four")?;
+    /// assert_eq!(db.strlen("a")?, 4);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of [`Db::get`].

@@ -36,6 +36,17 @@ pub struct Watch {
 impl Watch {
     /// Waits up to `timeout` for the next change. Returns `None` if there was none.
     ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// use std::time::Duration;
+    /// let mut watch = db.watch()?;
+    /// db.set("a", "1")?;
+    /// assert!(watch.wait(Duration::from_secs(1))?.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::Io`](crate::Error::Io) if the file at the path was replaced and the new one cannot
@@ -55,6 +66,8 @@ impl Watch {
     }
 
     /// Returns the position of the next change, for [`Db::watch_from`].
+    ///
+    /// [`Db::watch_from`] has an example.
     pub fn position(&self) -> u64 {
         self.place.position()
     }
@@ -80,6 +93,8 @@ impl Db {
     /// A watch reads the log, so it costs writers nothing, and a slow reader loses nothing. Only a
     /// reader that is behind by a whole compaction gets a
     /// [`ChangeKind::Gap`](crate::ChangeKind::Gap).
+    ///
+    /// [`Watch`] has an example.
     ///
     /// # Errors
     ///

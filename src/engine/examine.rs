@@ -22,6 +22,8 @@ const MAX_DAMAGED_PAGES: usize = 1 << 16;
 ///
 /// Parts of the log go from the end of a whole commit to the beginning of another, since a commit
 /// counts whole or not at all.
+///
+/// [`repair`](crate::inspect::repair) has an example.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DamagedRange {
@@ -56,6 +58,8 @@ impl DamagedRange {
 /// A record that is lost with a [`DamagedRange`].
 ///
 /// A lost `clear`, `delete` or `expire` is a loss too: what it took away comes back.
+///
+/// [`repair`](crate::inspect::repair) has an example.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LostRecord {
@@ -78,6 +82,8 @@ pub struct LostRecord {
 ///
 /// It costs no data: opening ignores the checkpoint and replays the log, which takes longer. The next compaction leaves the page
 /// out.
+///
+/// [`repair`](crate::inspect::repair) has an example.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DamagedPage {

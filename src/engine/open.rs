@@ -31,6 +31,8 @@ use crate::{Error, Fallback, Options, Result};
 const MAX_ATTEMPTS: usize = 8;
 
 /// What opening a file found and did; from [`Db::recovery`](crate::Db::recovery).
+///
+/// [`Db::recovery`](crate::Db::recovery) has an example.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Recovery {

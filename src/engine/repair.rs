@@ -62,6 +62,8 @@ impl Default for RepairOptions {
 impl RepairOptions {
     /// Returns the defaults: the new file is written beside the damaged one, with `.repaired`
     /// behind its name.
+    ///
+    /// [`RepairOptions`] has an example.
     pub fn new() -> Self {
         Self::default()
     }
@@ -70,18 +72,24 @@ impl RepairOptions {
     /// is kept, with `.damaged-0` or the first free number behind its name.
     ///
     /// Owner and mode are kept. A repair in place needs a file system with hard links.
+    ///
+    /// [`RepairOptions`] has an example.
     pub fn in_place(mut self, in_place: bool) -> Self {
         self.in_place = in_place;
         self
     }
 
     /// Sets the path of the new file, which must not exist. A repair in place ignores it.
+    ///
+    /// [`RepairOptions`] has an example.
     pub fn output(mut self, output: impl Into<PathBuf>) -> Self {
         self.output = Some(output.into());
         self
     }
 
     /// Sets how long to wait until other handles release the file; 5 seconds by default.
+    ///
+    /// [`RepairOptions`] has an example.
     pub fn lock_timeout(mut self, lock_timeout: Duration) -> Self {
         self.lock_timeout = lock_timeout;
         self
@@ -94,6 +102,8 @@ impl RepairOptions {
 }
 
 /// The report of a repair; from [`repair`](crate::inspect::repair).
+///
+/// [`repair`](crate::inspect::repair) has an example.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct RepairReport {
@@ -121,11 +131,15 @@ pub struct RepairReport {
 
 impl RepairReport {
     /// Returns whether the file was sound, so that nothing was done.
+    ///
+    /// [`repair`](crate::inspect::repair) has an example.
     pub fn nothing_to_do(&self) -> bool {
         self.damaged.is_empty() && self.poisoned.is_none()
     }
 
     /// Returns the bytes of all damaged parts together.
+    ///
+    /// [`repair`](crate::inspect::repair) has an example.
     pub fn lost_bytes(&self) -> u64 {
         self.damaged
             .iter()

@@ -9,6 +9,8 @@ use crate::sync::atomic::Ordering;
 use crate::{Error, Result};
 
 /// Sizes and counts of a file; from [`Db::stats`](crate::Db::stats).
+///
+/// [`Db::stats`](crate::Db::stats) has an example.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -47,6 +49,14 @@ pub struct Stats {
 
 impl Stats {
     /// Returns the bytes of index for each key; 0 without keys.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// let db = brasa::Db::in_memory()?;
+    /// assert_eq!(db.stats()?.index_bytes_per_key(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn index_bytes_per_key(&self) -> u64 {
         self.index_bytes.checked_div(self.key_count).unwrap_or(0)
     }

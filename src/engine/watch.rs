@@ -53,6 +53,8 @@ pub(super) type TrackedWatches = Mutex<Vec<WeakWatch>>;
 type WeakWatch = Weak<Mutex<Tracked<dyn Observer>>>;
 
 /// The kind of a change; from [`Watch`](crate::Watch).
+///
+/// [`Watch`](crate::Watch) has an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ChangeKind {
@@ -78,6 +80,8 @@ pub enum ChangeKind {
 }
 
 /// One change; from [`Watch`](crate::Watch).
+///
+/// [`Watch`](crate::Watch) has an example.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Change {

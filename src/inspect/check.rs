@@ -8,6 +8,8 @@ use crate::engine::{DamagedPage, DamagedRange, Findings, examine};
 use crate::log::{LOG_START, Source};
 
 /// The end of the log of a file.
+///
+/// [`check`] has an example.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum LogEnd {
@@ -26,6 +28,8 @@ pub enum LogEnd {
 }
 
 /// The report of [`check`].
+///
+/// [`check`] has an example.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct CheckReport {
@@ -53,6 +57,8 @@ pub struct CheckReport {
 
 impl CheckReport {
     /// Returns whether the file opens with all data that was on the device.
+    ///
+    /// [`check`] has an example.
     pub fn is_sound(&self) -> bool {
         self.damaged.is_empty()
     }
@@ -64,6 +70,22 @@ impl CheckReport {
 /// After damage the check continues with the next valid record, like [`repair`](super::repair).
 ///
 /// `progress` is called at intervals with the number of verified bytes and the number in total.
+///
+/// ```
+/// # fn main() -> brasa::Result<()> {
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let path = directory.path().join("cache.brasa");
+/// let db = brasa::Db::open(&path)?;
+/// db.set("a", "1")?;
+/// db.close()?;
+/// let report = brasa::inspect::check(&path, |verified_bytes, file_bytes| {
+///     println!("{verified_bytes} of {file_bytes}");
+/// })?;
+/// assert!(report.is_sound());
+/// assert_eq!(report.record_count, 1);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///
@@ -77,6 +99,8 @@ pub fn check(path: impl AsRef<Path>, mut progress: impl FnMut(u64, u64)) -> Resu
 }
 
 /// Checks the contents of a file in memory, like [`check`].
+///
+/// [`check`] has an example.
 ///
 /// # Errors
 ///

@@ -11,6 +11,8 @@ use crate::storage::Mapping;
 use crate::{Error, Result};
 
 /// One record of a log.
+///
+/// [`records`] has an example.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RecordInfo {
@@ -40,6 +42,8 @@ pub struct RecordInfo {
 ///
 /// The iterator omits damaged pages of checkpoints, since opening passes over them.
 /// [`check`](super::check) reports them.
+///
+/// [`records`] has an example.
 #[derive(Debug)]
 pub struct Records {
     path: PathBuf,
@@ -51,6 +55,21 @@ pub struct Records {
 }
 
 /// Returns an iterator over the records of a file, including dead ones.
+///
+/// ```
+/// # fn main() -> brasa::Result<()> {
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let path = directory.path().join("cache.brasa");
+/// let db = brasa::Db::open(&path)?;
+/// db.set("a", "1")?;
+/// db.close()?;
+/// for record in brasa::inspect::records(&path)? {
+///     let record = record?;
+///     println!("{} {:?} at {}", record.kind, record.key, record.offset);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///

@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use super::descriptors;
 
 /// Why a server did not start, or did not end well.
+///
+/// The [module](crate::server) has an example.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ServerError {

@@ -3,12 +3,26 @@
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use brasa::Durability;
 //! use brasa::server::Server;
+//! use std::time::Duration;
 //!
-//! let db = brasa::Db::open("cache.brasa")?;
-//! let server = Server::new(db).bind("127.0.0.1:6379".parse()?).start()?;
+//! let db = brasa::Db::options().durability(Durability::Os).open("cache.brasa")?;
+//! let server = Server::new(db)
+//!     .bind("127.0.0.1:6379".parse()?)
+//!     .unix_socket("cache.sock", 0o700)
+//!     .password("opensesame")
+//!     .max_clients(100)
+//!     .durability(Durability::Always) // each write is on the device before its reply
+//!     .idle_timeout(Duration::from_secs(300))
+//!     .halfway_timeout(Duration::from_secs(30))
+//!     .notify_keyspace_events("KEA")
+//!     .inline_commands(true)
+//!     .end_on_signals(true)
+//!     .start()?;
 //! println!("redis-cli -p {}", server.local_addr().unwrap().port());
-//! server.wait()?; // until a client sends SHUTDOWN, or `server.handle().stop()` is called
+//! let handle = server.handle(); // `handle.stop()` ends the server from any thread
+//! server.wait()?; // until a client sends SHUTDOWN
 //! # Ok(())
 //! # }
 //! ```
@@ -98,6 +112,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(300);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The settings of a server; see the [module](self).
+///
+/// The [module](self) has an example.
 #[derive(Debug)]
 #[must_use]
 pub struct Server {
@@ -130,6 +146,8 @@ impl Server {
     ///
     /// If the file was opened with [`Durability::Os`], only the server's own setting decides when
     /// it is synced.
+    ///
+    /// The [module](self) has an example.
     pub fn new(db: Db) -> Server {
         Server::over(Source::Db(db))
     }
@@ -170,6 +188,8 @@ impl Server {
 
     /// Listens on this address; port 0 chooses a free port. An address that other machines can
     /// reach needs a password.
+    ///
+    /// The [module](self) has an example.
     pub fn bind(mut self, address: SocketAddr) -> Server {
         self.address = Some(address);
         self
@@ -177,12 +197,16 @@ impl Server {
 
     /// Listens on a Unix socket of this path, with this mode; 0o700 is for the owner alone. It
     /// replaces a socket without a listener, and no other file.
+    ///
+    /// The [module](self) has an example.
     pub fn unix_socket(mut self, path: impl AsRef<Path>, mode: u32) -> Server {
         self.socket = Some((path.as_ref().to_owned(), mode));
         self
     }
 
     /// Demands this password from clients.
+    ///
+    /// The [module](self) has an example.
     pub fn password(mut self, password: impl Into<Vec<u8>>) -> Server {
         self.settings.password = Some(password.into());
         self
@@ -191,6 +215,8 @@ impl Server {
     /// Sets the maximum number of clients at once; 10,000 by default. If the process may not open
     /// that many files, the server raises the limit as far as it can, and then accepts fewer
     /// clients.
+    ///
+    /// The [module](self) has an example.
     pub fn max_clients(mut self, count: usize) -> Server {
         self.settings.max_clients = count;
         self
@@ -201,6 +227,8 @@ impl Server {
     ///
     /// The server syncs by itself, so open its `Db` with [`Durability::Os`]: otherwise the handle
     /// syncs, too.
+    ///
+    /// The [module](self) has an example.
     pub fn durability(mut self, durability: Durability) -> Server {
         self.settings.durability = durability;
         self
@@ -208,6 +236,8 @@ impl Server {
 
     /// Sets how long a client may be idle before it is disconnected; zero, the default, means
     /// forever.
+    ///
+    /// The [module](self) has an example.
     pub fn idle_timeout(mut self, timeout: Duration) -> Server {
         self.settings.idle_timeout = timeout;
         self
@@ -215,6 +245,8 @@ impl Server {
 
     /// Sets how long a client may neither send nor receive a byte while a request is incomplete or
     /// a reply waits for it. One minute by default; zero means no limit.
+    ///
+    /// The [module](self) has an example.
     pub fn halfway_timeout(mut self, timeout: Duration) -> Server {
         self.settings.halfway_timeout = timeout;
         self
@@ -222,12 +254,16 @@ impl Server {
 
     /// Sets which changes are published as messages, in the letters of `notify-keyspace-events` of
     /// Redis; none by default.
+    ///
+    /// The [module](self) has an example.
     pub fn notify_keyspace_events(mut self, events: impl Into<String>) -> Server {
         self.settings.notify_events = events.into();
         self
     }
 
     /// Sets whether to accept inline requests, as typed in telnet; no by default.
+    ///
+    /// The [module](self) has an example.
     pub fn inline_commands(mut self, allowed: bool) -> Server {
         self.settings.lines = allowed;
         self
@@ -235,12 +271,16 @@ impl Server {
 
     /// Sets whether SIGTERM and SIGINT end the server instead of the process; no by default. A
     /// second signal ends the process with status 1.
+    ///
+    /// The [module](self) has an example.
     pub fn end_on_signals(mut self, ends: bool) -> Server {
         self.ends_on_signals = ends;
         self
     }
 
     /// Begins to listen. On return, clients can connect.
+    ///
+    /// The [module](self) has an example.
     ///
     /// # Errors
     ///
@@ -371,6 +411,8 @@ fn listen_error(place: &dyn fmt::Display) -> impl FnOnce(io::Error) -> ServerErr
 }
 
 /// A listening server; from [`Server::start`].
+///
+/// The [module](self) has an example.
 #[derive(Debug)]
 pub struct RunningServer {
     handle: ServerHandle,
@@ -380,17 +422,23 @@ pub struct RunningServer {
 
 impl RunningServer {
     /// Returns the address; `None` if the server only listens on a Unix socket.
+    ///
+    /// The [module](self) has an example.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.local_addr
     }
 
     /// Returns a handle that ends the server, from any thread.
+    ///
+    /// The [module](self) has an example.
     pub fn handle(&self) -> ServerHandle {
         self.handle.clone()
     }
 
     /// Waits for the end of the server. On return, every request that had arrived is answered, and
     /// every write is on the device.
+    ///
+    /// The [module](self) has an example.
     ///
     /// # Errors
     ///
@@ -406,6 +454,8 @@ impl RunningServer {
 }
 
 /// Ends a server; from [`RunningServer::handle`].
+///
+/// The [module](self) has an example.
 #[derive(Clone)]
 pub struct ServerHandle {
     shared: Arc<Shared>,
@@ -419,6 +469,8 @@ impl fmt::Debug for ServerHandle {
 
 impl ServerHandle {
     /// Ends the server; [`RunningServer::wait`] then returns.
+    ///
+    /// The [module](self) has an example.
     pub fn stop(&self) {
         self.shared.end();
     }

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use super::faulty::{History, NameChange, Operation, SimulatedDisk, SplitMix};
 
 /// The contents of a disk without power.
+///
+/// [`Image::of_file`] has an example.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     files: BTreeMap<PathBuf, Vec<u8>>,
@@ -20,6 +22,13 @@ pub struct Image {
 
 impl Image {
     /// Makes an image with one file.
+    ///
+    /// ```
+    /// use brasa::simulation::Image;
+    /// let mut image = Image::of_file("cache.brasa", vec![0; 100]);
+    /// image.file_mut("cache.brasa").unwrap()[7] = 1;
+    /// assert_eq!(image.file("cache.brasa").unwrap()[7], 1);
+    /// ```
     pub fn of_file(path: impl Into<PathBuf>, contents: Vec<u8>) -> Image {
         Image {
             files: BTreeMap::from([(path.into(), contents)]),
@@ -27,22 +36,30 @@ impl Image {
     }
 
     /// Makes a disk with these contents; `seed` as for [`SimulatedDisk::new`].
+    ///
+    /// [`SimulatedDisk::crash_at`] has an example.
     pub fn restart(&self, seed: u64) -> SimulatedDisk {
         SimulatedDisk::with_files(seed, self.files.clone())
     }
 
     /// Returns the contents of a file; `None` if there is none of that name.
+    ///
+    /// [`Image::of_file`] has an example.
     pub fn file(&self, path: impl AsRef<Path>) -> Option<&[u8]> {
         self.files.get(path.as_ref()).map(Vec::as_slice)
     }
 
     /// Returns the contents of a file, to damage them.
+    ///
+    /// [`Image::of_file`] has an example.
     pub fn file_mut(&mut self, path: impl AsRef<Path>) -> Option<&mut Vec<u8>> {
         self.files.get_mut(path.as_ref())
     }
 }
 
 /// The changes since the last sync of a file that reach the device.
+///
+/// [`SimulatedDisk::crash_at`] has an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Loss {
@@ -76,6 +93,11 @@ pub enum Loss {
 
 impl Loss {
     /// Returns the name of the kind, for a summary.
+    ///
+    /// ```
+    /// use brasa::simulation::Loss;
+    /// assert_eq!(Loss::One(3).name(), "one missing");
+    /// ```
     pub fn name(self) -> &'static str {
         match self {
             Loss::All => "no unsynced write",
@@ -99,35 +121,64 @@ impl Loss {
 impl SimulatedDisk {
     /// Returns the contents after the first `upto` operations if every change without a sync is
     /// lost.
+    ///
+    /// [`SimulatedDisk`] has an example.
     pub fn synced_image(&self, upto: usize) -> Image {
         self.crash_at(upto).image(Loss::All, 0, 0, &[])
     }
 
     /// Returns the contents that a killed process leaves after the first `upto` operations: all of
     /// them.
+    ///
+    /// [`SimulatedDisk::crash_at`] has an example.
     pub fn killed_image(&self, upto: usize) -> Image {
         let crash = self.crash_at(upto);
         crash.image(Loss::Nothing, crash.unsynced_names(), 0, &[])
     }
 
     /// Returns the moment after the first `upto` operations, at which power may be lost.
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use brasa::Db;
+    /// use brasa::simulation::{Loss, SimulatedDisk};
+    /// let disk = SimulatedDisk::new(1);
+    /// let db = Db::options().open_on(&disk, "cache.brasa")?;
+    /// db.sync()?;
+    /// db.set("a", "1")?;
+    /// let crash = disk.crash_at(disk.operation_count());
+    /// // Each of the unsynced changes alone may be missing.
+    /// for number in 0..crash.unsynced_lengths().len() {
+    ///     let image = crash.image(Loss::One(number), crash.unsynced_names(), 1, &[]);
+    ///     let after = Db::options().open_on(&image.restart(2), "cache.brasa")?;
+    ///     println!("without change {number}: {:?}", after.get("a")?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn crash_at(&self, upto: usize) -> Crash {
         Crash(State::after(&self.history(upto)))
     }
 }
 
 /// A moment at which power is lost; from [`SimulatedDisk::crash_at`].
+///
+/// [`SimulatedDisk::crash_at`] has an example.
 #[derive(Debug)]
 pub struct Crash(State);
 
 impl Crash {
     /// Returns the length of each change that is at risk; 0 for a change of size.
+    ///
+    /// [`SimulatedDisk::crash_at`] has an example.
     pub fn unsynced_lengths(&self) -> Vec<usize> {
         let pending = self.0.inodes.iter().flat_map(|inode| &inode.pending);
         pending.map(length).collect()
     }
 
     /// Returns the number of names that are at risk.
+    ///
+    /// [`SimulatedDisk::crash_at`] has an example.
     pub fn unsynced_names(&self) -> usize {
         self.0.pending_names.len()
     }
@@ -137,11 +188,15 @@ impl Crash {
     /// Changes are counted in the order of [`Crash::unsynced_lengths`]. Of the names that were not
     /// synced the first `names` are there. `seed` decides the tosses; `garbage` is what the device
     /// had, from a file's start on, where its new area lies.
+    ///
+    /// [`SimulatedDisk::crash_at`] has an example.
     pub fn image(&self, loss: Loss, names: usize, seed: u64, garbage: &[u8]) -> Image {
         self.image_of_names(loss, &|name| name < names, seed, garbage)
     }
 
     /// As [`Crash::image`], with all the names that were not synced but one: the device need not keep their order.
+    ///
+    /// [`SimulatedDisk::crash_at`] has an example.
     pub fn image_without_name(
         &self,
         loss: Loss,

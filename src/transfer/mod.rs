@@ -8,6 +8,19 @@
 //! The 16 databases of a file keep their numbers. If the URL names a database (`redis://host/3`),
 //! only the database that the handle shows is transferred, to or from that one. A cluster has only
 //! database 0.
+//!
+//! ```no_run
+//! # fn main() -> brasa::Result<()> {
+//! use brasa::transfer::{Event, pull, push};
+//!
+//! let db = brasa::Db::open("cache.brasa")?;
+//! let tell = |event: Event<'_>| println!("{event:?}");
+//! let report = pull("redis://127.0.0.1/0", &db, None, tell)?;
+//! assert!(report.is_complete());
+//! push(&db, "redis://127.0.0.1/1", None, tell)?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod compare;
 mod position;
@@ -51,6 +64,8 @@ const FATAL: [&str; 11] = [
 ];
 
 /// The progress of a transfer.
+///
+/// The [module](crate::transfer) has an example.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -96,6 +111,8 @@ pub enum Event<'a> {
 }
 
 /// The report of a transfer.
+///
+/// The [module](crate::transfer) has an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Report {
@@ -112,6 +129,8 @@ pub struct Report {
 
 impl Report {
     /// Returns whether all keys were transferred and are equal.
+    ///
+    /// The [module](crate::transfer) has an example.
     pub fn is_complete(&self) -> bool {
         self.refused_count == 0 && self.differing_count == 0
     }

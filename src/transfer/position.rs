@@ -8,6 +8,8 @@ use std::str::FromStr;
 ///
 /// A position is valid for one run of one server, by the run id of the server. After a restart the
 /// server may have lost keys, and a cursor means nothing, so the transfer starts again.
+///
+/// The [module](crate::transfer) has an example.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Position {
     /// The file's database.

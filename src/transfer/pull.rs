@@ -14,6 +14,8 @@ const VALUES: usize = 32;
 /// Keys of types that a file cannot store are reported and left out. `tell` and `from` are as for
 /// [`push`](super::push).
 ///
+/// The [module](crate::transfer) has an example.
+///
 /// # Errors
 ///
 /// [`Error::Remote`] if the server cannot be reached, and those of every write, see [`Db::set`].

@@ -14,6 +14,8 @@ const FIELDS: usize = 512;
 /// each key that is refused. With such a position, keys before it are not sent again, unless the
 /// server was restarted since.
 ///
+/// The [module](crate::transfer) has an example.
+///
 /// # Errors
 ///
 /// [`Error::Remote`](crate::Error::Remote) if the server cannot be reached, or reports that nothing

@@ -56,6 +56,8 @@ const LAST_ROUND_BYTES: u64 = 1 << 20;
 const MAX_ATTEMPTS: usize = 3;
 
 /// What a compaction or a backup has done; from [`Db::compact`](crate::Db::compact).
+///
+/// [`Db::compact`](crate::Db::compact) has an example.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CompactionReport {

@@ -61,6 +61,8 @@ impl NameChange {
 /// An operation that a [`Fault`] can fail.
 ///
 /// The enum is `#[non_exhaustive]`: later versions may add operations.
+///
+/// [`Fault`] has an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FaultyOperation {
@@ -231,6 +233,34 @@ pub struct SimulatedDisk {
 
 /// Decides before each operation on a disk whether its thread may continue, and blocks it until
 /// then. So threads can stand for processes, and tests can try every order of their operations.
+///
+/// ```
+/// use brasa::Db;
+/// use brasa::simulation::{Schedule, SimulatedDisk, Step};
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU64, Ordering};
+///
+/// /// Counts the operations, and lets each continue at once.
+/// struct Counting(AtomicU64);
+///
+/// impl Schedule for Counting {
+///     fn step(&self, step: Step) -> std::io::Result<()> {
+///         if step == Step::Operation {
+///             self.0.fetch_add(1, Ordering::Relaxed);
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// # fn main() -> brasa::Result<()> {
+/// let disk = SimulatedDisk::new(1);
+/// let counting = Arc::new(Counting(AtomicU64::new(0)));
+/// disk.schedule(counting.clone());
+/// let db = Db::options().open_on(&disk, "cache.brasa")?;
+/// assert!(counting.0.load(Ordering::Relaxed) > 0);
+/// # Ok(())
+/// # }
+/// ```
 pub trait Schedule: Send + Sync {
     /// Returns when the calling thread may continue.
     ///
@@ -241,6 +271,8 @@ pub trait Schedule: Send + Sync {
 }
 
 /// The step that a thread has reached.
+///
+/// [`Schedule`] has an example of a schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Step {
@@ -365,6 +397,8 @@ impl SimulatedDisk {
     }
 
     /// Returns the number of operations that changed the device, or should have.
+    ///
+    /// [`SimulatedDisk::crash_at`] has an example.
     pub fn operation_count(&self) -> usize {
         self.world().trace.len()
     }
@@ -372,22 +406,49 @@ impl SimulatedDisk {
     /// Kills every program that uses the disk: its locks are released, and its writes stay. The
     /// handles must not be used again, nor dropped, since dropping closes them; see
     /// [`std::mem::forget`].
+    ///
+    /// ```
+    /// # fn main() -> brasa::Result<()> {
+    /// use brasa::Db;
+    /// use brasa::simulation::SimulatedDisk;
+    /// let disk = SimulatedDisk::new(1);
+    /// let db = Db::options().open_on(&disk, "cache.brasa")?;
+    /// db.set("a", "1")?;
+    /// disk.kill_all();
+    /// std::mem::forget(db);
+    /// assert!(Db::options().open_on(&disk, "cache.brasa")?.exists("a")?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn kill_all(&self) {
         self.memory.release_locks();
     }
 
     /// Lets the disk claim to be on a network file system of this name.
+    ///
+    /// ```
+    /// use brasa::simulation::SimulatedDisk;
+    /// use brasa::{Db, Error};
+    /// let disk = SimulatedDisk::new(1);
+    /// disk.pretend_network_file_system("nfs");
+    /// let refused = Db::options().open_on(&disk, "cache.brasa");
+    /// assert!(matches!(refused, Err(Error::NotLocal { .. })));
+    /// ```
     pub fn pretend_network_file_system(&self, name: &'static str) {
         self.world().network_file_system = Some(name);
     }
 
     /// Puts all threads that use the disk under a schedule; once.
+    ///
+    /// [`Schedule`] has an example of a schedule.
     pub fn schedule(&self, schedule: Arc<dyn Schedule>) {
         let _ = self.schedule.set(schedule);
     }
 
     /// Releases all locks of the handles that a thread has opened, as the kernel does for a killed
     /// process.
+    ///
+    /// For a [`Schedule`], which has an example.
     pub fn release_locks_of(&self, owner: Owner) {
         let handles = self.world().handles.clone();
         for (opened_by, handle) in handles {
@@ -426,6 +487,14 @@ impl SimulatedDisk {
     }
 
     /// Returns the path of every file, as programs see them now.
+    ///
+    /// ```
+    /// use brasa::Db;
+    /// use brasa::simulation::SimulatedDisk;
+    /// let disk = SimulatedDisk::new(1);
+    /// drop(Db::options().open_on(&disk, "cache.brasa"));
+    /// assert_eq!(disk.file_names(), [std::path::Path::new("cache.brasa")]);
+    /// ```
     pub fn file_names(&self) -> Vec<PathBuf> {
         self.world().names.keys().cloned().collect()
     }
