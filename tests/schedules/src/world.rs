@@ -307,7 +307,8 @@ fn torn_disk(seed: u64, torn: u64) -> SimulatedDisk {
         let image = crash.image(loss, crash.unsynced_names(), rng.u64(..), &[]);
         // Closing would write.
         std::mem::forget(db);
-        disk = image.restart(seed);
+        // Each start draws other numbers, as real ones do.
+        disk = image.restart(rng.u64(..));
     }
     disk
 }
