@@ -81,7 +81,7 @@ impl Mutation {
     ];
 
     /// Those that the laboratory of schedules looks for.
-    pub const OF_SCHEDULES: [Mutation; 17] = [
+    pub const OF_SCHEDULES: [Mutation; 16] = [
         Mutation::ForgetLeftOut,
         Mutation::SkipPoisonWord,
         Mutation::KeepCompactionTime,
@@ -92,7 +92,6 @@ impl Mutation {
         Mutation::AllowNestedCalls,
         Mutation::KeepReplacedFile,
         Mutation::SkipFileSync,
-        Mutation::SlotBeforeSync,
         Mutation::NameBeforeSync,
         Mutation::ForgetLaterWrites,
         Mutation::ForgetRenewedDeadlines,

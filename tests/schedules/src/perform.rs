@@ -166,7 +166,10 @@ impl Client {
             Op::Backup => {
                 let path = format!("backup-{}", self.world.event());
                 db.backup(&path)?;
-                let copy = Db::options().clock(self.world.clock()).read_only(true);
+                // Its keys are read one after another, so at a time that stands still.
+                let now_ms = brasa::Clock::now_ms(&self.world.clock());
+                let clock = brasa::ManualClock::new(now_ms);
+                let copy = Db::options().clock(clock).read_only(true);
                 let copy = copy.open_on(&self.world.disk, &path)?;
                 Answer::Contents(self.world.contents(&copy)?)
             }
